@@ -1,0 +1,5 @@
+"""The command line: arguments only."""
+
+
+def main() -> None:
+    """Run the ``levelhead`` command."""

@@ -1,0 +1,186 @@
+"""Count, mean and sum of squared deviations: every statistic here, and the one formula that merges them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+#: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache.
+_BLOCK = 2**18
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    r"""The first two moments of a population, as a value that merges.
+
+    .. math:: n, \quad \mu = \frac{1}{n}\sum_i x_i, \quad M_2 = \sum_i (x_i - \mu)^2
+
+    Never E[x²] - mean², which loses all digits where the mean is large beside the spread. Two populations merge
+    exactly, in any order (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
+    sample variances", eq. 2.1):
+
+    .. math:: \mu = \mu_a + \delta\frac{n_b}{n}, \quad M_2 = M_{2a} + M_{2b} + \delta^2\frac{n_a n_b}{n},
+              \quad \delta = \mu_b - \mu_a
+
+    Args:
+        count: how many values were seen, int64; of the shape of ``mean``, or a scalar where all counts are equal.
+        mean: their mean, in the units of the values; NaN where the count is 0.
+        m2: the sum of their squared deviations from the mean, in squared units; 0 where the count is 0.
+
+    Example:
+        >>> a, b = Moments.of(torch.tensor([4.0, 7.0])), Moments.of(torch.tensor([5.0]))
+        >>> round(float((a + b).var()), 4)
+        1.5556
+    """
+
+    count: Tensor
+    mean: Tensor
+    m2: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, dim: int | Sequence[int] | None = None, mask: Tensor | None = None) -> Self:
+        """The moments of ``x`` over the dimensions ``dim``.
+
+        The arithmetic is float64 where the device has it (float32 otherwise), whatever the type of ``x``.
+
+        Args:
+            x: values of any shape; integers and booleans count as numbers.
+            dim: the dimensions to reduce; all of them by default.
+            mask: boolean, broadcastable to the shape of ``x``; True counts. What is behind the mask, NaN
+                included, has no influence.
+
+        Returns:
+            Moments of the shape of ``x`` without ``dim``.
+
+        Raises:
+            TypeError: ``x`` is complex, or the mask is not boolean.
+            ValueError: the mask cannot be broadcast to ``x``.
+            IndexError: a dimension is out of range.
+        """
+        if x.is_complex():
+            raise TypeError(f"Moments are of real numbers, got {x.dtype}; take x.real and x.imag apart")
+        dims = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+        mask = None if mask is None else _check_mask(mask, x)
+        longest = max(dims, key=lambda d: x.shape[d], default=None)
+        if longest is None or x.numel() <= _BLOCK or x.shape[longest] == 1:
+            return cls._of_block(x, dims, mask)
+        rows = max(1, _BLOCK * x.shape[longest] // x.numel())
+        blocks = torch.split(x, rows, longest)
+        masks = [None] * len(blocks) if mask is None else torch.split(mask, rows, longest)
+        parts = [cls._of_block(block, dims, part) for block, part in zip(blocks, masks, strict=True)]
+        return cls.stack(parts).reduce(0)
+
+    @classmethod
+    def _of_block(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:
+        """The centred two-pass moments of a tensor that is small enough to be copied to a wider type."""
+        wide = x.to(_statistics_dtype(x.device))
+        if not dims:
+            count = torch.ones((), dtype=torch.long, device=x.device) if mask is None else mask.long()
+            return cls(count, wide if mask is None else wide.where(mask, torch.nan), torch.zeros_like(wide))
+        if mask is None:
+            count = torch.tensor(math.prod(x.shape[d] for d in dims), device=x.device)
+            mean = wide.sum(dims, keepdim=True) / count
+            return cls(count, mean.squeeze(dims), (wide - mean).square().sum(dims))
+        count = mask.sum(dims, keepdim=True)
+        mean = wide.masked_fill(~mask, 0).sum(dims, keepdim=True) / count
+        m2 = (wide - mean).masked_fill(~mask, 0).square().sum(dims)
+        return cls(count.squeeze(dims), mean.squeeze(dims), m2)
+
+    @classmethod
+    def empty(cls, shape: Sequence[int] = (), device: torch.device | str | None = None) -> Self:
+        """The moments of nothing: merged with any others, they leave them as they are."""
+        mean = torch.full(
+            tuple(shape), torch.nan, dtype=_statistics_dtype(torch.device(device or "cpu")), device=device
+        )
+        return cls(torch.zeros((), dtype=torch.long, device=device), mean, torch.zeros_like(mean))
+
+    @classmethod
+    def stack(cls, parts: Sequence[Moments]) -> Self:
+        """Several moments of one shape as the rows of one; ``reduce(0)`` merges them.
+
+        Raises:
+            ValueError: there is none, or the shapes differ.
+        """
+        if len({part.shape for part in parts}) != 1:
+            shapes = [tuple(part.shape) for part in parts]
+            raise ValueError(f"moments merge only where their shapes are the same, got {shapes}")
+        return cls(
+            torch.stack([part.count.expand(part.shape) for part in parts]),
+            torch.stack([part.mean for part in parts]),
+            torch.stack([part.m2 for part in parts]),
+        )
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the mean: one entry a feature."""
+        return self.mean.shape
+
+    def merge(self, other: Moments) -> Self:
+        """The moments of both populations together.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        return self.stack([self, other]).reduce(0)
+
+    def __add__(self, other: Moments) -> Self:
+        return self.merge(other) if isinstance(other, Moments) else NotImplemented
+
+    def __radd__(self, other: object) -> Self:
+        return self if other == 0 else NotImplemented  # the start value of sum()
+
+    def reduce(self, dim: int) -> Self:
+        """Merge all the populations along one dimension of the statistics (blocks of a tensor, ranks, files).
+
+        Chan's formula for k populations at once, each mean taken as a difference to that of the first non-empty
+        one, so that a large common offset costs no digits.
+        """
+        count = self.count.expand(self.shape)
+        mean = self.mean.masked_fill(count == 0, 0)
+        total = count.sum(dim)
+        weight = count.to(mean.dtype) / total.unsqueeze(dim)  # NaN where the total is 0, and so is the mean
+        origin = mean.gather(dim, (count > 0).long().argmax(dim, keepdim=True))
+        merged = origin + ((mean - origin) * weight).sum(dim, keepdim=True)
+        between = (mean - merged).square() * count
+        m2 = (self.m2 + between.masked_fill(count == 0, 0)).sum(dim)
+        return type(self)(total, merged.squeeze(dim), m2)
+
+    def var(self, correction: int = 0) -> Tensor:
+        """The variance, M2 / (count - correction): 0 is the population's, 1 the unbiased estimate; NaN of too few."""
+        return self.m2 / (self.count - correction).clamp(min=0)
+
+    def std(self, correction: int = 0) -> Tensor:
+        """The standard deviation, √var(correction)."""
+        return self.var(correction).sqrt()
+
+    def all_reduce(self, group: dist.ProcessGroup | None = None) -> Self:
+        """The moments of all ranks together, the same bits on every rank, by one collective.
+
+        Every rank must hold moments of the same shape; one that saw nothing brings ``Moments.empty(shape)``.
+        """
+        packed = torch.stack([self.count.expand(self.shape).to(self.mean.dtype), self.mean, self.m2])
+        gathered = [torch.empty_like(packed) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(gathered, packed, group=group)
+        count, mean, m2 = torch.stack(gathered).unbind(1)
+        return type(self)(count.long(), mean, m2).reduce(0)
+
+
+def _statistics_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _check_mask(mask: Tensor, x: Tensor) -> Tensor:
+    if mask.dtype != torch.bool:
+        raise TypeError(f"the mask must be boolean, True where a value counts, got {mask.dtype}; try mask.bool()")
+    try:
+        return mask.expand(x.shape)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the mask of shape {tuple(mask.shape)} cannot be broadcast to x of shape {tuple(x.shape)}"
+        ) from error

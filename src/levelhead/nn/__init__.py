@@ -1,0 +1,1 @@
+"""Modules that take the place of their torch.nn namesakes."""

@@ -1,0 +1,1 @@
+"""The operations: the maths and its fast forms."""

@@ -1,0 +1,318 @@
+"""Plain data that a run leaves behind, to and from JSON.
+
+Nothing here needs torch, so that a report can be rebuilt anywhere from the files alone. JSON has no NaN and
+no infinity: a value that is not finite is written as the string ``"nan"``, ``"inf"`` or ``"-inf"``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, Self
+
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One quantity over training.
+
+    Args:
+        steps: the number of updates done when each value was taken; ascending, 0 is before the first.
+        values: the quantity, one a step; may hold NaN or infinity.
+    """
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.steps) != len(self.values):
+            raise ValueError(f"a curve needs a value a step, got {len(self.steps)} steps, {len(self.values)} values")
+
+    def best(self) -> float:
+        """The largest value that is not NaN; NaN where there is none."""
+        return max((value for value in self.values if not math.isnan(value)), default=math.nan)
+
+    def first_step_at(self, target: float) -> int | None:
+        """The first step whose value is at least ``target``; None where none is."""
+        return next((s for s, v in zip(self.steps, self.values, strict=True) if v >= target), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run: what was asked, what came out, and where.
+
+    Args:
+        arm: the name of the setting that the run is one sample of.
+        seed: the seed of weights, batches and noise.
+        status: ``diverged`` where the loss stopped being finite, ``failed`` where the program raised.
+        steps: the number of updates done.
+        seconds: wall-clock time of training, evaluation included.
+        metric: what the ``score`` curves hold: ``accuracy`` or ``r2``; higher is better.
+        recipe: the settings, as ``Recipe.to_dict`` gives them.
+        data: name, source, sizes and preparation of the data.
+        curves: by name: ``train_loss``, ``validation_loss``, ``validation_score``; ``unit_input_p15``, ``_p50``,
+            ``_p85`` (percentiles of one hidden unit's input); ``gradient_norm/<layer>``.
+        test_score: the score on the test split at the step with the best validation score.
+        message: why the run ended early, in words; empty where it did not.
+        environment: versions, machine and command, as ``records.environment`` gives them.
+    """
+
+    arm: str
+    seed: int
+    status: Status
+    steps: int
+    seconds: float
+    metric: str
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    curves: dict[str, Curve]
+    test_score: float = math.nan
+    message: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> Curve:
+        """The validation score over training."""
+        return self.curves["validation_score"]
+
+    def save(self, path: Path) -> None:
+        """Write the run as one JSON file, whole or not at all."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: the file is not a run; the message names the file and what is wrong with it.
+        """
+        raw = read_json(path)
+        try:
+            curves = {
+                name: Curve(tuple(curve["steps"]), tuple(map(float, curve["values"])))
+                for name, curve in raw.pop("curves").items()
+            }
+            return cls(**{**raw, "test_score": float(raw["test_score"]), "curves": curves})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} does not hold a run ({error}); delete it to run it again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval; infinity stands for "not reached in the steps that were given"."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm of a study, summed up over its seeds.
+
+    Args:
+        arm: its name.
+        settings: what its recipe changes against the baseline's, by field.
+        runs: how many seeds were run; ``diverged`` and ``failed`` of them ended so.
+        reached: how many seeds reached the target.
+        steps: median steps to the target over all seeds, infinite where a seed did not reach it.
+        speedup: the baseline's median steps divided by this arm's.
+        best: median over seeds of the best validation score.
+        test: median over seeds of the test score at the step of the best validation score.
+    """
+
+    arm: str
+    settings: dict[str, Any]
+    runs: int
+    diverged: int
+    failed: int
+    reached: int
+    steps: Interval
+    speedup: Interval
+    best: Interval
+    test: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart; ``low`` and ``high`` are its 95 % band, empty where there is none."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A plot that a study asks for beside those that are drawn from the runs (a sweep, an effect by depth)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    log_x: bool = False
+    log_y: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a study found out.
+
+    Args:
+        study: the study's name.
+        question: what was asked, in a sentence.
+        sentence: the answer, in a sentence, with its figures.
+        target: the validation score that the steps are counted to, and ``target_from``, where it comes from.
+        metric: ``accuracy`` or ``r2``.
+        steps: the number of updates that every run was given.
+        baseline: the arm that the speed-ups are relative to.
+        rows: one an arm.
+        charts: the study's own plots.
+        runs: the run files that the table and the curves are made from, relative to the answer's folder.
+        notes: what a reader must know to judge the figures, a sentence each.
+        environment: versions, machine and command, as ``records.environment`` gives them.
+    """
+
+    study: str
+    question: str
+    sentence: str
+    target: float
+    target_from: str
+    metric: str
+    steps: int
+    baseline: str
+    rows: tuple[Row, ...]
+    charts: tuple[Chart, ...]
+    runs: tuple[str, ...]
+    notes: tuple[str, ...]
+    environment: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the answer as one JSON file, whole or not at all."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: the file is not an answer; the message names the file and what is wrong with it.
+        """
+        raw = read_json(path)
+        try:
+            return cls(
+                **{
+                    **raw,
+                    "target": float(raw["target"]),
+                    "rows": tuple(_row(row) for row in raw["rows"]),
+                    "charts": tuple(_chart(chart) for chart in raw["charts"]),
+                    "runs": tuple(raw["runs"]),
+                    "notes": tuple(raw["notes"]),
+                }
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} does not hold a study's answer ({error}); run the study again") from error
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and command: what a reader needs to repeat a figure."""
+    packages = ("levelhead", "torch", "numpy", "lightning-fabric", "mlxtend", "scikit-learn")
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in packages}},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def _row(raw: dict[str, Any]) -> Row:
+    intervals = {
+        name: Interval(**{key: float(value) for key, value in raw[name].items()})
+        for name in ("steps", "speedup", "best", "test")
+    }
+    return Row(**{**raw, **intervals})
+
+
+def _chart(raw: dict[str, Any]) -> Chart:
+    lines = tuple(
+        Line(line["name"], *(tuple(map(float, line[key])) for key in ("x", "y", "low", "high")))
+        for line in raw["lines"]
+    )
+    return Chart(**{**raw, "lines": lines})
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write strict JSON beside ``path`` and rename it into place, so that a killed writer leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_finite(value), allow_nan=False, indent=1)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: the file is not JSON, or holds something else than an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    """Replace every float that JSON cannot hold by its name; ``float`` reads the name back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

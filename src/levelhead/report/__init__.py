@@ -1,0 +1,1 @@
+"""Runs and answers as one HTML page."""
