@@ -1,5 +1,7 @@
 """levelhead: normalization and regularization for PyTorch, exact, fast and explained."""
 
+from levelhead import nn, ops
 from levelhead.moments import Moments
+from levelhead.nn import convert
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "convert", "nn", "ops"]

@@ -1,1 +1,23 @@
-"""Modules that take the place of their torch.nn namesakes."""
+"""Modules that take the place of their ``torch.nn`` namesakes.
+
+Each is a subclass of its namesake: the same constructor, state_dict, results and error types. Keyword-only extras:
+``activation=`` is applied to the result, and ``forward(x, residual=None)`` adds the residual before the activation.
+"""
+
+from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from levelhead.nn.conversion import convert
+from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "RMSNorm",
+    "convert",
+]

@@ -1,1 +1,439 @@
-"""The operations: the maths and its fast forms."""
+r"""The operations, with the signatures of ``torch.nn.functional``.
+
+Keyword-only extras everywhere: ``activation`` is applied to the result, ``residual`` is added to it before the
+activation, so that ``y = activation(norm(x) + residual)``. Arguments are checked once, here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from levelhead.ops import library, reference
+from levelhead.ops.library import backends
+
+__all__ = ["backends", "batch_norm", "check_activation", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | Tensor = 0.1,
+    eps: float = 1e-5,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+    unbiased: bool = True,
+) -> Tensor:
+    r"""Normalize each channel over the batch and all positions.
+
+    .. math:: y = a\Big(\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} w + b + r\Big)
+
+    In training μ and σ² (biased) are the batch's and the running estimates move towards them,
+    ``running = (1 - momentum) * running + momentum * batch``; in evaluation they are the running estimates.
+
+    Args:
+        input: (N, C) or (N, C, ...), floating point.
+        running_mean: (C,), updated in place in training; None to keep no estimate.
+        running_var: (C,), in squared units of ``input``; both or neither.
+        weight: (C,) or None for 1.
+        bias: (C,) or None for 0.
+        training: whether to use the batch's statistics.
+        momentum: the weight of the new batch in the running estimates.
+        eps: added to the variance.
+        activation: a name from ``ops.reference.ACTIVATIONS``, applied last.
+        residual: of the shape of ``input``, added before the activation.
+        unbiased: whether ``running_var`` keeps σ² n/(n-1), as PyTorch does, or σ² itself, as ONNX does.
+
+    Returns:
+        A tensor of the shape, type and memory format of ``input``.
+
+    Raises:
+        ValueError: fewer than two values a channel in training, or one running estimate without the other.
+        RuntimeError: a parameter is not of shape (C,), or no running estimates in evaluation.
+
+    Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
+    """
+    act = check_activation(activation)
+    if _composed(input, residual):
+        y = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, unbiased=unbiased)
+        return _finish(y, residual, act)
+    tracks = training and running_mean is not None
+    plain = isinstance(momentum, float | int) and (unbiased or not tracks)
+    if plain and library.backend_for(input) == "torch":
+        y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
+        return _finish(y, residual, act)
+
+    channels = input.shape[1]  # an IndexError, as PyTorch's, for fewer than two dimensions
+    _check_floating(input)
+    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    _check_channels(input, parameters, channels)
+    if training:
+        _check_running(running_mean, running_var)
+        values = input.numel() // channels if channels else 0
+        if values == 1:
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}: its"
+                " variance says nothing; use a larger batch, or drop the last one"
+            )
+        if eps <= 0:
+            raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
+    shape = (1, channels, *[1] * (input.ndim - 2))
+    scale, shift = _view(weight, shape), _view(bias, shape)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError(
+                "running_mean and running_var must be defined in evaluation mode; train first, or pass training=True"
+            )
+        mean, var = running_mean.view(shape), running_var.view(shape)
+        return library.standardize(input, mean, var, scale, shift, residual, eps, act)
+    dims = (0, *range(2, input.ndim))
+    y, mean, var = library.normalize(input, scale, shift, residual, dims, eps, act)
+    if running_mean is not None and running_var is not None and input.numel():
+        _track(running_mean, running_var, mean.flatten(), var.flatten(), values, momentum, unbiased)
+    return y
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float | Tensor = 0.1,
+    eps: float = 1e-5,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+    unbiased: bool = True,
+) -> Tensor:
+    """Normalize each channel of each example over its positions.
+
+    The formula is that of ``batch_norm`` with the statistics of one example; the running estimates move towards the
+    mean over the batch of the examples' statistics.
+
+    Args:
+        input: (N, C, ...), floating point, with at least one dimension of positions.
+        running_mean: (C,), as in ``batch_norm``.
+        running_var: (C,), as in ``batch_norm``.
+        weight: (C,) or None for 1.
+        bias: (C,) or None for 0.
+        use_input_stats: whether to use the examples' statistics rather than the running ones.
+        momentum: the weight of the new batch in the running estimates.
+        eps: added to the variance.
+        activation: applied last.
+        residual: of the shape of ``input``, added before the activation.
+        unbiased: which variance ``running_var`` keeps.
+
+    Returns:
+        A tensor of the shape, type and memory format of ``input``.
+
+    Raises:
+        ValueError: a single position a channel with ``use_input_stats``.
+        RuntimeError: a parameter is not of shape (C,), or no running estimates without ``use_input_stats``.
+
+    Source: Ulyanov, Vedaldi & Lempitsky 2016, "Instance Normalization", eq. 6.
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
+        return batch_norm(
+            input, running_mean, running_var, weight, bias, eps=eps, activation=activation, residual=residual
+        )
+    act = check_activation(activation)
+    if _composed(input, residual):
+        y = instance_norm(input, running_mean, running_var, weight, bias, True, momentum, eps, unbiased=unbiased)
+        return _finish(y, residual, act)
+    plain = isinstance(momentum, float | int) and (unbiased or running_mean is None)
+    if plain and library.backend_for(input) == "torch":
+        y = F.instance_norm(input, running_mean, running_var, weight, bias, True, float(momentum), eps)
+        return _finish(y, residual, act)
+
+    values = math.prod(input.shape[2:])
+    if values == 1:
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size {tuple(input.shape)}: the variance"
+            " of one value says nothing; use batch or layer norm"
+        )
+    channels = input.shape[1]
+    _check_floating(input)
+    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    _check_channels(input, parameters, channels)
+    _check_running(running_mean, running_var)
+    shape = (1, channels, *[1] * (input.ndim - 2))
+    dims = tuple(range(2, input.ndim))
+    y, mean, var = library.normalize(input, _view(weight, shape), _view(bias, shape), residual, dims, eps, act)
+    if running_mean is not None and running_var is not None and input.numel():
+        averages = mean.mean(0).flatten(), var.mean(0).flatten()
+        _track(running_mean, running_var, *averages, values, momentum, unbiased)
+    return y
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """Normalize each example over its last dimensions.
+
+    The formula is that of ``batch_norm`` with the statistics over the dimensions of ``normalized_shape``.
+
+    Args:
+        input: (..., *normalized_shape), floating point.
+        normalized_shape: the sizes of the last dimensions.
+        weight: of ``normalized_shape`` or None for 1.
+        bias: of ``normalized_shape`` or None for 0.
+        eps: added to the variance.
+        activation: applied last.
+        residual: of the shape of ``input``, added before the activation.
+
+    Returns:
+        A tensor of the shape, type and memory format of ``input``.
+
+    Raises:
+        RuntimeError: ``input`` does not end in ``normalized_shape``, or a parameter is not of that shape.
+
+    Source: Ba, Kiros & Hinton 2016, "Layer Normalization", eq. 4.
+    """
+    return _row_norm(input, normalized_shape, weight, bias, eps, activation, residual, center=True)
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    r"""Divide each example by its root mean square over the last dimensions.
+
+    .. math:: y = a\Big(\frac{x}{\sqrt{\mathrm{mean}(x^2) + \epsilon}} w + r\Big)
+
+    Args:
+        input: (..., *normalized_shape), floating point.
+        normalized_shape: the sizes of the last dimensions.
+        weight: of ``normalized_shape`` or None for 1.
+        eps: added to the mean square; by default the machine epsilon of ``input``'s type (of float32 for 16 bits).
+        activation: applied last.
+        residual: of the shape of ``input``, added before the activation.
+
+    Returns:
+        A tensor of the shape, type and memory format of ``input``.
+
+    Raises:
+        RuntimeError: ``input`` does not end in ``normalized_shape``, or the weight is not of that shape.
+
+    Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4.
+    """
+    return _row_norm(input, normalized_shape, weight, None, eps, activation, residual, center=False)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """Normalize each example over groups of channels and all positions.
+
+    The formula is that of ``batch_norm`` with the statistics over the C/num_groups channels of a group.
+
+    Args:
+        input: (N, C, ...), floating point.
+        num_groups: how many groups; a divisor of C.
+        weight: (C,) or None for 1.
+        bias: (C,) or None for 0.
+        eps: added to the variance.
+        activation: applied last.
+        residual: of the shape of ``input``, added before the activation.
+
+    Returns:
+        A tensor of the shape, type and memory format of ``input``.
+
+    Raises:
+        ValueError: one value a group in a batch of one.
+        RuntimeError: C is not divisible, a parameter is not of shape (C,), or fewer than two dimensions.
+
+    Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
+    """
+    act = check_activation(activation)
+    if _composed(input, residual):
+        return _finish(group_norm(input, num_groups, weight, bias, eps), residual, act)
+    if library.backend_for(input) == "torch":
+        return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, act)
+
+    if input.ndim < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions (N, C) for group_norm, got shape {tuple(input.shape)}")
+    channels = input.shape[1]
+    if num_groups < 1 or channels % num_groups:
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape"
+            f" {tuple(input.shape)} and num_groups={num_groups}"
+        )
+    if input.numel() == num_groups:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)} in"
+            f" {num_groups} groups: the variance of one value says nothing; use fewer groups"
+        )
+    _check_floating(input)
+    _check_channels(input, {"weight": weight, "bias": bias}, channels)
+    input = _autocast_to_float32(input)
+    groups = (num_groups, channels // num_groups)
+    shape = (*groups, *[1] * (input.ndim - 2))
+    grouped = None if residual is None else residual.unflatten(1, groups)
+    y, *_ = library.normalize(
+        input.unflatten(1, groups),
+        _view(weight, shape),
+        _view(bias, shape),
+        grouped,
+        tuple(range(2, input.ndim + 1)),
+        eps,
+        act,
+    )
+    return y.flatten(1, 2)
+
+
+def check_activation(name: str | None) -> str:
+    """The name under which the operators know an activation: "" for None.
+
+    Raises:
+        ValueError: there is no activation of that name.
+    """
+    if name is None:
+        return ""
+    if name == "" or name not in reference.ACTIVATIONS:
+        known = ", ".join(filter(None, reference.ACTIVATIONS))
+        raise ValueError(f"unknown activation {name!r}; choose one of {known}, or None")
+    return name
+
+
+def _row_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float | None,
+    activation: str | None,
+    residual: Tensor | None,
+    center: bool,
+) -> Tensor:
+    act = check_activation(activation)
+    if _composed(input, residual):
+        y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center)
+        return _finish(y, residual, act)
+    shape = list(normalized_shape)
+    if library.backend_for(input) == "torch":
+        if center:
+            y = F.layer_norm(input, shape, weight, bias, 1e-5 if eps is None else eps)
+        else:
+            y = F.rms_norm(input, shape, weight, eps)
+        return _finish(y, residual, act)
+
+    if not shape:
+        raise RuntimeError(f"Expected normalized_shape to have at least one dimension, but got {shape}")
+    if list(input.shape[-len(shape) :]) != shape:
+        raise RuntimeError(
+            f"Given normalized_shape={shape}, expected input with shape [*, {', '.join(map(str, shape))}], but got"
+            f" input of size {list(input.shape)}"
+        )
+    _check_floating(input)
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None and list(parameter.shape) != shape:
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape"
+                f" {list(parameter.shape)} and normalized_shape = {shape}"
+            )
+    if eps is None:
+        eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
+    input = _autocast_to_float32(input)
+    dims = tuple(range(input.ndim - len(shape), input.ndim))
+    y, *_ = library.normalize(input, weight, bias, residual, dims, eps, act, center)
+    return y
+
+
+def _composed(input: Tensor, residual: Tensor | None) -> bool:
+    """Whether the sum with the residual must be left to PyTorch: the types differ, as under autocast."""
+    if residual is None:
+        return False
+    if residual.shape != input.shape:
+        raise ValueError(
+            f"the residual must have the shape of the input, {tuple(input.shape)}, but got {tuple(residual.shape)}"
+        )
+    return residual.dtype != input.dtype
+
+
+def _finish(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+    """The residual and the activation in plain PyTorch, behind a kernel that does not know them."""
+    return reference.ACTIVATIONS[activation].value(y if residual is None else y + residual)
+
+
+def _autocast_to_float32(x: Tensor) -> Tensor:
+    """Layer, RMS and group norm are on the list of operations that CUDA's autocast runs in float32."""
+    return x.float() if x.is_cuda and torch.is_autocast_enabled("cuda") and x.dtype != torch.float64 else x
+
+
+@torch.no_grad()
+def _track(
+    running_mean: Tensor,
+    running_var: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    values: int,
+    momentum: float | Tensor,
+    unbiased: bool,
+) -> None:
+    """Move the running estimates towards the batch's statistics, which were taken over ``values`` values."""
+    if unbiased:
+        var = var * (values / (values - 1))
+    for running, batch in ((running_mean, mean), (running_var, var)):
+        running.copy_((1 - momentum) * running + momentum * batch)
+
+
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise NotImplementedError(f"normalization is of floating point tensors, got {x.dtype}; try input.float()")
+
+
+def _check_running(mean: Tensor | None, var: Tensor | None) -> None:
+    if (mean is None) != (var is None):
+        raise ValueError("running_mean and running_var must either both be None or neither be None")
+
+
+def _check_channels(x: Tensor, parameters: dict[str, Tensor | None], channels: int) -> None:
+    for name, parameter in parameters.items():
+        if parameter is None:
+            continue
+        if parameter.shape != (channels,):
+            raise RuntimeError(
+                f"{name} should contain {channels} elements, one a channel of the input {tuple(x.shape)}, not"
+                f" {tuple(parameter.shape)}"
+            )
+        if parameter.dtype not in (x.dtype, torch.float32):
+            raise RuntimeError(
+                f"mixed dtype: the input is {x.dtype} and {name} is {parameter.dtype}; expected one of"
+                f" {x.dtype} and torch.float32"
+            )
+
+
+def _view(parameter: Tensor | None, shape: Sequence[int]) -> Tensor | None:
+    return None if parameter is None else parameter.view(shape)

@@ -1,0 +1,59 @@
+"""Instance normalization."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from levelhead import ops
+from levelhead.nn.extras import Tracked
+
+
+class _Instance(Tracked, _InstanceNorm):
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``activation(instance_norm(input) + residual)``; see the class."""
+        self._check_input_dim(input)
+        single = input.ndim == self._get_no_batch_dim()  # an example without a batch
+        channels = input.shape[0 if single else 1]
+        if channels != self.num_features:
+            message = f"the input {tuple(input.shape)} has {channels} channels, num_features is {self.num_features}"
+            if self.affine:
+                raise ValueError(message)
+            warnings.warn(f"{message}; without affine it is not used", stacklevel=2)
+        y = ops.instance_norm(
+            input.unsqueeze(0) if single else input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+            activation=self.activation,
+            residual=residual.unsqueeze(0) if single and residual is not None else residual,
+            unbiased=self.unbiased,
+        )
+        return y.squeeze(0) if single else y
+
+
+class InstanceNorm1d(_Instance, nn.InstanceNorm1d):
+    """Instance normalization of (N, C, L) or (C, L): ``torch.nn.InstanceNorm1d`` with extras.
+
+    See ``ops.instance_norm`` for the formula.
+
+    Args:
+        *args: as ``torch.nn.InstanceNorm1d``.
+        activation: applied to the result: relu, leaky_relu, elu, silu, gelu, gelu_tanh, sigmoid or tanh.
+        unbiased: whether ``running_var`` keeps the unbiased variance, as PyTorch, or the biased one.
+        **kwargs: as ``torch.nn.InstanceNorm1d``.
+    """
+
+
+class InstanceNorm2d(_Instance, nn.InstanceNorm2d):
+    """Instance normalization of (N, C, H, W) or (C, H, W): ``torch.nn.InstanceNorm2d`` with the same extras."""
+
+
+class InstanceNorm3d(_Instance, nn.InstanceNorm3d):
+    """Instance normalization of (N, C, D, H, W) or (C, D, H, W): ``torch.nn.InstanceNorm3d`` with the same extras."""

@@ -1,0 +1,56 @@
+"""Normalization within each example: layer, RMS and group norm."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from levelhead import ops
+from levelhead.nn.extras import Fused
+
+
+class LayerNorm(Fused, nn.LayerNorm):
+    """Normalization over the last dimensions: ``torch.nn.LayerNorm`` with extras; see ``ops.layer_norm``.
+
+    Args:
+        *args: as ``torch.nn.LayerNorm``.
+        activation: applied to the result: relu, leaky_relu, elu, silu, gelu, gelu_tanh, sigmoid or tanh.
+        **kwargs: as ``torch.nn.LayerNorm``.
+    """
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``activation(layer_norm(input) + residual)``."""
+        return ops.layer_norm(
+            input,
+            self.normalized_shape,
+            self.weight,
+            self.bias,
+            self.eps,
+            activation=self.activation,
+            residual=residual,
+        )
+
+
+class RMSNorm(Fused, nn.RMSNorm):
+    """Division by the root mean square: ``torch.nn.RMSNorm`` with the extras of ``LayerNorm``; see ``ops.rms_norm``."""
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``activation(rms_norm(x) + residual)``."""
+        return ops.rms_norm(
+            x, self.normalized_shape, self.weight, self.eps, activation=self.activation, residual=residual
+        )
+
+
+class GroupNorm(Fused, nn.GroupNorm):
+    """Normalization over groups of channels: ``torch.nn.GroupNorm`` with the extras of ``LayerNorm``."""
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``activation(group_norm(input) + residual)``; see ``ops.group_norm``."""
+        return ops.group_norm(
+            input,
+            self.num_groups,
+            self.weight,
+            self.bias,
+            self.eps,
+            activation=self.activation,
+            residual=residual,
+        )
