@@ -1,1 +1,7 @@
-"""Recipes and the training loop."""
+"""Recipes, networks and the training loop."""
+
+from levelhead.training.loop import train
+from levelhead.training.networks import build
+from levelhead.training.recipe import Recipe, RecipeError
+
+__all__ = ["Recipe", "RecipeError", "build", "train"]

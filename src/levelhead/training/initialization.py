@@ -1,0 +1,98 @@
+"""How the weights of a network begin."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import init
+
+from levelhead.training.recipe import Recipe
+from levelhead.training.seeding import WEIGHTS, generator
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation module of a recipe's name for it."""
+    return nn.GELU(approximate="tanh") if name == "gelu_tanh" else ACTIVATIONS[name]()
+
+
+@lru_cache
+def gain(name: str) -> float:
+    r"""The factor on the weights at which an activation keeps its input's mean square.
+
+    .. math:: g = 1/\sqrt{E[\sigma(z)^2]}, \quad z \sim N(0, 1)
+
+    √2 for relu (He et al. 2015, "Delving deep into rectifiers", section 2.2, with any activation in place of
+    relu). ``linear`` has 1.
+    """
+    if name == "linear":
+        return 1.0
+    z = torch.linspace(-12, 12, 24_001, dtype=torch.float64)  # the kinks at 0 lie on the grid
+    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+    return float(torch.trapezoid(activation(name)(z).square() * density, z).rsqrt())
+
+
+def initialize(model: nn.Module, recipe: Recipe) -> None:
+    r"""Draw the weights of all linear and convolution layers, from ``recipe.seed`` alone.
+
+    With :math:`n` inputs and :math:`m` outputs a unit, and :math:`g` the ``gain`` of the activation that follows (1 for
+    the last layer), the weights are
+
+    - ``default``: what PyTorch's layers do, uniform in :math:`\pm 1/\sqrt n`, and so are the biases;
+    - ``zero``; ``small``: normal, of deviation 0.01;
+    - ``xavier``: normal, :math:`\sqrt{2/(n+m)}` (Glorot & Bengio 2010, eq. 12); ``lecun``: normal,
+      :math:`\sqrt{1/n}` (LeCun et al. 1998, "Efficient backprop", section 4.6);
+    - ``he``: normal, :math:`g/\sqrt n` (He et al. 2015, eq. 10);
+    - ``orthogonal``: orthonormal rows or columns, times :math:`g` (Saxe et al. 2014);
+
+    with zero biases. All weights are drawn before the first bias: two networks that differ only in their biases and
+    normalizers begin with the same weights.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
+    random = generator(recipe.seed, WEIGHTS)
+    for layer in layers:
+        _draw(
+            layer.weight,
+            recipe.initialization,
+            gain(recipe.activation if layer is not layers[-1] else "linear"),
+            random,
+        )
+    for layer in layers:
+        if layer.bias is not None and recipe.initialization == "default":
+            bound = 1 / math.sqrt(layer.weight[0].numel())
+            init.uniform_(layer.bias, -bound, bound, generator=random)
+        elif layer.bias is not None:
+            init.zeros_(layer.bias)
+
+
+def _draw(weight: Tensor, name: str, factor: float, random: torch.Generator) -> None:
+    inputs = weight[0].numel()
+    match name:
+        case "default":
+            init.uniform_(weight, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=random)
+        case "zero":
+            init.zeros_(weight)
+        case "small":
+            init.normal_(weight, std=0.01, generator=random)
+        case "xavier":
+            init.xavier_normal_(weight, generator=random)
+        case "lecun":
+            init.normal_(weight, std=1 / math.sqrt(inputs), generator=random)
+        case "he":
+            init.normal_(weight, std=factor / math.sqrt(inputs), generator=random)
+        case "orthogonal":
+            init.orthogonal_(weight, gain=factor, generator=random)
+        case _:
+            raise ValueError(f"no initialization {name!r}")

@@ -1,0 +1,72 @@
+"""What is measured inside the network while it trains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from levelhead.training.initialization import ACTIVATIONS
+
+PERCENTILES = (15, 50, 85)
+_ACTIVATIONS = tuple(ACTIVATIONS.values())
+
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear and convolution layers of a model by name, without the ``.layer`` that ``Hidden`` adds."""
+    return {
+        name.removesuffix(".layer"): module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+    }
+
+
+def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
+    """The Euclidean norm of the loss' gradient with respect to the weights of each layer, from the latest backward."""
+    return {
+        name: layer.weight.grad.norm()
+        for name, layer in layers(model).items()
+        if isinstance(layer.weight, Tensor) and layer.weight.grad is not None
+    }
+
+
+class UnitInput:
+    """The distribution of one hidden unit's input over fixed rows: figure 1 of Ioffe & Szegedy 2015.
+
+    The unit is the first of the last hidden layer (the first channel, all its pixels, of a convnet), and its input is
+    what the last activation module of the model is given: norm(Wx + b), or Wx + b where no normalization stands
+    before the activation. Batch normalization takes its statistics from these rows, as it does from a batch while the
+    network learns: the population's estimates lag behind in the first steps, and would show a drift that the
+    learning network never sees. Nothing else is in training mode, and no buffer is changed.
+
+    Args:
+        model: the network; without an activation module there is nothing to measure.
+        rows: the inputs, at least two.
+    """
+
+    def __init__(self, model: nn.Module, rows: Tensor) -> None:
+        self.model, self.rows = model, rows
+        self.activation = next((m for m in reversed(list(model.modules())) if isinstance(m, _ACTIVATIONS)), None)
+        self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """The percentiles by curve name; the model must be in eval mode and is left in it."""
+        if self.activation is None or len(self.rows) < 2:
+            return {}
+        seen: list[Tensor] = []
+        handle = self.activation.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+        copies = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        try:
+            for norm in self._norms:
+                norm.training = True
+            functional_call(self.model, copies, (self.rows,))
+        finally:
+            handle.remove()
+            for norm in self._norms:
+                norm.training = False
+        # The unit is a column of (rows, units) and a channel of (rows, channels, height, width).
+        unit = seen[-1].select(1 if seen[-1].ndim != 3 else 2, 0).flatten().double()
+        at = torch.tensor([p / 100 for p in PERCENTILES], dtype=torch.float64, device=unit.device)
+        values = torch.quantile(unit, at).tolist() if bool(unit.isfinite().all()) else [float("nan")] * len(at)
+        return {f"unit_input_p{p}": value for p, value in zip(PERCENTILES, values, strict=True)}

@@ -1,0 +1,201 @@
+"""Everything that a training run is made from, as one frozen value that reads from and writes to TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+#: The choices of each field that has a closed list of them.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "normalization": ("none", "batch", "layer", "rms", "group", "instance"),
+    "placement": ("before", "after"),
+    "activation": ("relu", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh"),
+    "initialization": ("default", "zero", "small", "xavier", "he", "lecun", "orthogonal"),
+    "optimizer": ("sgd", "adam", "adamw", "rmsprop"),
+    "loss": ("auto", "cross_entropy", "mse", "l1", "huber"),
+}
+NETWORKS = ("mlp", "convnet")
+
+# The range of each number, in words and as a test; None is allowed where the field's default is None.
+_COUNT = ("at least 1", lambda value: value >= 1)
+_SHARE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+_RANGES = {
+    "width": _COUNT,
+    "depth": ("at least 0", lambda value: value >= 0),
+    "groups": _COUNT,
+    "learning_rate": ("above 0", lambda value: value > 0),
+    "momentum": _SHARE,
+    "weight_decay": ("at least 0", lambda value: value >= 0),
+    "dropout": _SHARE,
+    "label_smoothing": _SHARE,
+    "batch_size": _COUNT,
+    "steps": _COUNT,
+    "evaluate_every": _COUNT,
+    "patience": _COUNT,
+    "checkpoint_every": _COUNT,
+    "seed": ("from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63),
+}
+_WHOLE = {
+    *("width", "depth", "groups", "batch_size", "steps", "evaluate_every", "patience", "checkpoint_every", "seed")
+}
+_USER_NETWORK = re.compile(r"[\w.]+:[\w.]+")
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be: the message names the field, the value and what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The settings of one training run; two runs of one recipe on one machine give the same bits.
+
+    Args:
+        network: ``mlp``, ``convnet``, or the user's own ``module:function`` (see ``training.build``).
+        width: units of each hidden layer; channels of the first stage of a convnet.
+        depth: hidden layers, or convolution blocks.
+        normalization: ``none``, ``batch``, ``layer``, ``rms``, ``group`` or ``instance``, in every hidden layer.
+        placement: the normalization stands ``before`` the activation, σ(norm(Wx)), or ``after`` it.
+        groups: the groups of group normalization; they divide the width.
+        activation: σ, by name.
+        initialization: of the weights; see ``training.initialize``.
+        optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, with PyTorch's defaults for what has no field here.
+        learning_rate: the step size, constant over the run.
+        momentum: of ``sgd`` and ``rmsprop``.
+        weight_decay: of the weights; biases and normalizers' parameters are not decayed.
+        batch_size: rows an update, over all processes together.
+        dropout: the chance that a hidden unit's output is dropped.
+        loss: ``auto`` takes ``cross_entropy`` for classes and ``mse`` for numbers; ``mse``, ``l1`` and ``huber``
+            compare a classifier's outputs with 0 and 1.
+        label_smoothing: of ``cross_entropy``: the share of the target that is spread over all classes.
+        steps: updates, at most.
+        evaluate_every: updates from one evaluation to the next; the last step is evaluated too.
+        target: end at the first evaluation whose validation score is at least this; None never does.
+        patience: end after so many evaluations without a better validation score; None never does.
+        checkpoint_every: updates from one checkpoint to the next, where a folder is given.
+        seed: of weights, order of the rows, and noise.
+
+    Raises:
+        RecipeError: a value is of the wrong type, out of range or not one of the choices, or two do not go together.
+    """
+
+    network: str = "mlp"
+    width: int = 100
+    depth: int = 3
+    normalization: str = "none"
+    placement: str = "before"
+    groups: int = 4
+    activation: str = "relu"
+    initialization: str = "default"
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 60
+    dropout: float = 0.0
+    loss: str = "auto"
+    label_smoothing: float = 0.0
+    steps: int = 2000
+    evaluate_every: int = 50
+    target: float | None = None
+    patience: int | None = None
+    checkpoint_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, str):
+                _check_name(field.name, value)
+            elif not (value is None and field.default is None):
+                object.__setattr__(self, field.name, _number(field.name, value))
+        if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
+            raise RecipeError(
+                f"momentum = {self.momentum} is a setting of sgd and rmsprop, and the optimizer is {self.optimizer!r}, "
+                "which has its own (betas); leave momentum out"
+            )
+        if self.label_smoothing and self.loss not in ("auto", "cross_entropy"):
+            raise RecipeError(f"label_smoothing = {self.label_smoothing} needs loss 'cross_entropy', got {self.loss!r}")
+        if self.normalization == "group" and self.network in NETWORKS and self.width % self.groups:
+            raise RecipeError(f"groups = {self.groups} does not divide width = {self.width}; choose a divisor of it")
+        if self.normalization == "instance" and self.network == "mlp":
+            raise RecipeError(
+                "normalization 'instance' takes its statistics over the pixels of one image, and an mlp has one value "
+                "a unit; use network 'convnet', or normalization 'layer'"
+            )
+
+    def replace(self, **changes: Any) -> Self:
+        """The same recipe with some fields changed.
+
+        Raises:
+            RecipeError: a field does not exist, or the new recipe cannot be.
+        """
+        return type(self).from_dict({**self.to_dict(), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All the fields, by name."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A recipe from its fields by name; those that are left out keep their defaults.
+
+        Raises:
+            RecipeError: a name is not a field (the message suggests the closest), or the recipe cannot be.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                raise RecipeError(f"a recipe has no {name!r}{_suggest(name, names)}; its fields are {', '.join(names)}")
+        return cls(**values)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; fields that are None are left out, as TOML has no word for it."""
+        values = {name: value for name, value in self.to_dict().items() if value is not None}
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> Self:
+        """Read a recipe from a TOML file.
+
+        Raises:
+            RecipeError: the file is not TOML or not a recipe; the message begins with its path.
+            OSError: the file cannot be read.
+        """
+        try:
+            return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: not valid TOML: {error}") from error
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from error
+
+
+def _check_name(field: str, value: Any) -> None:
+    choices = NETWORKS if field == "network" else CHOICES[field]
+    if isinstance(value, str) and (value in choices or (field == "network" and _USER_NETWORK.fullmatch(value))):
+        return
+    more = ", or your own 'module:function'" if field == "network" else ""
+    allowed = ", ".join(map(repr, choices)) + more
+    raise RecipeError(f"{field} = {value!r} is not a choice{_suggest(value, choices)}; it can be {allowed}")
+
+
+def _number(field: str, value: Any) -> int | float:
+    whole = field in _WHOLE
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise RecipeError(f"{field} must be a {'whole ' if whole else ''}number, got {value!r}")
+    words, allowed = _RANGES.get(field, ("finite", math.isfinite))
+    if not math.isfinite(value) or not allowed(value):
+        raise RecipeError(f"{field} must be {words}, got {value!r}")
+    return value if whole else float(value)
+
+
+def _suggest(value: Any, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(str(value).lower(), known, 1, 0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
