@@ -98,10 +98,10 @@ def test_a_row_counts_every_status():
         make_run("BN", 1, (0.2,), "diverged", math.nan),
         make_run("BN", 2, (), "failed", math.nan),
     ]
-    row = outcome.row("BN", {"normalization": "batch"}, runs, plain, target=0.9, budget=30)
+    row = outcome.row("BN", {"normalization": "batch"}, runs, baseline=plain, target=0.9, budget=30)
     assert (row.runs, row.diverged, row.failed, row.reached) == (3, 1, 1, 1)
     assert row.steps.value == INF
     assert row.best.value == pytest.approx(np.median([0.95, 0.2]))
     assert row.test.value == 0.8
-    assert outcome.row("plain", {}, plain, plain, 0.9, 30).speedup.value == 1
-    assert outcome.row("plain", {}, plain, plain, 0.9, 30).steps.value == 20
+    assert outcome.row("plain", {}, plain, baseline=plain, target=0.9, budget=30).speedup.value == 1
+    assert outcome.row("plain", {}, plain, baseline=plain, target=0.9, budget=30).steps.value == 20

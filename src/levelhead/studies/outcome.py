@@ -111,7 +111,7 @@ def best_scores(runs: Sequence[Run]) -> list[float]:
 
 
 def row(
-    arm: str, settings: dict[str, Any], runs: Sequence[Run], baseline: Sequence[Run], target: float, budget: int
+    arm: str, settings: dict[str, Any], runs: Sequence[Run], *, baseline: Sequence[Run], target: float, budget: int
 ) -> Row:
     """Sum up one arm over its seeds; no run is dropped from the steps."""
     taken = [steps_to(run, target) for run in runs]

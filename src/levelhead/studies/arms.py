@@ -1,0 +1,60 @@
+"""Arms from settings: the fields of each on top of those that all share."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from levelhead.studies.settings import SettingsError
+from levelhead.training import Recipe
+
+#: How many times a run is evaluated where the settings do not say when.
+EVALUATIONS = 50
+
+
+def chosen(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The arms that were asked for, those that the study knows filled in; all it knows where none was.
+
+    Raises:
+        SettingsError: an arm is neither known nor defined.
+    """
+    for name, fields in given.items():
+        if not fields and name not in known:
+            close = difflib.get_close_matches(name, known, 1, 0.4)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            has = f"it has {', '.join(known)}" if known else "it has none of its own"
+            raise SettingsError(
+                f"the study has no arm {name!r}{hint}; {has}; a new one is defined by [arms.{name}] in a TOML file"
+            )
+    return {name: {**known.get(name, {}), **fields} for name, fields in (given or known).items()}
+
+
+def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Recipe:
+    """The recipe that every arm begins with.
+
+    Raises:
+        RecipeError: a field does not exist, or its value cannot be.
+    """
+    fields = {**defaults, **settings}
+    if "evaluate_every" not in settings and isinstance(fields.get("steps"), int):
+        fields["evaluate_every"] = max(1, fields["steps"] // EVALUATIONS)
+    return Recipe.from_dict(fields)
+
+
+def build(base: Recipe, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
+    """A recipe an arm; ``learning_rate_times`` multiplies the arm's learning rate.
+
+    Raises:
+        ValueError: a field does not exist, or its value cannot be; the message names the arm.
+    """
+    recipes = {}
+    for name, fields in arms.items():
+        changes = dict(fields)
+        times = changes.pop("learning_rate_times", 1)
+        try:
+            recipe = base.replace(**changes)
+            recipes[name] = recipe.replace(learning_rate=round(recipe.learning_rate * times, 12))
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"arm {name!r}: {error}") from error
+    return recipes
