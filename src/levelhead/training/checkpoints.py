@@ -36,7 +36,7 @@ def fingerprint(data: Dataset) -> str:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file beside ``path`` and rename it into place, so that a killed writer leaves no half file."""
+    """Write a safetensors file beside ``path`` and rename it into place: a killed writer leaves no half file."""
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,5 +169,5 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return flat.numpy().data

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelhead.records import Curve, Run, Status, environment
 from levelhead.training import checkpoints, probes

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch import nn as lh
 
+from levelhead import nn as lh
 from levelhead.training.initialization import activation, initialize
 from levelhead.training.recipe import Recipe, RecipeError
 from levelhead.training.seeding import NOISE, WEIGHTS, derive
@@ -83,7 +83,7 @@ def normalizer(recipe: Recipe, shape: tuple[int, ...]) -> nn.Module:
 
 
 def build(recipe: Recipe, data: Dataset) -> nn.Module:
-    """The recipe's network for the data, with weights that depend on the recipe's seed alone.
+    r"""The recipe's network for the data, with weights that depend on the recipe's seed alone.
 
     - ``mlp``: flattens a row; ``depth`` hidden layers of ``width`` units; a linear output layer.
     - ``convnet``: for images (channels, height, width); ``depth`` blocks of 3×3 convolution, normalization and
@@ -91,7 +91,7 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
       channels and halves height and width (as long as 2 pixels are left); average over the pixels; a linear output
       layer.
     - ``module:function``: the user's own; the function is called with the same two arguments, recipe and data, and
-      returns a module from (rows, \\*data.input_shape) to (rows, data.outputs). What it does not read from the recipe
+      returns a module from (rows, \*data.input_shape) to (rows, data.outputs). What it does not read from the recipe
       has no effect; the module is looked for in the current folder first.
 
     Raises:
@@ -171,8 +171,6 @@ def _users(recipe: Recipe, data: Dataset) -> nn.Module:
             f"{where} has no layer of the recipe's normalization {recipe.normalization!r}; read recipe.normalization "
             "in your function, or set it to 'none'"
         )
-    if recipe.initialization != "default":
-        initialize(model, recipe)
     model.eval()
     rows = data.train.inputs[:2]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -184,4 +182,6 @@ def _users(recipe: Recipe, data: Dataset) -> nn.Module:
     if not isinstance(out, Tensor) or out.shape != (len(rows), data.outputs):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise RecipeError(f"{where} must give outputs of shape {(len(rows), data.outputs)}, got {got}")
+    if recipe.initialization != "default":
+        initialize(model, recipe)
     return model.train()

@@ -33,7 +33,8 @@ def loss_function(recipe: Recipe, data: Dataset) -> Loss:
         raise RecipeError(f"{setting} needs classes, and {data.name} is regression; use 'mse', 'l1' or 'huber'")
     if name == "cross_entropy":
         return nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    distance: Loss = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}[name]
+    distances: dict[str, Loss] = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "huber": nn.HuberLoss()}
+    distance = distances[name]
     if not classes:
         return distance
     return lambda outputs, targets: distance(outputs, functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype))
@@ -57,22 +58,22 @@ def evaluate(
     """
     inputs, targets = split.inputs[share], split.targets[share]
     classes = not targets.is_floating_point()
-    losses, rights = [], []
+    wide = torch.float32 if inputs.device.type == "mps" else torch.float64
+    total = torch.zeros(1, dtype=wide, device=inputs.device)
+    right = torch.zeros(1 if classes else targets.shape[1], dtype=wide, device=inputs.device)
     for x, y in zip(inputs.split(_ROWS), targets.split(_ROWS), strict=True):
-        outputs = model(x)
-        losses.append(loss(outputs, y).double() * len(x))
-        rights.append((outputs.argmax(1) == y).sum().double() if classes else (outputs - y).double().square().sum(0))
-    rows = torch.tensor(len(inputs), dtype=torch.float64, device=inputs.device)
-    sums = reduce(
-        torch.cat([rows.reshape(1), torch.stack(losses).sum().reshape(1), torch.stack(rights).sum(0).reshape(-1)])
-    )
-    count, total, right = float(sums[0]), float(sums[1]), sums[2:]
+        if len(x):  # a process may have no rows
+            outputs = model(x)
+            total += loss(outputs, y) * len(x)
+            right += (outputs.argmax(1) == y).sum() if classes else (outputs - y).to(wide).square().sum(0)
+    sums = reduce(torch.cat([total, right])).tolist()
+    mean, right = sums[0] / len(split.inputs), torch.tensor(sums[1:], dtype=torch.float64)
     if classes:
-        return total / count, float(right) / count
-    spread = (split.targets.double() - split.targets.double().mean(0)).square().sum(0)
+        return mean, float(right) / len(split.inputs)
+    spread = (split.targets.to(wide) - split.targets.to(wide).mean(0)).square().sum(0).cpu().double()
     # A column that does not vary has r² 1 where it is met exactly and 0 elsewhere, as in scikit-learn.
     r2 = torch.where(spread > 0, 1 - right / spread, torch.where(right == 0, 1.0, 0.0))
-    return total / count, float(r2.mean())
+    return mean, float(r2.mean())
 
 
 def improved(score: float, best: float) -> bool:

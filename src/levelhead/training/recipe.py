@@ -8,7 +8,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,9 +25,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 NETWORKS = ("mlp", "convnet")
 
 # The range of each number, in words and as a test; None is allowed where the field's default is None.
-_COUNT = ("at least 1", lambda value: value >= 1)
-_SHARE = ("at least 0 and below 1", lambda value: 0 <= value < 1)
-_RANGES = {
+_Range = tuple[str, Callable[[float], bool]]
+_COUNT: _Range = ("at least 1", lambda value: value >= 1)
+_SHARE: _Range = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+_RANGES: dict[str, _Range] = {
     "width": _COUNT,
     "depth": ("at least 0", lambda value: value >= 0),
     "groups": _COUNT,
