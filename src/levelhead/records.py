@@ -10,9 +10,9 @@ import json
 import math
 import os
 import platform
+import secrets
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -277,18 +277,23 @@ def _chart(raw: dict[str, Any]) -> Chart:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write strict JSON beside ``path`` and rename it into place, so that a killed writer leaves no half file."""
+    """Write strict JSON, whole or not at all."""
+    write_text(path, json.dumps(_finite(value), allow_nan=False, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside ``path`` and rename into place, so that a killed writer or a full disk leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_finite(value), allow_nan=False, indent=1)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not tempfile: its files can be read by their owner only, and a record is there to be shared.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -1,1 +1,5 @@
-"""Runs and answers as one HTML page."""
+"""From a study's records to one HTML page that needs nothing else."""
+
+from levelhead.report.page import render, write
+
+__all__ = ["render", "write"]
