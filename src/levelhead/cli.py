@@ -1,5 +1,251 @@
-"""The command line: arguments only."""
+"""The command line: arguments only. What the commands do is in the rooms below."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+try:
+    import typer
+except ImportError as error:
+    raise SystemExit("the levelhead command needs more packages; try: pip install 'levelhead[study]'") from error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from levelhead.data import Dataset
+
+app = typer.Typer(
+    name="levelhead",
+    help="Normalization and regularization for PyTorch: exact, fast and explained.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+)
+
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="A built-in data set (mnist5k, digits, breast_cancer, wine, diabetes), a CSV or Parquet file, a folder of "
+        "images with a subfolder a class, an .npz with x and y, or module:function.",
+        show_default=False,
+    ),
+]
+TargetOption = Annotated[str | None, typer.Option("--target", help="The column to predict, of a CSV or Parquet file.")]
+StandardizeOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--standardize/--no-standardize",
+        help="Standardize the inputs from the training data; on by default.",
+        show_default=False,
+    ),
+]
+AcceleratorOption = Annotated[str | None, typer.Option("--accelerator", help="cpu, cuda, mps or auto.")]
+
+#: Blank lines part the examples; the backspace keeps their line breaks.
+STUDY_EXAMPLES = """
+Examples:
+
+    levelhead study                                   # batch norm on MNIST digits, under 3 minutes on 2 cores
+
+    levelhead study --data some.csv --target y        # the same question on your own table
+
+    levelhead study --data photos/ --network convnet  # one subfolder of images a class
+
+    levelhead study --arm plain --arm BN-x5 --seeds 10
+
+    levelhead study my.toml                           # a file that holds all of it
+
+    levelhead study --list
+"""
+
+
+@app.command(epilog=STUDY_EXAMPLES)
+def study(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME | FILE.toml]", help="A study by name (batch-norm), or a file of settings."),
+    ] = None,
+    data: DataOption = None,
+    target: TargetOption = None,
+    arm: Annotated[
+        list[str] | None, typer.Option("--arm", help="An arm to run; repeat it; the first is the baseline.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds of each arm; 5 by default.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Updates of each run.")] = None,
+    network: Annotated[str | None, typer.Option("--network", help="mlp, convnet or module:function.")] = None,
+    depth: Annotated[int | None, typer.Option("--depth", help="Hidden layers, or blocks of a convnet.")] = None,
+    target_score: Annotated[
+        float | None,
+        typer.Option("--target-score", help="Count steps to this score, not to the baseline's median best."),
+    ] = None,
+    standardize: StandardizeOption = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes; one a core by default.")] = None,
+    accelerator: AcceleratorOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of runs and report; reports/STUDY-DATA by default.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the studies and stop.")] = False,
+) -> None:
+    """Run a study: which arm trains best on this data, in how many fewer steps, and is the difference real?
+
+    Every arm is run with several seeds, in parallel; each finished run is kept. Stop it at any moment: the same
+    command goes on from there.
+    """
+    from rich.console import Console
+
+    from levelhead import report as reports
+    from levelhead import studies
+    from levelhead.studies.display import Display, print_answer, print_studies
+
+    if list_:
+        print_studies(Console())
+        return
+    with _clear_errors():
+        settings = studies.Settings.given(what).changed(
+            data=data,
+            target=target,
+            arms=studies.Settings.of({"arms": arm}).arms if arm else None,
+            seeds=seeds,
+            recipe={k: v for k, v in (("steps", steps), ("network", network), ("depth", depth)) if v is not None},
+            target_score=target_score,
+            standardize=standardize,
+            workers=workers,
+            accelerator=accelerator,
+            out=None if out is None else str(out),
+        )
+        studies.find(settings.study)
+        progress = Console(stderr=True)
+        dataset = _load(settings.data, settings.target, settings.standardize, progress)
+        with Display(progress) as display:
+            try:
+                answer = studies.run(settings, dataset, watcher=display)
+            except KeyboardInterrupt:
+                display.close()
+                _end(f"stopped; {display.kept} finished runs are kept in {settings.folder}, the same command goes on", 130)
+        print_answer(answer, Console())
+        typer.echo(f"Report: {reports.write(settings.folder)}")
+
+
+@app.command(epilog="""
+Examples:
+
+    levelhead train recipe.toml --data mnist5k
+
+    levelhead train recipe.toml --data some.csv --target y --out runs/first
+""")
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The settings of the run.", show_default=False)],
+    data: Annotated[str, typer.Option("--data", help="As for levelhead study.")],
+    target: TargetOption = None,
+    standardize: StandardizeOption = None,
+    accelerator: AcceleratorOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of weights, checkpoints and run.json; runs/RECIPE by default.")
+    ] = None,
+) -> None:
+    """Train one recipe; stopped at any moment, the same command goes on from its last checkpoint."""
+    from rich.console import Console
+
+    from levelhead import studies, training
+
+    with _clear_errors():
+        asked = training.Recipe.from_toml(recipe)
+        console = Console(stderr=True)
+        dataset = _load(data, target, standardize is not False, console)
+        folder = out or Path("runs") / recipe.stem
+        try:
+            run = studies.train_one(asked, dataset, folder, console, accelerator=accelerator or "auto")
+        except KeyboardInterrupt:
+            _end(f"stopped; checkpoints are kept in {folder}, the same command goes on from the last", 130)
+        typer.echo(studies.sum_up(run))
+        typer.echo(f"Run: {folder / 'run.json'}")
+
+
+@app.command(epilog="""
+Examples:
+
+    levelhead stats some.csv
+
+    levelhead stats photos/ --json
+
+    levelhead stats mnist5k
+""")
+def stats(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="What levelhead study takes, or an .npy.")],
+    target: TargetOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count, mean, standard deviation, least, greatest and missing values of each feature or channel.
+
+    In constant memory, however large the file is.
+    """
+    from rich.console import Console
+
+    from levelhead import studies
+
+    with _clear_errors():
+        studies.print_statistics(data, target, Console(), Console(stderr=True), as_json=json_)
+
+
+@app.command(epilog="""
+Example:
+
+    levelhead report reports/batch-norm-mnist5k
+""")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's folder.", show_default=False)],
+) -> None:
+    """Make the report of a study anew from its files."""
+    from levelhead import report as reports
+
+    with _clear_errors(ValueError, FileNotFoundError):
+        typer.echo(f"Report: {reports.write(folder)}")
+
+
+def _load(data: str, target: str | None, standardize: bool, console: Console) -> Dataset:
+    from levelhead.data import load
+
+    dataset = load(data, target, standardize=standardize)
+    for note in dataset.notes:
+        console.print(note, style="dim", highlight=False, markup=False)
+    return dataset
+
+
+@contextmanager
+def _clear_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """What is wrong with the user's files or machine is one line and an exit status, not a traceback."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        _end(f"the package {error.name} is missing; try: pip install 'levelhead[study]'", 1)
+    except (ValueError, RuntimeError, OSError) as error:
+        if isinstance(error, (*kinds, *_users_errors())):
+            _end(" ".join(str(error).split()), 2)
+        raise
+
+
+def _users_errors() -> tuple[type[Exception], ...]:
+    from levelhead.data import DataError
+    from levelhead.studies import SettingsError, StudyError
+    from levelhead.training import CheckpointError, RecipeError
+
+    return DataError, RecipeError, CheckpointError, SettingsError, StudyError
+
+
+def _end(text: str, status: int) -> Any:
+    typer.echo(f"levelhead: {text}", err=True)
+    raise typer.Exit(status)
 
 
 def main() -> None:
     """Run the ``levelhead`` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

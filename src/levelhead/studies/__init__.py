@@ -2,8 +2,8 @@
 
 from levelhead.studies.jobs import StudyError
 from levelhead.studies.pool import Pool
-from levelhead.studies.registry import STUDIES, run
+from levelhead.studies.registry import STUDIES, find, run
 from levelhead.studies.settings import Settings, SettingsError
 from levelhead.studies.study import Study
 
-__all__ = ["STUDIES", "Pool", "Settings", "SettingsError", "Study", "StudyError", "run"]
+__all__ = ["STUDIES", "Pool", "Settings", "SettingsError", "Study", "StudyError", "find", "run"]

@@ -35,11 +35,16 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self.close()
+
+    @property
+    def kept(self) -> int:
+        """How many finished runs the folder holds."""
+        return self.finished + self.reused
 
     def stage(self, title: str, jobs: Sequence[Job]) -> None:
         """A bar for each group of the jobs."""
-        self._stop()
+        self.close()
         self._total, self._ended = len(jobs), 0
         if not self.console.is_terminal:
             self.console.print(f"{title}: {len(jobs)} runs", highlight=False)
@@ -85,11 +90,24 @@ class Display:
             total = (task.total or 0) - shrink
             self._progress.update(bar, advance=advance or None, total=total, runs=task.fields["runs"] + runs)
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Take the bars away."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
         self._steps.clear()
+
+
+def print_studies(console: Console) -> None:
+    """Print every study's name and question."""
+    from rich.table import Table
+
+    from levelhead.studies.registry import STUDIES, find
+
+    table = Table(box=None, show_header=False)
+    for name in STUDIES:
+        table.add_row(f"[bold]{name}", find(name).QUESTION)
+    console.print(table)
 
 
 def print_answer(answer: Answer, console: Console) -> None:

@@ -43,7 +43,7 @@ class Job:
 def file_name(arm: str) -> str:
     """A name that every file system takes; a digest keeps two arms apart that would come out the same."""
     safe = re.sub(r"[^A-Za-z0-9_.=-]+", "_", arm)[:80].lstrip(".")
-    return safe if safe == arm else f"{safe or 'arm'}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
+    return safe if safe and safe == arm else f"{safe or 'arm'}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
 
 
 def kept(job: Job, data: dict[str, Any]) -> tuple[Run | None, str]:

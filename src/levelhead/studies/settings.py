@@ -71,6 +71,17 @@ class Settings:
         return Path(self.out or f"reports/{self.study}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', Path(self.data).stem)}")
 
     @classmethod
+    def given(cls, what: str | None) -> Self:
+        """The settings of a file, where ``what`` ends in ``.toml``; else the defaults of the study of that name.
+
+        Raises:
+            SettingsError: as ``read``.
+        """
+        if what is None:
+            return cls()
+        return cls.read(Path(what)) if what.endswith(".toml") else cls(study=what)
+
+    @classmethod
     def read(cls, path: Path) -> Self:
         """Read a TOML file.
 

@@ -35,7 +35,8 @@ class Study:
         ValueError: no arm, no seed, a seed twice, or arms that differ in ``steps`` or ``evaluate_every``.
 
     Example:
-        >>> study = lh.Study("Does batch norm help?", "digits", {"plain": Recipe(), "BN": Recipe(normalization="batch")})
+        >>> arms = {"plain": Recipe(), "BN": Recipe(normalization="batch")}
+        >>> study = lh.Study("Does batch norm help?", "digits", arms)
         >>> answer = study.run("reports/mine")  # in a script: under ``if __name__ == "__main__":``
     """
 
@@ -113,7 +114,7 @@ class Study:
         charts: Sequence[Chart] = (),
         notes: Sequence[str] = (),
     ) -> Answer:
-        """Sum up the runs; ``sentence`` may hold ``{target}``-free text of a study's own in place of the usual one."""
+        """Sum up the runs, in the usual sentence or a study's own."""
         by_arm = {arm: [run for run in runs if run.arm == arm] for arm in self.arms}
         baseline = by_arm[self.baseline]
         target = self.goal(baseline)
@@ -169,8 +170,8 @@ class Study:
             notes.append("With one seed there is no interval: the differences may be chance.")
         elif n <= 5:
             notes.append(
-                f"With {n} seeds a median's 95 % bootstrap interval is the range of the seeds; it covers the truth with "
-                f"probability {100 * (1 - 0.5 ** (n - 1)):.4g} %."
+                f"With {n} seeds a median's 95 % bootstrap interval is the range of the seeds; it covers the truth "
+                f"with probability {100 * (1 - 0.5 ** (n - 1)):.4g} %."
             )
         if self.target is None:
             notes.append("The target is an estimate too; the intervals take it as given.")

@@ -1,0 +1,204 @@
+"""Runs in parallel: kept, resumed, and never lost with a worker or the parent."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import study_fakes as fakes
+from study_fakes import FakeData
+
+from levelhead.records import Run
+from levelhead.studies import Study, StudyError
+from levelhead.studies.jobs import Job, file_name, kept, locked
+from levelhead.studies.pool import Pool, Silent
+
+
+class Listener(Silent):
+    def __init__(self):
+        self.said, self.fresh, self.reused = [], 0, 0
+
+    def end(self, job, run, reused):
+        self.reused += reused
+        self.fresh += not reused
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def study(**changes):
+    return Study(**{"question": "?", "data": FakeData(), "arms": fakes.RECIPES, "seeds": 3, **changes})
+
+
+def table(answer):
+    return [answer.rows, answer.target, answer.sentence, answer.runs, answer.charts]
+
+
+def test_a_study_makes_every_run_and_a_second_start_takes_them_as_they_are(tmp_path):
+    first, second = Listener(), Listener()
+    answer = study().run(tmp_path, workers=2, watcher=first, train=fakes.train)
+    assert [row.arm for row in answer.rows] == ["plain", "BN"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(
+        f"{arm}-{seed}.json" for arm in fakes.RECIPES for seed in range(3)
+    )
+    assert (first.fresh, first.reused) == (6, 0)
+    assert answer.rows[1].speedup.value > 1
+    again = study().run(tmp_path, workers=2, watcher=second, train=fakes.train)
+    assert (second.fresh, second.reused) == (0, 6)
+    assert table(again) == table(answer)
+
+
+def test_runs_of_another_recipe_or_data_or_that_are_damaged_are_made_again_and_it_is_said(tmp_path):
+    study().run(tmp_path, workers=1, train=fakes.train)
+    listener = Listener()
+    (tmp_path / "runs" / "plain-0.json").write_text('{"arm": "plai')
+    faster = {**fakes.RECIPES, "BN": fakes.RECIPES["BN"].replace(learning_rate=0.5)}
+    study(arms=faster).run(tmp_path, workers=1, watcher=listener, train=fakes.train)
+    assert (listener.fresh, listener.reused) == (4, 2)
+    assert "plain-0.json is damaged" in listener.said[0]
+    assert "BN-0.json is of another recipe (learning_rate 0.1, now 0.5)" in listener.said[1]
+    other = Listener()
+    study(arms=faster, data=FakeData(size=11)).run(tmp_path, workers=1, watcher=other, train=fakes.train)
+    assert (other.fresh, len(other.said)) == (6, 6)
+    assert "is of another data (size 10, now 11)" in other.said[0]
+
+
+def test_a_run_that_raises_is_a_failed_run_and_the_study_goes_on(tmp_path):
+    arms = {**fakes.RECIPES, "odd": fakes.RECIPES["plain"].replace(activation="sigmoid")}
+    answer = study(arms=arms).run(tmp_path, workers=2, train=fakes.raises_for_sigmoid)
+    assert [(row.failed, row.reached > 0) for row in answer.rows] == [(0, True), (0, True), (3, False)]
+    assert Run.load(tmp_path / "runs" / "odd-0.json").message == "RuntimeError: the network of the user"
+    assert any("odd, seed 0: RuntimeError" in note for note in answer.notes)
+    listener = Listener()
+    healed = study(arms=arms).run(tmp_path, workers=2, watcher=listener, train=fakes.train)
+    assert (listener.fresh, healed.rows[2].failed) == (3, 0), "a failed run is made again"
+
+
+def test_no_baseline_no_target(tmp_path):
+    arms = {"odd": fakes.RECIPES["plain"].replace(activation="sigmoid")}
+    with pytest.raises(StudyError, match=r"no run of the baseline 'odd' has a score: RuntimeError: the network"):
+        study(arms=arms).run(tmp_path, workers=1, train=fakes.raises_for_sigmoid)
+
+
+def test_a_killed_worker_costs_nothing_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
+    listener = Listener()
+    answer = study().run(tmp_path, workers=2, watcher=listener, train=fakes.kills_itself_once)
+    assert (tmp_path / "mark").exists()
+    assert [row.failed for row in answer.rows] == [0, 0]
+    assert "exit status -9" in listener.said[0]
+
+
+def test_a_worker_that_is_always_killed_gives_a_failed_run(tmp_path):
+    answer = study().run(tmp_path, workers=2, train=fakes.kills_itself_always)
+    assert [(row.runs, row.failed) for row in answer.rows] == [(3, 1), (3, 1)]
+    assert "was killed (exit status -9)" in Run.load(tmp_path / "runs" / "BN-1.json").message
+
+
+def test_a_full_disk_stops_with_what_is_kept(tmp_path):
+    jobs = study().jobs(tmp_path)
+    (tmp_path / "runs").mkdir()
+    jobs[-1] = replace(jobs[-1], path=Path("/dev/full/x.json"))  # cannot be written, as on a full disk
+    with Pool(FakeData(), workers=1, train=fakes.train) as pool, pytest.raises(StudyError, match=r"runs are kept: make"):
+        pool.run("runs", jobs)
+    assert len(list((tmp_path / "runs").iterdir())) == 5
+
+
+def test_two_studies_do_not_share_a_folder(tmp_path):
+    with locked(tmp_path), pytest.raises(StudyError, match="another study is running in"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_left_overs_of_killed_writers_are_removed(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / ".plain-0.json.abc").touch()
+    with locked(tmp_path):
+        assert not list((tmp_path / "runs").iterdir())
+
+
+def test_names_of_arms_are_safe_and_distinct_as_files(tmp_path):
+    names = [file_name(name) for name in ("a/b", "a_b", "a b", "../x", "", "é" * 300, "con:1")]
+    assert len(set(names)) == len(names)
+    assert all(name and "/" not in name and not name.startswith(".") and len(name) < 100 for name in names)
+    job = Job.of("../x", fakes.RECIPES["plain"], tmp_path)
+    assert job.path.parent == tmp_path / "runs"
+    assert kept(job, {}) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {}}, "at least one arm"),
+        ({"seeds": 0}, "at least one seed"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"arms": {**fakes.RECIPES, "long": fakes.RECIPES["BN"].replace(steps=50)}}, "the same steps"),
+    ],
+)
+def test_a_study_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        study(**changes)
+
+
+def test_at_least_one_worker():
+    with pytest.raises(ValueError, match="at least one worker, got workers=0"):
+        Pool(FakeData(), workers=0)
+
+
+def start(out, *more):
+    command = [sys.executable, fakes.__file__, str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def gone(pid):
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+@pytest.mark.slow
+def test_killed_at_five_moments_a_study_comes_to_the_same_table(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(whole, "train").communicate(timeout=120)[0] == "complete\n"
+    total = len(list((whole / "runs").iterdir()))
+    for share in (0.05, 0.3, 0.5, 0.75, 0.95):
+        process = start(broken)
+        until(lambda share=share: len(list(broken.glob("runs/*.json"))) >= share * total)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (broken / "answer.json").exists()
+    found = len(list(broken.glob("runs/*.json")))
+    out, err = start(broken).communicate(timeout=120)
+    assert out == "complete\n", err
+    assert err.count("best accuracy") == total - found, "only the unfinished runs are made"
+    answers = [json.loads((folder / "answer.json").read_text()) for folder in (whole, broken)]
+    for answer in answers:
+        answer.pop("environment")
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.slow
+def test_workers_die_with_their_parent(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
+    process = start(tmp_path, "never_ends")
+    until(lambda: len(list(tmp_path.glob("mark.*"))) == 2)
+    pids = [int(path.suffix[1:]) for path in tmp_path.glob("mark.*")]
+    assert not any(gone(pid) for pid in pids)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    until(lambda: all(gone(pid) for pid in pids), 10)
