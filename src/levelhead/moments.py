@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-#: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache.
-_BLOCK = 2**18
+#: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache, and that
+#: PyTorch takes each operation on one thread (its grain is 2**15): on a busy machine a barrier costs more than the work.
+_BLOCK = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,14 +68,29 @@ class Moments:
             raise TypeError(f"Moments are of real numbers, got {x.dtype}; take x.real and x.imag apart")
         dims = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
         mask = None if mask is None else _check_mask(mask, x)
-        longest = max(dims, key=lambda d: x.shape[d], default=None)
-        if longest is None or x.numel() <= _BLOCK or x.shape[longest] == 1:
+        for d in dims:
+            if not -x.ndim <= d < x.ndim:
+                raise IndexError(f"dimension {d} is out of range for x of shape {tuple(x.shape)}")
+        return cls._of_blocks(x, tuple({d % x.ndim: None for d in dims}), mask)
+
+    @classmethod
+    def _of_blocks(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:
+        """Split along the outermost dimension in memory until a block fits the cache; merge, or put side by side."""
+        if x.numel() <= _BLOCK:
             return cls._of_block(x, dims, mask)
-        rows = max(1, _BLOCK * x.shape[longest] // x.numel())
-        blocks = torch.split(x, rows, longest)
-        masks = [None] * len(blocks) if mask is None else torch.split(mask, rows, longest)
-        parts = [cls._of_block(block, dims, part) for block, part in zip(blocks, masks, strict=True)]
-        return cls.stack(parts).reduce(0)
+        outermost = max((d for d in range(x.ndim) if x.shape[d] > 1), key=lambda d: (x.stride(d), x.shape[d]))
+        length = max(1, _BLOCK * x.shape[outermost] // x.numel())
+        blocks = torch.split(x, length, outermost)
+        masks = [None] * len(blocks) if mask is None else torch.split(mask, length, outermost)
+        parts = [cls._of_blocks(block, dims, part) for block, part in zip(blocks, masks, strict=True)]
+        if outermost in dims:
+            return cls.stack(parts).reduce(0)
+        position = outermost - sum(d < outermost for d in dims)
+        return cls(
+            parts[0].count if mask is None else torch.cat([part.count for part in parts], position),
+            torch.cat([part.mean for part in parts], position),
+            torch.cat([part.m2 for part in parts], position),
+        )
 
     @classmethod
     def _of_block(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:
@@ -84,9 +100,11 @@ class Moments:
             count = torch.ones((), dtype=torch.long, device=x.device) if mask is None else mask.long()
             return cls(count, wide if mask is None else wide.where(mask, torch.nan), torch.zeros_like(wide))
         if mask is None:
-            count = torch.tensor(math.prod(x.shape[d] for d in dims), device=x.device)
+            count = torch.full((), math.prod(x.shape[d] for d in dims), device=x.device)
             mean = wide.sum(dims, keepdim=True) / count
-            return cls(count, mean.squeeze(dims), (wide - mean).square().sum(dims))
+            deviation = wide - mean if wide is x else wide.sub_(mean)
+            square = deviation.square() if deviation.requires_grad else deviation.square_()
+            return cls(count, mean.squeeze(dims), square.sum(dims))
         count = mask.sum(dims, keepdim=True)
         mean = wide.masked_fill(~mask, 0).sum(dims, keepdim=True) / count
         m2 = (wide - mean).masked_fill(~mask, 0).square().sum(dims)

@@ -1,0 +1,90 @@
+"""One entrance for every kind of data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from levelhead.data import arrays, images, tables
+from levelhead.data.built_in import BUILT_IN
+from levelhead.data.dataset import DataError, Dataset, Task, Unsplit, prepare
+from levelhead.data.split import split
+
+
+def load(
+    name_or_path: str | Path,
+    target: str | None = None,
+    *,
+    task: Task | None = None,
+    standardize: bool = True,
+    seed: int = 0,
+) -> Dataset:
+    """Data that is ready to train on, split and standardized.
+
+    Args:
+        name_or_path: a built-in name (``mnist5k``, ``digits``, ``breast_cancer``, ``wine``, ``diabetes``); a ``.csv``,
+            ``.tsv`` or ``.parquet`` file; an ``.npz`` file with the arrays x and y; a folder of images with one
+            subfolder a class; or ``module:function``, which returns training and validation data.
+        target: the target column of a table, or the target array of an ``.npz`` file (``y`` by default).
+        task: ``classification`` or ``regression``; found out by the rule of ``choose_task`` by default.
+        standardize: whether inputs become (x - mean) / std per feature, or per channel of images and signals, with
+            statistics of the training rows.
+        seed: the seed of the split.
+
+    Returns:
+        The data, float32; its ``notes`` tell what was chosen and done.
+
+    Raises:
+        DataError: the data cannot be used; one line that names the place and the repair.
+
+    Example:
+        >>> data = load("wine")
+        >>> len(data.train), data.input_shape, data.outputs
+        (106, (13,), 3)
+    """
+    if task not in (None, "classification", "regression"):
+        raise DataError(f"task must be 'classification' or 'regression', got {task!r}")
+    data = read(name_or_path, target, task)
+    parts, sentence = split(data, seed)
+    return prepare(replace(data, notes=(*data.notes, sentence)), parts, standardize=standardize)
+
+
+def read(name_or_path: str | Path, target: str | None = None, task: Task | None = None) -> Unsplit:
+    """What ``load`` splits and standardizes, as the source has it."""
+    text, path = str(name_or_path), Path(name_or_path)
+    if path.suffix.lower() in tables.SUFFIXES and path.is_file():
+        return tables.read_table(path, target, task)
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return arrays.read_npz(path, target, task)
+    if text in BUILT_IN or path.is_dir() or not path.exists():
+        if target is not None and (text in BUILT_IN or path.is_dir() or arrays.is_reference(text)):
+            raise DataError(f"{text}: its target is fixed; target {target!r} is for tables and .npz files")
+        return _read_untargeted(text, path, task)
+    raise unknown(text, path)
+
+
+def unknown(text: str, path: Path) -> DataError:
+    """Why nothing can be read under a name."""
+    known = f"{', '.join(tables.SUFFIXES)}, .npz, or a folder of images"
+    if path.is_file():
+        return DataError(f"{path}: files of type {path.suffix or '(none)'!r} are not read; use {known}")
+    if path.suffix or len(path.parts) > 1:
+        near = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+        return DataError(f"{path}: there is no such file{tables.closest(path.name, near)}")
+    hint = tables.closest(text, list(BUILT_IN))
+    return DataError(f"no data set {text!r}{hint}; built in are {', '.join(BUILT_IN)}; otherwise give a file: {known}")
+
+
+def _read_untargeted(text: str, path: Path, task: Task | None) -> Unsplit:
+    if text in BUILT_IN:
+        data = BUILT_IN[text]()
+        if task not in (None, data.task):
+            raise DataError(f"{text}: it is a {data.task}; task {task!r} does not fit")
+        return data
+    if path.is_dir():
+        if task == "regression":
+            raise DataError(f"{text}: a folder of images is a classification; task 'regression' does not fit")
+        return images.read_images(path)
+    if arrays.is_reference(text):
+        return arrays.read_function(text, task)
+    raise unknown(text, path)
