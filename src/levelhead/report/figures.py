@@ -12,6 +12,8 @@ from levelhead.report.series import Band, by_arm, finite_part, over_seeds
 
 _GRADIENT = "gradient_norm/"
 _PERCENTILES = ("15", "50", "85")
+#: Room beside the axes, the same for plots under each other, so that their steps are too.
+_ALIGNED = {"l": 52, "r": 56}
 _CURVES = {"train_loss": "training loss", "validation_loss": "validation loss"}
 
 
@@ -26,61 +28,68 @@ def blocks(answer: Answer, runs: Sequence[Run], palette: dict[str, str]) -> list
 
 def _training(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str]) -> Block | None:
     """Score and loss against steps, median and range over the seeds."""
-    plots = [p for p in (_scores(answer, arms, palette), _losses(arms, palette)) if p]
+    plots = [p for p in (_scores(answer, arms, palette), _losses(answer, arms, palette)) if p]
     if not plots:
         return None
     seeds = max(len(its) for its in arms.values())
     caption = (
-        f"Line: median over {seeds} seeds. Band: lowest to highest seed. ○ median step at which the target is reached. "
+        f"Line: median over {seeds} seeds. Band: lowest to highest seed. ● median step at which the target is reached. "
         if seeds > 1
-        else "One seed. ○ step at which the target is reached. "
+        else "One seed. ● step at which the target is reached. "
     )
     if any(run.status == "diverged" for its in arms.values() for run in its):
-        caption += "× a run diverged; a line ends where half of its runs have."
-    linear_or_log = Toggle(
-        "Steps", (("linear", {}), ("logarithmic", {plot.id: {"xaxis": {"type": "log"}} for plot in plots}))
-    )
-    toggles = [linear_or_log]
-    if plots[0].id == "score" and (close := _close_up(answer, plots[0])):
+        caption += "× a run diverged: there the band ends, and the line where half of the runs have."
+    first = min((s for its in arms.values() for r in its for c in r.curves.values() for s in c.steps if s), default=1)
+    log_steps = {"xaxis": {"type": "log", "range": [math.log10(first), math.log10(answer.steps)]}}
+    toggles = [Toggle("Steps", (("linear", {}), ("logarithmic", {plot.id: log_steps for plot in plots})))]
+    if plots[0].id == "score" and (close := _close_up(plots[0])):
         toggles.append(Toggle(text.sentence(answer.metric), (("all", {}), ("near the target", {"score": close}))))
     legend = {arm: palette[arm] for arm in palette if arm in arms}
     return Block("training", "Training", caption.strip(), tuple(plots), legend, tuple(toggles))
+
+
+def _steps(answer: Answer) -> Spec:
+    return axis("steps", range=[0, answer.steps], autorange=False)
 
 
 def _scores(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str]) -> Plot | None:
     bands = {arm: b for arm, its in arms.items() if (b := over_seeds(its, "validation_score", -math.inf))}
     if not bands:
         return None
-    traces = [spec for arm, b in bands.items() for spec in _banded(arm, b, palette[arm])]
+    percent = answer.metric == "accuracy"
+    unit = 100 if percent else 1
+    target = unit * answer.target
+    traces = [spec for arm, b in bands.items() for spec in _banded(arm, b.times(unit), palette[arm])]
     for row in answer.rows:
         if row.arm in bands and math.isfinite(row.steps.value):
             said = f"{row.arm}: target reached at step {text.count(row.steps.value)}"
-            dot = points([row.steps.value], [answer.target], "dot", palette[row.arm], [said], legendgroup=row.arm)
+            dot = points([row.steps.value], [target], "dot", palette[row.arm], [said], legendgroup=row.arm)
             traces.append(dot)
-    percent = {"tickformat": ".0%", "hoverformat": ".1%"} if answer.metric == "accuracy" else {"hoverformat": ".3f"}
-    target = {"xref": "paper", "x0": 0, "x1": 1, "y0": answer.target, "y1": answer.target, "type": "line"}
-    label = {"text": f"target {text.score(answer.target, answer.metric)}", "xref": "paper", "x": 1, "y": answer.target}
+    ruler = {"xref": "paper", "x0": 0, "x1": 1, "y0": target, "y1": target, "type": "line"}
+    label = {"text": "target", "xref": "paper", "x": 1, "y": target, "xshift": 6}
     layout = {
-        "xaxis": axis("steps"),
-        "yaxis": axis(f"validation {answer.metric}", **percent),
-        "shapes": [{**target, "line": {"color": "--quiet", "width": 1.25, "dash": "dot"}}],
-        "annotations": [{**label, "xanchor": "right", "yanchor": "bottom", "showarrow": False}],
+        "xaxis": _steps(answer),
+        "yaxis": axis("", ticksuffix=" %" if percent else "", hoverformat=".1f" if percent else ".3f"),
+        "margin": _ALIGNED,
+        "shapes": [{**ruler, "line": {"color": "--quiet", "width": 1.25, "dash": "dot"}}],
+        "annotations": [{**label, "xanchor": "left", "showarrow": False}],
     }
     last = ", ".join(f"{arm} {text.score(b.middle[-1], answer.metric)}" for arm, b in bands.items() if b.middle)
     alt = f"Validation {answer.metric} against steps, one line an arm. Last medians: {last}."
     return Plot("score", alt, tuple(traces), layout, title=f"Validation {answer.metric}")
 
 
-def _close_up(answer: Answer, plot: Plot) -> Spec | None:
+def _close_up(plot: Plot) -> Spec | None:
     """The view of the scores in which the arms that train well can be told apart."""
+    target: float = plot.layout["shapes"][0]["y0"]
     top = max((y for trace in plot.traces for y in trace["y"]), default=math.nan)
-    gap = top - answer.target
+    gap = top - target
     if not (math.isfinite(gap) and gap > 0):
         return None
-    return {"yaxis": {"range": [answer.target - 4 * gap, top + gap / 2], "autorange": False, "tickformat": None}}
+    return {"yaxis": {"range": [target - 4 * gap, top + gap / 2], "autorange": False}}
 
 
-def _losses(arms: dict[str, list[Run]], palette: dict[str, str]) -> Plot | None:
+def _losses(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str]) -> Plot | None:
     """Both losses to choose from, in view up to twice their start: a run that diverges leaves the frame."""
     found = {
         name: {arm: b for arm, its in arms.items() if (b := over_seeds(its, curve, math.inf))}
@@ -90,7 +99,7 @@ def _losses(arms: dict[str, list[Run]], palette: dict[str, str]) -> Plot | None:
     every = [b for bands in found.values() for b in bands.values() if b.middle]
     if not every:
         return None
-    top, bottom = 2 * max(b.middle[0] for b in every), min(min(b.low) for b in every)
+    top, bottom = 2 * max(b.middle[0] for b in every), min(min(b.middle + b.low) for b in every)
     log = bottom > 0
     traces = [
         {**spec, "meta": {"option": name}}
@@ -100,8 +109,9 @@ def _losses(arms: dict[str, list[Run]], palette: dict[str, str]) -> Plot | None:
     ]
     edges = [math.log10(bottom / 1.3), math.log10(top)] if log else [bottom, top]
     layout = {
-        "xaxis": axis("steps"),
-        "yaxis": axis("loss", log=log, range=edges, autorange=False, hoverformat=".4f"),
+        "xaxis": _steps(answer),
+        "yaxis": axis("", log=log, range=edges, autorange=False, hoverformat=".4f"),
+        "margin": _ALIGNED,
     }
     options = {
         name: f"{name.capitalize()} against steps, one line an arm. Last medians: "
@@ -115,7 +125,7 @@ def _losses(arms: dict[str, list[Run]], palette: dict[str, str]) -> Plot | None:
 def _banded(arm: str, b: Band, colour: str, top: float = math.inf) -> list[Spec]:
     """A median with its band, and a cross at each end of a diverged run (at the frame where it left it)."""
     specs = [
-        band(b.steps, b.low, b.high, colour, legendgroup=arm),
+        band(b.steps[: len(b.low)], b.low, b.high, colour, legendgroup=arm),
         line(arm, b.steps, b.middle, colour, legendgroup=arm),
     ]
     if b.ends:
@@ -141,7 +151,7 @@ def _percentiles(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, 
         traces.append(band(steps, ends[0], ends[2], palette[arm], meta=meta))
         for percentile, values in zip(_PERCENTILES, ends, strict=True):
             width = 2.25 if percentile == "50" else 1.25
-            labelled = ["" for _ in steps[1:]] + [f"{percentile}th"]
+            labelled = ["" for _ in steps[1:]] + [f"\u2002{percentile}th"]
             style: Spec = {"line": {"color": palette[arm], "width": width}, "meta": meta, "mode": "lines+text"}
             style |= {"text": labelled, "textposition": "middle right", "cliponaxis": False}
             hover = {"hovertemplate": "%{y:.2f}<extra></extra>"}
@@ -153,7 +163,7 @@ def _percentiles(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, 
             f"Input of one hidden unit of {arm} against steps. 15th, 50th and 85th percentile at first: "
             f"{', '.join(f'{e[0]:.2f}' for e in ends)}; at last: {', '.join(f'{e[-1]:.2f}' for e in ends)}."
         )
-    layout = {"xaxis": axis("steps"), "yaxis": axis("input of the unit", zeroline=True), "margin": {"r": 40}}
+    layout = {"xaxis": _steps(answer), "yaxis": axis("input of the unit", zeroline=True), "margin": {"r": 44}}
     caption = (
         "The 15th, 50th and 85th percentile of what one hidden unit gives to its activation, over validation data: "
         f"one run of each arm (seed {_seeds(shown)}), both sides on the same axis. "
@@ -186,7 +196,7 @@ def _gradients(answer: Answer, arms: dict[str, list[Run]]) -> Block | None:
         if bands:
             said = ", ".join(f"{layer.removeprefix(_GRADIENT)} {b.middle[-1]:.2g}" for layer, b in bands.items())
             alts[arm] = f"Gradient norm of each layer of {arm} against steps, logarithmic. At last: {said}."
-    layout = {"xaxis": axis("steps"), "yaxis": axis("gradient norm", log=True)}
+    layout = {"xaxis": _steps(answer), "yaxis": axis("gradient norm", log=True)}
     legend = {layer.removeprefix(_GRADIENT): colour for layer, colour in ramp.items()}
     caption = "Norm of the loss's gradient in the weights of each layer, first to last; median over seeds."
     pair = _pair("gradient", answer, alts, tuple(traces), layout)
@@ -213,11 +223,13 @@ def _chart(id: str, chart: Chart, palette: dict[str, str]) -> Block:
     free = [f"--arm-{i}" for i in (1, 2, 3, 4, 5, 6) if f"--arm-{i}" not in {palette.get(c.name) for c in chart.lines}]
     spare = iter([*free, *[f"--arm-{i}" for i in range(1, 7)]] * (1 + len(chart.lines) // 6))
     legend = {each.name: palette.get(each.name) or next(spare) for each in chart.lines}
-    traces = [spec for each in chart.lines for spec in _charted(each, legend[each.name])]
+    traces = [spec for i, each in enumerate(chart.lines) for spec in _charted(each, legend[each.name], 0.04 * i)]
     edge = any(trace.get("yaxis") == "y2" for trace in traces)
     caption = chart.note + (" × at the edge: no finite value (diverged, or not reached)." if edge else "")
+    places = sorted({x for each in chart.lines for x in each.x})
+    ticks = {"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if len(places) <= 8 else {}
     layout: Spec = {
-        "xaxis": axis(chart.x_label, log=chart.log_x),
+        "xaxis": axis(chart.x_label, log=chart.log_x, **ticks),
         "yaxis": axis(chart.y_label, log=chart.log_y),
         "hovermode": "closest",
     }
@@ -237,7 +249,7 @@ def _said(each: Line) -> str:
     return f"{each.name} {', '.join(values) or 'has no finite value'}"
 
 
-def _charted(each: Line, colour: str) -> list[Spec]:
+def _charted(each: Line, colour: str, off_edge: float) -> list[Spec]:
     kept = [i for i, y in enumerate(each.y) if math.isfinite(y)]
     x, y = tuple(each.x[i] for i in kept), tuple(each.y[i] for i in kept)
     spec = line(each.name, x, y, colour, mode="lines+markers", legendgroup=each.name)
@@ -249,7 +261,11 @@ def _charted(each: Line, colour: str) -> list[Spec]:
         down = [each.y[i] - each.low[i] if math.isfinite(each.low[i]) else 0 for i in kept]
         spec["error_y"] = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
         spec["error_y"] |= {"color": f"{colour} 55%", "thickness": 1.5, "width": 3}
-    lost = [(x, 0.975 if y == math.inf else 0.025) for x, y in zip(each.x, each.y, strict=True) if not math.isfinite(y)]
+    lost = [
+        (x, 0.975 - off_edge if y == math.inf else 0.025 + off_edge)
+        for x, y in zip(each.x, each.y, strict=True)
+        if not math.isfinite(y)
+    ]
     if not lost:
         return [spec]
     hover = [f"{each.name}: no finite value at {x:g}" for x, _ in lost]

@@ -27,7 +27,8 @@ class Band:
         steps: the updates done, ascending.
         middle: the median over seeds; a diverged run counts as worse than any other from its end on, so the
             line ends where half of the runs have diverged.
-        low: the smallest value of the runs that have not diverged, and ``high`` the largest.
+        low: the smallest value, and ``high`` the largest, at the first ``len(low)`` steps: those before the first
+            run diverged, as from there on there is no largest loss.
         ends: where the diverged runs ended.
     """
 
@@ -36,6 +37,11 @@ class Band:
     low: tuple[float, ...]
     high: tuple[float, ...]
     ends: tuple[End, ...]
+
+    def times(self, factor: float) -> Band:
+        """The band in another unit."""
+        middle, low, high = (tuple(factor * y for y in ys) for ys in (self.middle, self.low, self.high))
+        return Band(self.steps, middle, low, high, tuple(End(e.seed, e.step, factor * e.value) for e in self.ends))
 
 
 def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -72,19 +78,22 @@ def over_seeds(runs: Sequence[Run], name: str, worst: float) -> Band | None:
     parts = [(run, part) for run in runs if run.status != "failed" and (part := finite_part(run, name))]
     if not parts:
         return None
-    rows = []
+    ends = tuple(
+        End(run.seed, last, part[last]) for run, part in parts if run.status == "diverged" for last in [max(part)]
+    )
+    first_end = min((end.step for end in ends), default=math.inf)
+    steps, middles, lows, highs = [], [], [], []
     for step in sorted({step for _, part in parts for step in part}):
         values = [_at(run, part, step, worst) for run, part in parts]
         middle = median(values)
         if not math.isfinite(middle):
             break
-        finite = [value for value in values if math.isfinite(value)]
-        rows.append((step, middle, min(finite), max(finite)))
-    ends = tuple(
-        End(run.seed, last, part[last]) for run, part in parts if run.status == "diverged" for last in [max(part)]
-    )
-    steps, middles, lows, highs = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Band(steps, middles, lows, highs, ends)
+        steps.append(step)
+        middles.append(middle)
+        if step < first_end:
+            lows.append(min(values))
+            highs.append(max(values))
+    return Band(tuple(steps), tuple(middles), tuple(lows), tuple(highs), ends)
 
 
 def _at(run: Run, part: dict[int, float], step: int, worst: float) -> float:

@@ -55,7 +55,7 @@ def speedup(row: Row, baseline: str) -> str:
     """
     value = row.speedup.value
     if row.arm == baseline:
-        return "1 (baseline)"
+        return "1 ×"
     if math.isnan(value):
         return "not determined"
     if math.isinf(value):
@@ -104,7 +104,8 @@ def duration(seconds: float) -> str:
 
 
 def _times(value: float) -> str:
-    return f"{value:.3g} ×" if value < 10 else f"{value:,.0f} ×"
+    digits = 2 if value < 0.995 else 1 if value < 9.95 else 0
+    return f"{value:,.{digits}f} ×"
 
 
 def _range(low: str, high: str) -> str:

@@ -57,7 +57,7 @@
     return {
       font: { family: property("--sans"), color: colour("--ink"), size: 13 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, separators: ".,",
-      margin: { l: 8, r: 16, t: 10, b: 8 },
+      margin: { l: 8, r: 24, t: 10, b: 8 },
       xaxis: { ...axis, showgrid: false, showline: true, linecolor: colour("--rule"), tickformat: ",~r" },
       yaxis: axis,
       hovermode: "x unified",
@@ -66,13 +66,14 @@
     };
   }
 
-  // On a logarithmic axis: ticks at 1, 2 and 5 where they have room, else at the powers of ten.
-  function logTicks(values) {
+  // On a logarithmic axis: ticks at 1, 2 and 5 where they have room, else at powers of ten.
+  function logTicks(values, pixels) {
     const positive = values.filter((v) => v > 0);
     if (!positive.length) return {};
     const [low, high] = [Math.min(...positive), Math.max(...positive)].map(Math.log10);
-    const steps = high - low < 2.6 ? [1, 2, 5] : high - low < 5 ? [1] : null;
-    if (!steps) return { dtick: Math.ceil((high - low) / 5) };
+    const room = pixels / 50 / (high - low || 1); // ticks a decade
+    if (room < 1) return { dtick: Math.ceil(1 / room) };
+    const steps = room > 3 ? [1, 2, 5] : [1];
     const ticks = [];
     for (let e = Math.floor(low) - 1; e <= Math.ceil(high); e++) for (const s of steps) ticks.push(s * 10 ** e);
     return { tickvals: ticks, ticktext: ticks.map((t) => (t >= 0.001 ? Number(t.toPrecision(1)).toLocaleString("en") : t.toExponential(0))) };
@@ -98,9 +99,9 @@
     });
     if (plot.paired) layout.yaxis = { ...layout.yaxis, ...sharedRange(plot.block, layout.yaxis.type === "log") };
     for (const [axis, key] of [["xaxis", "x"], ["yaxis", "y"]])
-      if (layout[axis].type === "log") {
+      if (layout[axis].type === "log" && !layout[axis].tickvals) {
         const values = visible.filter((t) => !t.yaxis).flatMap((t) => t[key]);
-        layout[axis] = { ...layout[axis], ...logTicks(layout[axis].range ? layout[axis].range.map((v) => 10 ** v) : values) };
+        layout[axis] = { ...layout[axis], ...logTicks(layout[axis].range?.map((v) => 10 ** v) ?? values, axis === "xaxis" ? element.clientWidth : element.clientHeight) };
       }
     for (const note of layout.annotations || []) note.font = { color: colour("--quiet"), size: 12 };
     const options = { displayModeBar: false, responsive: true };
