@@ -13,7 +13,7 @@ from levelhead.nn.extras import Tracked
 class _Batch(Tracked, _BatchNorm):
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
-        self._check_input_dim(input)
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
         keeps = self.track_running_stats or not self.training  # else: buffers that are there, not to be updated
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:

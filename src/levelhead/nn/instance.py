@@ -14,8 +14,8 @@ from levelhead.nn.extras import Tracked
 class _Instance(Tracked, _InstanceNorm):
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """``activation(instance_norm(input) + residual)``; see the class."""
-        self._check_input_dim(input)
-        single = input.ndim == self._get_no_batch_dim()  # an example without a batch
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        single = input.ndim == self._get_no_batch_dim()  # type: ignore[no-untyped-call]  # one example, no batch
         channels = input.shape[0 if single else 1]
         if channels != self.num_features:
             message = f"the input {tuple(input.shape)} has {channels} channels, num_features is {self.num_features}"

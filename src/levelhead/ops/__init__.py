@@ -363,6 +363,8 @@ def _row_norm(
                 f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape"
                 f" {list(parameter.shape)} and normalized_shape = {shape}"
             )
+        if parameter is not None:
+            _check_type(input, name, parameter)
     if eps is None:
         eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
     input = _autocast_to_float32(input)
@@ -428,11 +430,15 @@ def _check_channels(x: Tensor, parameters: dict[str, Tensor | None], channels: i
                 f"{name} should contain {channels} elements, one a channel of the input {tuple(x.shape)}, not"
                 f" {tuple(parameter.shape)}"
             )
-        if parameter.dtype not in (x.dtype, torch.float32):
-            raise RuntimeError(
-                f"mixed dtype: the input is {x.dtype} and {name} is {parameter.dtype}; expected one of"
-                f" {x.dtype} and torch.float32"
-            )
+        _check_type(x, name, parameter)
+
+
+def _check_type(x: Tensor, name: str, parameter: Tensor) -> None:
+    allowed = {x.dtype, torch.float32} if x.dtype in (torch.float16, torch.bfloat16) else {x.dtype}
+    if parameter.dtype not in allowed:
+        raise RuntimeError(
+            f"mixed dtype: the input is {x.dtype} and {name} is {parameter.dtype}; convert one with .to(dtype)"
+        )
 
 
 def _view(parameter: Tensor | None, shape: Sequence[int]) -> Tensor | None:

@@ -22,6 +22,7 @@ or a type of 16 bits costs no digits; the result has the type of ``x``. Everythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -124,7 +125,7 @@ class Activation(NamedTuple):
     slope: Callable[[Tensor], Tensor]
 
 
-_TANH_SCALE = (2 / torch.pi) ** 0.5
+_TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBIC = 0.044715
 
 
@@ -139,9 +140,9 @@ def _silu_slope(u: Tensor) -> Tensor:
 
 
 def _gelu_slope(u: Tensor) -> Tensor:
-    density = torch.exp(-0.5 * u * u) / (2 * torch.pi) ** 0.5
-    normal: Tensor = torch.special.ndtr(u)
-    return normal + u * density
+    density = torch.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
+    cumulative: Tensor = torch.special.ndtr(u)
+    return cumulative + u * density
 
 
 def _gelu_tanh_slope(u: Tensor) -> Tensor:

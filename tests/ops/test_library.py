@@ -1,0 +1,117 @@
+"""How the operators behave in PyTorch's machinery: opcheck, torch.func, torch.compile, dispatch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from levelhead import ops
+from levelhead.ops import library
+
+
+def norm_sum(x):
+    return ops.batch_norm(x, None, None, training=True, activation="tanh").pow(3).sum()
+
+
+@pytest.mark.parametrize("activation", ["", "relu"])
+@pytest.mark.parametrize("center", [True, False])
+def test_opcheck_normalize(activation, center):
+    x = torch.randn(4, 3, 5, requires_grad=True)
+    weight, bias = (torch.randn(1, 3, 1, requires_grad=True) for _ in range(2))
+    residual = torch.randn(4, 3, 5, requires_grad=True)
+    for optional in ((None, None, None), (weight, bias, residual)):
+        args = (x, *optional, [0, 2], 1e-5, activation, center)
+        torch.library.opcheck(torch.ops.levelhead.normalize.default, args)
+
+
+def test_opcheck_standardize_and_backward():
+    x = torch.randn(4, 3, 5, requires_grad=True)
+    mean, var, weight = torch.randn(1, 3, 1), torch.rand(1, 3, 1), torch.randn(1, 3, 1, requires_grad=True)
+    torch.library.opcheck(torch.ops.levelhead.standardize.default, (x, mean, var, weight, None, None, 1e-5, "gelu"))
+    args = (x.detach(), x.detach(), mean, var, weight.detach(), None, None, 1e-5, "gelu", [0, 2], True)
+    torch.library.opcheck(torch.ops.levelhead.normalize_backward.default, args)
+
+
+def test_vmap_and_func_grad(backend):
+    xs = torch.randn(6, 4, 3, 5, dtype=torch.float64)
+    expected = []
+    for x in xs:
+        x = x.clone().requires_grad_()
+        expected.append(torch.autograd.grad(norm_sum(x), x)[0])
+    torch.testing.assert_close(torch.func.grad(norm_sum)(xs[0]), expected[0])
+    torch.testing.assert_close(torch.vmap(torch.func.grad(norm_sum))(xs), torch.stack(expected))
+
+
+# torch.func.jvp scripts PyTorch's own decompositions at its first use.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_forward_mode_and_hessian(backend):
+    x = torch.randn(3, 2, 2, dtype=torch.float64)
+    tangent = torch.randn_like(x)
+    _, jvp = torch.func.jvp(norm_sum, (x,), (tangent,))
+    torch.testing.assert_close(jvp, (torch.func.grad(norm_sum)(x) * tangent).sum())
+    hessian = torch.func.hessian(norm_sum)(x).reshape(12, 12)
+    torch.testing.assert_close(hessian, hessian.T)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"])
+def test_compile_without_a_graph_break(backend, name):
+    def call(x, weight, running):
+        if name == "batch_norm":
+            y = ops.batch_norm(x, *running, weight, training=True, activation="relu", residual=x)
+        elif name == "instance_norm":
+            y = ops.instance_norm(x, *running, weight, activation="relu", residual=x)
+        elif name == "group_norm":
+            y = ops.group_norm(x, 2, weight, activation="relu", residual=x)
+        else:
+            y = getattr(ops, name)(x, (4,), weight, activation="relu", residual=x)
+        return (y * y).sum()
+
+    def grads(function):
+        x, weight = torch.randn(3, 4, 4, requires_grad=True), torch.randn(4, requires_grad=True)
+        running = torch.zeros(4), torch.ones(4)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            x.normal_()
+            weight.normal_()
+        return *torch.autograd.grad(function(x, weight, running), (x, weight)), *running
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(grads(compiled), grads(call))
+
+
+def test_small_inputs_go_to_pytorch_and_large_ones_do_not():
+    assert library.backend_for(torch.empty(library.SMALL)) == "torch"
+    assert library.backend_for(torch.empty(library.SMALL + 1)) == "reference"
+
+
+def test_backends_says_what_is_absent():
+    assert ops.backends()["reference"] == "present"
+    assert set(ops.backends()) == {"reference", "cpu", "triton"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("fastest", "LEVELHEAD_BACKEND='fastest' is not a backend; choose one of"), ("triton", "cannot be served")],
+)
+def test_a_forced_backend_that_cannot_serve_is_refused(name, message):
+    environment = {**os.environ, "LEVELHEAD_BACKEND": name}
+    result = subprocess.run(
+        [sys.executable, "-c", "import levelhead"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+def test_the_environment_forces_the_reference():
+    program = "import torch; from levelhead.ops import library; print(library.backend_for(torch.empty(1)))"
+    environment = {**os.environ, "LEVELHEAD_BACKEND": "reference"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "reference"
