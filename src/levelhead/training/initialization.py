@@ -47,8 +47,8 @@ def gain(name: str) -> float:
 def initialize(model: nn.Module, recipe: Recipe) -> None:
     r"""Draw the weights of all linear and convolution layers, from ``recipe.seed`` alone.
 
-    With :math:`n` inputs and :math:`m` outputs a unit, and :math:`g` the ``gain`` of the activation that follows (1 for
-    the last layer), the weights are
+    With :math:`n` inputs and :math:`m` outputs of a layer, and :math:`g` the ``gain`` of the activation whose output
+    the layer takes (1 for the first layer, which takes the data), the weights are
 
     - ``default``: what PyTorch's layers do, uniform in :math:`\pm 1/\sqrt n`, and so are the biases;
     - ``zero``; ``small``: normal, of deviation 0.01;
@@ -57,18 +57,17 @@ def initialize(model: nn.Module, recipe: Recipe) -> None:
     - ``he``: normal, :math:`g/\sqrt n` (He et al. 2015, eq. 10);
     - ``orthogonal``: orthonormal rows or columns, times :math:`g` (Saxe et al. 2014);
 
-    with zero biases. All weights are drawn before the first bias: two networks that differ only in their biases and
-    normalizers begin with the same weights.
+    with zero biases. So ``he`` and ``orthogonal`` give every pre-activation the mean square of the data; He et al. put
+    :math:`g` on the first layer too, "for simplicity", which only relu, being homogeneous, forgives.
+
+    All weights are drawn before the first bias: two networks that differ only in their biases and normalizers begin
+    with the same weights.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
     random = generator(recipe.seed, WEIGHTS)
-    for layer in layers:
-        _draw(
-            layer.weight,
-            recipe.initialization,
-            gain(recipe.activation if layer is not layers[-1] else "linear"),
-            random,
-        )
+    for index, layer in enumerate(layers):
+        factor = gain(recipe.activation if index else "linear")
+        _draw(layer.weight, recipe.initialization, factor, random)
     for layer in layers:
         if layer.bias is not None and recipe.initialization == "default":
             bound = 1 / math.sqrt(layer.weight[0].numel())

@@ -162,6 +162,8 @@ def _users(recipe: Recipe, data: Dataset) -> nn.Module:
         raise RecipeError(f"{where}: {error}; looked in {here} and the installed packages") from error
     except AttributeError as error:
         raise RecipeError(f"{where}: the module {module_name} has no {function_name}") from error
+    if not callable(function):
+        raise RecipeError(f"{where} must be a function of recipe and data, got {type(function).__name__}")
     model = function(recipe, data)
     if not isinstance(model, nn.Module):
         raise RecipeError(f"{where} must return a torch.nn.Module, got {type(model).__name__}")
