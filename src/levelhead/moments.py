@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-#: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache, and that
-#: PyTorch takes each operation on one thread (its grain is 2**15): on a busy machine a barrier costs more than the work.
+#: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache, and
+#: that PyTorch takes each step on one thread (its grain is 2**15): on a busy machine a barrier costs more than work.
 _BLOCK = 2**15 - 1
 
 
