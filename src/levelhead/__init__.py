@@ -1,7 +1,28 @@
 """levelhead: normalization and regularization for PyTorch, exact, fast and explained."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from levelhead import nn, ops
 from levelhead.moments import Moments
 from levelhead.nn import convert
 
-__all__ = ["Moments", "convert", "nn", "ops"]
+if TYPE_CHECKING:
+    from levelhead import data, training
+    from levelhead.studies import Study
+
+__all__ = ["Moments", "Study", "convert", "data", "nn", "ops", "training"]
+
+#: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
+_LAZY = {"Study": "levelhead.studies", "data": None, "training": None}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'levelhead' has no attribute {name!r}")
+    home = _LAZY[name]
+    return import_module(f"levelhead.{name}") if home is None else getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
