@@ -13,7 +13,7 @@ from levelhead.report.series import Band, by_arm, finite_part, over_seeds
 _GRADIENT = "gradient_norm/"
 _PERCENTILES = ("15", "50", "85")
 #: Room beside the axes, the same for plots under each other, so that their steps are too.
-_ALIGNED = {"l": 52, "r": 56}
+_ALIGNED = {"l": 64, "r": 56}
 _CURVES = {"train_loss": "training loss", "validation_loss": "validation loss"}
 
 

@@ -98,9 +98,9 @@ def duration(seconds: float) -> str:
     """Wall-clock time: ``8.3 s`` or ``2 min 5 s``."""
     if not math.isfinite(seconds):
         return _NOTHING
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
 
 
 def _times(value: float) -> str:
