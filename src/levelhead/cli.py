@@ -47,19 +47,19 @@ StandardizeOption = Annotated[
 ]
 AcceleratorOption = Annotated[str | None, typer.Option("--accelerator", help="cpu, cuda, mps or auto.")]
 
-#: Blank lines part the examples; the backspace keeps their line breaks.
+#: Blank lines part the examples, or the help would run them together.
 STUDY_EXAMPLES = """
 Examples:
 
-    levelhead study                                   # batch norm on MNIST digits, under 3 minutes on 2 cores
+    levelhead study                 # batch norm, on 5,000 MNIST digits
 
-    levelhead study --data some.csv --target y        # the same question on your own table
+    levelhead study --data some.csv --target y    # on your own table
 
-    levelhead study --data photos/ --network convnet  # one subfolder of images a class
+    levelhead study --data photos/ --network convnet
 
     levelhead study --arm plain --arm BN-x5 --seeds 10
 
-    levelhead study my.toml                           # a file that holds all of it
+    levelhead study my.toml         # a file that holds all of it
 
     levelhead study --list
 """
@@ -127,18 +127,23 @@ def study(
                 answer = studies.run(settings, dataset, watcher=display)
             except KeyboardInterrupt:
                 display.close()
-                _end(f"stopped; {display.kept} finished runs are kept in {settings.folder}, the same command goes on", 130)
+                _end(
+                    f"stopped; {display.kept} finished runs are kept in {settings.folder}, the same command goes on",
+                    130,
+                )
         print_answer(answer, Console())
         typer.echo(f"Report: {reports.write(settings.folder)}")
 
 
-@app.command(epilog="""
+@app.command(
+    epilog="""
 Examples:
 
     levelhead train recipe.toml --data mnist5k
 
     levelhead train recipe.toml --data some.csv --target y --out runs/first
-""")
+"""
+)
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The settings of the run.", show_default=False)],
     data: Annotated[str, typer.Option("--data", help="As for levelhead study.")],
@@ -152,7 +157,8 @@ def train(
     """Train one recipe; stopped at any moment, the same command goes on from its last checkpoint."""
     from rich.console import Console
 
-    from levelhead import studies, training
+    from levelhead import training
+    from levelhead.studies import single
 
     with _clear_errors():
         asked = training.Recipe.from_toml(recipe)
@@ -160,14 +166,15 @@ def train(
         dataset = _load(data, target, standardize is not False, console)
         folder = out or Path("runs") / recipe.stem
         try:
-            run = studies.train_one(asked, dataset, folder, console, accelerator=accelerator or "auto")
+            run = single.train_one(asked, dataset, folder, console, accelerator=accelerator or "auto")
         except KeyboardInterrupt:
             _end(f"stopped; checkpoints are kept in {folder}, the same command goes on from the last", 130)
-        typer.echo(studies.sum_up(run))
+        typer.echo(single.sum_up(run))
         typer.echo(f"Run: {folder / 'run.json'}")
 
 
-@app.command(epilog="""
+@app.command(
+    epilog="""
 Examples:
 
     levelhead stats some.csv
@@ -175,10 +182,17 @@ Examples:
     levelhead stats photos/ --json
 
     levelhead stats mnist5k
-""")
+"""
+)
 def stats(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="What levelhead study takes, or an .npy.")],
-    target: TargetOption = None,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A CSV, Parquet, .npy or .npz file, a folder of images, a built-in data set, or module:function.",
+            show_default=False,
+        ),
+    ],
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count, mean, standard deviation, least, greatest and missing values of each feature or channel.
@@ -187,17 +201,19 @@ def stats(
     """
     from rich.console import Console
 
-    from levelhead import studies
+    from levelhead.studies import single
 
     with _clear_errors():
-        studies.print_statistics(data, target, Console(), Console(stderr=True), as_json=json_)
+        single.print_statistics(data, Console(), Console(stderr=True), as_json=json_)
 
 
-@app.command(epilog="""
+@app.command(
+    epilog="""
 Example:
 
     levelhead report reports/batch-norm-mnist5k
-""")
+"""
+)
 def report(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's folder.", show_default=False)],
 ) -> None:
@@ -225,7 +241,9 @@ def _clear_errors(*kinds: type[Exception]) -> Iterator[None]:
     except ModuleNotFoundError as error:
         _end(f"the package {error.name} is missing; try: pip install 'levelhead[study]'", 1)
     except (ValueError, RuntimeError, OSError) as error:
-        if isinstance(error, (*kinds, *_users_errors())):
+        if isinstance(error, OSError) and error.filename is not None:
+            _end(f"{error.filename}: {error.strerror}", 2)
+        if isinstance(error, kinds + _users_errors()):
             _end(" ".join(str(error).split()), 2)
         raise
 
@@ -233,7 +251,8 @@ def _clear_errors(*kinds: type[Exception]) -> Iterator[None]:
 def _users_errors() -> tuple[type[Exception], ...]:
     from levelhead.data import DataError
     from levelhead.studies import SettingsError, StudyError
-    from levelhead.training import CheckpointError, RecipeError
+    from levelhead.training import RecipeError
+    from levelhead.training.checkpoints import CheckpointError
 
     return DataError, RecipeError, CheckpointError, SettingsError, StudyError
 

@@ -37,7 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "plain-sigmoid": {"activation": "sigmoid"},
     "BN-x5-sigmoid": {"normalization": "batch", "activation": "sigmoid", "learning_rate_times": 5},
 }
-RECIPE: dict[str, Any] = {"network": "mlp", "width": 100, "depth": 6, "batch_size": 60, "steps": 1500}
+RECIPE: dict[str, Any] = {"network": "mlp", "width": 100, "depth": 6, "batch_size": 60, "steps": 1200}
 LEARNING_RATES = (0.03, 0.1, 0.3, 1.0)
 INITIALIZATIONS = ("default", "he")
 DEPTHS = (3, 6, 10)

@@ -51,9 +51,11 @@ class Display:
             return
         self._progress = _progress(self.console)
         self._progress.start()
+        from rich.markup import escape
+
         self._bars = {title: self._bar(f"[bold]{title}", jobs)}
         for group in dict.fromkeys(job.group for job in jobs):
-            self._bars[group] = self._bar(group, [job for job in jobs if job.group == group])
+            self._bars[group] = self._bar(escape(group), [job for job in jobs if job.group == group])
 
     def step(self, job: Job, done: int) -> None:
         """Move the bars on."""
@@ -113,6 +115,7 @@ def print_studies(console: Console) -> None:
 def print_answer(answer: Answer, console: Console) -> None:
     """Print the table and the sentence."""
     from rich import box
+    from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
 
@@ -130,7 +133,7 @@ def print_answer(answer: Answer, console: Console) -> None:
     for row in answer.rows:
         ended = [f"{n} {word}" for n, word in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
         table.add_row(
-            row.arm,
+            escape(row.arm),
             words.steps(row.steps, answer.steps),
             ", ".join([f"{row.reached} of {row.runs}", *ended]),
             "1" if row.arm == answer.baseline else words.ratio(row.speedup),

@@ -67,23 +67,28 @@ def kept(job: Job, data: dict[str, Any]) -> tuple[Run | None, str]:
     return (run, "") if run.arm == job.arm else (None, f"{job.path.name} is of arm {run.arm} and is run again")
 
 
-def failed(job: Job, data: Dataset, message: str) -> Run:
-    """The record of a run that raised."""
-    metric = "accuracy" if data.task == "classification" else "r2"
-    recipe = job.recipe.to_dict()
+def failed(job: Job, data: dict[str, Any], message: str) -> Run:
+    """The record of a run that raised; ``data`` as ``described`` gives it."""
     return Run(
-        job.arm,
-        job.recipe.seed,
-        "failed",
-        0,
-        0.0,
-        metric,
-        recipe,
-        data.describe(),
-        {},
+        arm=job.arm,
+        seed=job.recipe.seed,
+        status="failed",
+        steps=0,
+        seconds=0.0,
+        metric="accuracy" if data["task"] == "classification" else "r2",
+        recipe=job.recipe.to_dict(),
+        data=data,
+        curves={},
         message=message,
         environment=environment(),
     )
+
+
+def described(data: Dataset) -> dict[str, Any]:
+    """What the runs say of their data: its description, and a checksum of its values."""
+    from levelhead.training.checkpoints import fingerprint
+
+    return {**data.describe(), "checksum": fingerprint(data)}
 
 
 def save(run: Run, path: Path) -> None:

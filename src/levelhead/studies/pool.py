@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from levelhead.records import Run
-from levelhead.studies.jobs import Job, StudyError, failed, kept, save
+from levelhead.studies.jobs import Job, StudyError, described, failed, kept, save
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -91,7 +92,7 @@ class Pool:
         if self.size < 1:
             raise ValueError(f"a study needs at least one worker, got workers={workers}")
         self.data = data
-        self.described = data.describe()
+        self.described = described(data)
         self.watcher: Watcher = watcher or Silent()
         self._train, self._options = train, options or {}
         self._workers: list[_Worker] = []
@@ -156,7 +157,7 @@ class Pool:
                             self.watcher.say(f"{jobs[index].path.name}: {reason} It is tried again.")
                             todo.appendleft((index, attempt + 1))
                             continue
-                        found[index] = failed(jobs[index], self.data, reason)
+                        found[index] = failed(jobs[index], self.described, reason)
                         save(found[index], jobs[index].path)
                         self.watcher.end(jobs[index], found[index], False)
                         left -= 1
@@ -169,7 +170,7 @@ class Pool:
         process.start()
         there.close()
         with suppress(OSError):  # dead already: its end of the pipe says so to the loop
-            here.send_bytes(pickle.dumps((self.data, self._train, self._options)))
+            here.send_bytes(pickle.dumps((self.data, self.described, self._train, self._options)))
         return _Worker(process, here)
 
     def _replace(self, worker: _Worker) -> tuple[tuple[int, int] | None, str]:
@@ -221,12 +222,17 @@ def _work(pipe: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
-    data, given, options = pickle.loads(pipe.recv_bytes())
+    data, description, given, options = pickle.loads(pipe.recv_bytes())
     train = given or _default_train()
     pipe.send(("ready",))
     while True:
         job = pipe.recv()
-        run = _one(job, data, train, options, pipe)
+        try:
+            run = _one(job, data, train, options, pipe)
+        except Exception as error:  # whatever a user's network raises is that run's result
+            text = str(error).strip().splitlines()
+            run = failed(job, description, f"{type(error).__name__}: {text[0] if text else 'no message'}")
+        run = dataclasses.replace(run, data=description)
         try:
             save(run, job.path)
         except StudyError as error:
@@ -245,11 +251,7 @@ def _one(job: Job, data: Dataset, train: Train, options: dict[str, Any], pipe: C
             last = now
             pipe.send(("step", done))
 
-    try:
-        return train(job.recipe, data, arm=job.arm, progress=report, **options)
-    except Exception as error:  # whatever a user's network raises is that run's result
-        text = str(error).strip().splitlines()
-        return failed(job, data, f"{type(error).__name__}: {text[0] if text else 'no message'}")
+    return train(job.recipe, data, arm=job.arm, progress=report, **options)
 
 
 def _default_train() -> Train:

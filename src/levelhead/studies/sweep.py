@@ -46,11 +46,15 @@ class Sweep:
         ]
 
     def best(self, runs: Sequence[Run]) -> Recipe:
-        """The recipe of the run with the best validation score; of equal ones, the first to reach it."""
+        """The recipe of the run with the best validation score; of equal ones, the first to reach it.
 
-        def rank(run: Run) -> tuple[float, float]:
+        One that diverged is taken only where all did, however well it did before.
+        """
+
+        def rank(run: Run) -> tuple[bool, float, float]:
             scores = best_scores([run])
-            return (-scores[0], steps_to(run, scores[0])) if scores else (math.inf, math.inf)
+            diverged = run.status != "finished"
+            return (diverged, -scores[0], steps_to(run, scores[0])) if scores else (True, math.inf, math.inf)
 
         winner = min(runs, key=rank).recipe
         return self.recipe.replace(

@@ -1,0 +1,198 @@
+"""The commands as a person at a terminal meets them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from levelhead import cli
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
+# A study of a minute on a slow machine, of seconds on others: three arms and two seeds on 1,797 digits.
+SMALL = [
+    *("--data", "digits", "--seeds", "2", "--steps", "40", "--depth", "1", "--workers", "2"),
+    *("--arm", "plain", "--arm", "BN-x5"),
+]
+
+
+def levelhead(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", "from levelhead.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=240,
+    )
+
+
+def settings_file(folder, text):
+    path = folder / "my.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *arguments: CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("command", ["study", "train", "stats", "report"])
+def test_every_command_has_examples(invoke, command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert f"levelhead {command}" in result.stdout.partition("Example")[2]
+
+
+def test_the_studies_are_listed_with_their_questions(invoke):
+    result = invoke("study", "--list")
+    assert result.exit_code == 0
+    assert "batch-norm" in result.stdout
+    assert "How many fewer steps does batch normalization need" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "batch-nrm"], "there is no study 'batch-nrm' (did you mean 'batch-norm'?)"),
+        (["study", "absent.toml"], "absent.toml: there is no such file"),
+        (["study", "--data", "nope"], "no data set 'nope'"),
+        (["study", "--data", "wine", "--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["study", "--data", "wine", "--workers", "0"], "workers must be at least 1, got 0"),
+        (["study", "--data", "wine", "--arm", "BN-x7"], "the study has no arm 'BN-x7' (did you mean 'BN-x5'?)"),
+        (["study", "--data", "wine", "--network", "mlpp"], "network = 'mlpp' is not a choice (did you mean 'mlp'?)"),
+        (["study", "--data", "wine", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["train", "absent.toml", "--data", "wine"], "absent.toml"),
+        (["stats", "nope"], "no data set 'nope'"),
+        (["report", "."], "answer.json"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_status_2(invoke, arguments, message):
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("levelhead: ")]
+    assert len(lines) == 1
+    assert result.stderr.splitlines()[-1] == lines[0]
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds = ", "not valid TOML"),
+        ("sedes = 3", "a study has no setting 'sedes' (did you mean 'seeds'?)"),
+        ("seeds = 'three'", "seeds must be a whole number, got 'three'"),
+        ("seeds = true", "seeds must be a whole number, got True"),
+        ("data = 'wine'\n[arms.mine]\nlerning_rate = 1.0", "arm 'mine': a recipe has no 'lerning_rate'"),
+        ("study = 'compare'\ndata = 'wine'", "the study 'compare' needs arms"),
+        ("learning_rates = [0.1, -1.0]", "learning_rates must be above 0, got -1.0"),
+    ],
+)
+def test_a_mistake_in_a_file_of_settings(invoke, tmp_path, text, message):
+    result = invoke("study", settings_file(tmp_path, text))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_csv_with_a_bad_cell(invoke, tmp_path):
+    (tmp_path / "bad.csv").write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(50)) + "oops,1\n")
+    result = invoke("study", "--data", "bad.csv", "--target", "y")
+    assert result.exit_code == 2
+    assert "bad.csv, row 52, column 'a'" in result.stderr
+
+
+def test_statistics_as_a_table_and_as_json(invoke, tmp_path):
+    (tmp_path / "some.csv").write_text("a,b\n1,2\n3,\n5,4\n")
+    found = json.loads(invoke("stats", "some.csv", "--json").stdout)
+    a, b = found["features"]
+    assert (a["name"], a["count"], a["mean"], a["min"], a["max"], a["missing"]) == ("a", 3, 3.0, 1.0, 5.0, 0)
+    assert a["std"] == pytest.approx((8 / 3) ** 0.5, rel=1e-12)
+    assert (b["count"], b["mean"], b["missing"]) == (2, 3.0, 1)
+    table = invoke("stats", "some.csv").stdout
+    assert "1.63299" in table
+    assert "missing" in table
+
+
+def test_train_goes_on_and_keeps_its_run(invoke, tmp_path):
+    recipe = settings_file(tmp_path, "steps = 30\nevaluate_every = 10\ndepth = 1\ncheckpoint_every = 10\n")
+    first = invoke("train", recipe, "--data", "wine", "--out", "mine")
+    assert first.exit_code == 0, first.output
+    assert "Best validation accuracy" in first.stdout
+    run = json.loads((tmp_path / "mine" / "run.json").read_text())
+    assert (run["steps"], run["status"]) == (30, "finished")
+    again = invoke("train", recipe, "--data", "wine", "--out", "mine")
+    assert again.stdout == first.stdout, "a finished run is found, not made again"
+    recipe.write_text("steps = 40\n")
+    other = invoke("train", recipe, "--data", "wine", "--out", "mine")
+    assert other.exit_code == 2
+    assert "levelhead: " in other.stderr
+
+
+@pytest.mark.slow
+def test_a_study_from_the_command_line_to_the_report_and_again_from_its_own_settings(tmp_path):
+    out = tmp_path / "out"
+    first = levelhead("study", *SMALL, "--out", out, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "BN-x5" in first.stdout
+    assert "On digits" in first.stdout
+    report = Path(first.stdout.strip().splitlines()[-1].removeprefix("Report: "))
+    assert (tmp_path / report).stat().st_size > 10_000
+    answer = json.loads((out / "answer.json").read_text())
+    assert [row["arm"] for row in answer["rows"]] == ["plain", "BN-x5"]
+    assert all((out / path).exists() for path in answer["runs"])
+    assert {chart["title"] for chart in answer["charts"]} == {
+        "The sweep that the baseline's learning rate and initialization come from",
+        "The speed-up by depth",
+    }
+    again = levelhead("study", out / "study.toml", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == first.stdout
+    assert "best accuracy" not in again.stderr, "no run was made again"
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from levelhead.cli import main; main()", "study", *SMALL, "--out", str(out)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+    )
+    end = time.monotonic() + 120
+    while len(list(out.glob("runs/*.json"))) < 4:
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "levelhead: stopped; " in err
+    assert f"finished runs are kept in {out}, the same command goes on" in err
+    assert "Traceback" not in err
+    kept = len(list(out.glob("runs/*.json")))
+    again = levelhead("study", *SMALL, "--out", out, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("best accuracy") == len(list(out.glob("runs/*.json"))) - kept
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path):
+    (tmp_path / "typer.py").write_text("raise ImportError('no typer')")
+    result = subprocess.run(
+        [sys.executable, "-c", "from levelhead.cli import main; main()"],
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "the levelhead command needs more packages; try: pip install 'levelhead[study]'\n"
