@@ -9,7 +9,7 @@ import pytest
 
 import levelhead as lh
 
-EXTRAS = set("jinja2 lightning_fabric mlxtend onnx PIL plotly polars rich safetensors sklearn typer".split())
+EXTRAS = {"jinja2", "lightning_fabric", "mlxtend", "onnx", "PIL", "plotly", "polars", "rich", "sklearn", "typer"}
 
 
 def test_import_brings_none_of_the_extras():
