@@ -228,6 +228,15 @@ def test_a_study_in_which_nothing_worked_still_has_a_page(tmp_path: Path, status
     assert cells(text, "plain")[2:] == ["not reached in 4,000", "1 ×", "–", "–", "1 failed"]
 
 
+def test_a_target_that_is_not_a_number_is_no_number_on_the_page(tmp_path: Path) -> None:
+    """Where no run of the baseline has a score; ``spec`` fails on NaN, which the browser could not read."""
+    make_study(tmp_path, target=NAN)
+    text = write(tmp_path).read_text(encoding="utf-8")
+    score = next(plot for plot in spec(text) if plot["id"] == "score")
+    assert score["layout"]["shapes"][0]["y0"] is None
+    assert not re.search(r"\bnan\b", Reader(text).text, re.IGNORECASE)
+
+
 def test_an_arm_has_one_colour_and_the_baselines_is_neutral() -> None:
     palette = colours(list(ARMS), "plain")
     assert palette["plain"] == "--arm-0"
