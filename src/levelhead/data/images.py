@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def read_images(path: Path) -> Unsplit:
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
-    with _open(path, decode=False) as image:
+    with _open(path) as image:
         colours = image.getpalette() if image.mode == "P" else None
         if colours is None:
             return image.size, image.mode
@@ -109,15 +110,14 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
         return image.size, "L" if all(r == g == b for r, g, b in triples) else "P"
 
 
-def _open(path: Path, *, decode: bool = True) -> Any:
-    """An open image; decoded in full, so that a truncated file shows here."""
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """An image; what goes wrong while it is read and decoded becomes one line."""
     from PIL import Image
 
     try:
-        image = Image.open(path)
-        if decode:
-            image.load()
+        with path.open("rb") as file, Image.open(file) as image:
+            yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "cut short" if "truncated" in str(error) else "damaged, or not an image"
         raise DataError(f"{path}: the image cannot be read ({reason}); replace or remove it") from error
-    return image

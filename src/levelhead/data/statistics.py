@@ -175,9 +175,8 @@ def _describe_parquet(path: Path, report: Progress) -> Description:
     rows = 0
     notes: list[str] = []
     for column in stream_parquet(path, report):
-        rows, seen, missing_texts = 0, Accumulator(1), 0
-        for count, numbers, missing in column.pieces():
-            rows += count
+        rows, seen, missing_texts = column.rows, Accumulator(1), 0
+        for numbers, missing in column.pieces():
             missing_texts += missing
             if numbers is not None:
                 seen.add(numbers.view(-1, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -105,13 +106,15 @@ class ParquetColumn:
         name: its name.
         type: its type in the file.
         kind: number or text; None where it is neither, and then there are no pieces.
-        pieces: gives (rows, numbers or None, missing texts), piece by piece.
+        rows: how many rows it has.
+        pieces: gives (numbers or None, missing texts), piece by piece.
     """
 
     name: str
     type: str
     kind: tables.Kind | None
-    pieces: Callable[[], Iterator[tuple[int, Tensor | None, int]]]
+    rows: int
+    pieces: Callable[[], Iterator[tuple[Tensor | None, int]]]
 
 
 def stream_parquet(path: Path, progress: Progress) -> Iterator[ParquetColumn]:
@@ -139,19 +142,19 @@ def stream_parquet(path: Path, progress: Progress) -> Iterator[ParquetColumn]:
 
         def pieces(
             name: str = name, kind: tables.Kind | None = kind, before: int = index * rows
-        ) -> Iterator[tuple[int, Tensor | None, int]]:
+        ) -> Iterator[tuple[Tensor | None, int]]:
             if kind is None:
                 return
             chosen = pl.col(name).cast(pl.Float64).fill_null(math.nan) if kind == "number" else pl.col(name).is_null()
             for start in range(0, rows, _ROWS):  # slices: the streaming engine reads ahead, and that costs memory
                 cells = frame.slice(start, _ROWS).select(chosen).collect().to_series()
                 if kind == "number":
-                    yield len(cells), torch.from_numpy(cells.to_numpy(writable=True)), 0
+                    yield torch.from_numpy(cells.to_numpy(writable=True)), 0
                 else:
-                    yield len(cells), None, int(cells.sum())
+                    yield None, int(cells.sum())
                 progress(before + start + len(cells), rows * len(schema))
 
-        yield ParquetColumn(name, str(dtype), kind, pieces)
+        yield ParquetColumn(name, str(dtype), kind, rows, pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,32 +182,40 @@ def stream_npy(path: Path, progress: Progress) -> ArrayStream:
     Raises:
         DataError: the file cannot be read, or does not hold numbers.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            file: IO[bytes] = path.open("rb")
-            notes: tuple[str, ...] = ()
-        else:
-            archive = zipfile.ZipFile(path)
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if len(names) != 1 and "x" not in names:
-                raise DataError(f"{path}: no array 'x', and not one array only; the arrays are {tables.listed(names)}")
-            name = "x" if "x" in names else names[0]
-            file, notes = archive.open(f"{name}.npy"), (f"The statistics are those of the array {name!r}.",)
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a NumPy file that can be read ({tables.first_line(error)})") from error
-    if dtype.kind not in "fiub":
-        raise DataError(f"{path}: the array must hold numbers, got the type {dtype}")
-    if not shape or not math.prod(shape):
-        raise DataError(f"{path}: the array is empty, of shape {shape}")
-    axis = channel_axis(shape)
-    features = 1 if axis is None else shape[axis]
-    blocks = _blocks(file, path, dtype, _memory_layout(shape, axis, fortran), progress)
-    return ArrayStream(shape[0], features, len(shape) <= 2, notes, blocks)
+    with ExitStack() as opened:  # closed here where something is wrong with the file, by the blocks where nothing is
+        try:
+            if path.suffix.lower() == ".npy":
+                file: IO[bytes] = opened.enter_context(path.open("rb"))
+                notes: tuple[str, ...] = ()
+            else:
+                archive = opened.enter_context(zipfile.ZipFile(path))
+                name = _only_array(path, [name.removesuffix(".npy") for name in archive.namelist()])
+                file = opened.enter_context(archive.open(f"{name}.npy"))
+                notes = (f"The statistics are those of the array {name!r}.",)
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: not a NumPy file that can be read ({tables.first_line(error)})") from error
+        if dtype.kind not in "fiub":
+            raise DataError(f"{path}: the array must hold numbers, got the type {dtype}")
+        if not shape or not math.prod(shape):
+            raise DataError(f"{path}: the array is empty, of shape {shape}")
+        axis = channel_axis(shape)
+        features = 1 if axis is None else shape[axis]
+        layout = _memory_layout(shape, axis, fortran)
+        blocks = _blocks(file, path, dtype, layout, progress, opened.pop_all())
+        return ArrayStream(shape[0], features, len(shape) <= 2, notes, blocks)
+
+
+def _only_array(path: Path, names: list[str]) -> str:
+    if "x" in names:
+        return "x"
+    if len(names) != 1:
+        raise DataError(f"{path}: no array 'x', and not one array only; the arrays are {tables.listed(names)}")
+    return names[0]
 
 
 def _memory_layout(shape: tuple[int, ...], axis: int | None, fortran: bool) -> tuple[int, int, int]:
@@ -217,7 +228,12 @@ def _memory_layout(shape: tuple[int, ...], axis: int | None, fortran: bool) -> t
 
 
 def _blocks(
-    file: IO[bytes], path: Path, dtype: np.dtype[Any], layout: tuple[int, int, int], progress: Progress
+    file: IO[bytes],
+    path: Path,
+    dtype: np.dtype[Any],
+    layout: tuple[int, int, int],
+    progress: Progress,
+    opened: ExitStack,
 ) -> Iterator[tuple[Tensor, slice]]:
     outer, features, inner = layout
     chunk = max(1, _CHUNK // dtype.itemsize)
@@ -238,7 +254,7 @@ def _blocks(
             values = values.astype(np.float64)
         return torch.from_numpy(values)
 
-    with file:
+    with opened:
         if features * inner <= chunk or inner < 2**12:
             step = max(1, chunk // (features * inner))
             for start in range(0, outer, step):

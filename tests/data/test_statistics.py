@@ -1,0 +1,196 @@
+"""Streaming statistics against NumPy in float64, whatever the file and however it is cut."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from levelhead import records
+from levelhead.data import BUILT_IN, DataError, describe, load, streams
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """Every file here is read in many pieces."""
+    monkeypatch.setattr(streams, "_CHUNK", 2**10)
+    monkeypatch.setattr(streams, "_CSV_CHUNK", 2**10)
+    monkeypatch.setattr(streams, "_ROWS", 100)
+
+
+@pytest.fixture
+def values():
+    """Offsets that a naive formula does not survive, gaps, and one infinity."""
+    x = np.random.default_rng(0).normal(size=(1000, 3)) * [1, 1e-3, 50] + [1e4, -7, 0]
+    x[::7, 1] = np.nan
+    x[500, 2] = np.inf
+    return x
+
+
+def check(features, values):
+    for feature, column in zip(features, np.asarray(values, np.float64).T, strict=True):
+        known = column[np.isfinite(column)]
+        assert (feature.count, feature.missing) == (len(known), np.isnan(column).sum())
+        assert feature.infinite == np.isinf(column).sum()
+        assert (feature.min, feature.max) == (known.min(), known.max())
+        # Float64 throughout: what is left is the rounding of sums of 1,000 terms.
+        assert feature.mean == pytest.approx(known.mean(), rel=1e-12, abs=1e-13)
+        assert feature.std == pytest.approx(known.std(), rel=1e-9)
+
+
+@pytest.mark.parametrize("pad", ["", " "])
+def test_csv(tmp_path, values, pad):
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*NAMES, "text"])
+        for i, row in enumerate(values):
+            cells = [pad + ("NA" if math.isnan(v) else repr(float(v))) + pad for v in row]
+            writer.writerow([*cells, "" if i % 10 == 0 else 'a "quoted"\nline, with a comma'])
+    calls = []
+    description = describe(path, progress=lambda done, total: calls.append((done, total)))
+    assert description.rows == 1000
+    assert [feature.name for feature in description.features] == [*NAMES, "text"]
+    check(description.features[:3], values)
+    text = description.features[3]
+    assert (text.kind, text.count, text.missing) == ("text", 900, 100)
+    assert calls[-1] == (path.stat().st_size,) * 2
+    assert len(calls) > 10
+    assert calls == sorted(calls)
+
+
+def test_a_bad_cell_deep_in_a_csv_is_found(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n" + "".join(f"{i},1\n" for i in range(2, 1000)) + "oops,1\n1,1\n")
+    with pytest.raises(DataError, match=r"row 1000, column 'x': 'oops' is not a number"):
+        describe(path)
+
+
+def test_parquet(tmp_path, values):
+    frame = pl.DataFrame(dict(zip(NAMES, values.T, strict=True)))
+    frame = frame.with_columns(
+        b=pl.col("b").fill_nan(None),
+        whole=pl.int_range(1000),
+        yes=pl.int_range(1000) % 2 == 0,
+        text=pl.when(pl.int_range(1000) % 4 > 0).then(pl.lit("t")),
+        day=pl.date(2020, 1, 1),
+    )
+    frame.write_parquet(tmp_path / "t.parquet", row_group_size=300)
+    calls = []
+    description = describe(tmp_path / "t.parquet", progress=lambda *done: calls.append(done))
+    check(description.features[:3], values)
+    whole, yes, text = description.features[3:]
+    assert (whole.mean, whole.max, yes.mean) == (499.5, 999, 0.5)
+    assert (text.kind, text.count, text.missing) == ("text", 750, 250)
+    assert description.notes == ("Column 'day' was left out: its type is Date.",)
+    assert description.rows == 1000
+    assert calls == sorted(calls)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", "compressed"])
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", "<f2", "<u2", "<i8", "?"])
+def test_arrays(tmp_path, values, order, suffix, dtype):
+    x = np.nan_to_num(values, nan=3, posinf=4) if np.dtype(dtype).kind != "f" else values
+    x = np.asarray(np.abs(x) if np.dtype(dtype).kind == "u" else x, dtype=dtype, order=order)
+    path = tmp_path / ("x.npy" if suffix == ".npy" else "x.npz")
+    if suffix == ".npy":
+        np.save(path, x)
+    else:
+        (np.savez if suffix == ".npz" else np.savez_compressed)(path, y=np.arange(3), x=x)
+    calls = []
+    description = describe(path, progress=lambda *done: calls.append(done))
+    assert [feature.name for feature in description.features] == ["x0", "x1", "x2"]
+    check(description.features, x)
+    assert description.rows == 1000
+    assert calls[-1] == (x.nbytes, x.nbytes)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(700,), (40, 9, 8), (40, 3, 30, 20), (40, 9, 8, 3), (7, 2, 3, 4, 5), (2, 2, 5000)])
+def test_arrays_of_every_shape(tmp_path, shape, order):
+    x = np.random.default_rng(0).normal(100, 1, shape)
+    np.save(tmp_path / "x.npy", np.asarray(x, order=order))
+    features = describe(tmp_path / "x.npy").features
+    if len(shape) in (1, 3):
+        columns = x.reshape(-1, 1)
+    else:
+        axis = 3 if shape[-1] == 3 and len(shape) == 4 else 1
+        columns = np.moveaxis(x, axis, -1).reshape(-1, shape[axis])
+    check(features, columns)
+    assert features[0].name == ("x0" if len(shape) == 1 else "channel 0")
+
+
+def test_an_array_that_was_cut_short(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1000, 2)))
+    whole = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(whole[:-5])
+    with pytest.raises(DataError, match=r"the file ends after 15995 of 16000 bytes of data; it was cut short"):
+        describe(tmp_path / "x.npy")
+
+
+def test_image_folder_of_any_sizes(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = []
+    for i in range(6):
+        image = rng.integers(0, 256, (5 + i, 4, 3), dtype=np.uint8)
+        (tmp_path / f"class{i % 2}").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"class{i % 2}" / f"{i}.png")
+        pixels.append(image.reshape(-1, 3))
+    description = describe(tmp_path)
+    check(description.features, np.concatenate(pixels).astype(np.float32) / np.float32(255))
+    assert description.rows == 6
+    assert [feature.name for feature in description.features] == ["channel 0", "channel 1", "channel 2"]
+
+
+@pytest.mark.parametrize("name", ["wine", "digits"])
+def test_built_in(name):
+    raw = BUILT_IN[name]()
+    description = describe(name)
+    columns = raw.x.double().movedim(1, -1).reshape(-1, raw.x.shape[1]).numpy()
+    check(description.features, columns)
+    assert tuple(feature.name for feature in description.features) == load(name).features
+
+
+def test_unknown_sources(tmp_path):
+    with pytest.raises(DataError, match="did you mean 'wine'"):
+        describe("wien")
+    with pytest.raises(DataError, match="no such file"):
+        describe(tmp_path / "x.csv")
+
+
+def test_to_dict_is_json_with_the_project_s_writer(tmp_path):
+    (tmp_path / "t.csv").write_text("x,t\n1,a\n2,b\n")
+    records.write_json(tmp_path / "out.json", describe(tmp_path / "t.csv").to_dict())
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["features"][0]["mean"] == 1.5
+    assert written["features"][1]["mean"] == "nan"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
+    """A file ten times as large, 80 MB of numbers, may cost 25 MB more: allocators are not exact, a copy would show."""
+    peaks = []
+    for n in (20_000, 200_000):
+        x = np.random.default_rng(0).normal(size=(n, 50))
+        path = tmp_path / f"{n}{suffix}"
+        if suffix == ".npy":
+            np.save(path, x)
+        else:
+            pl.DataFrame(x).write_csv(path, float_precision=6)
+        code = (
+            "import re, sys; from levelhead.data import describe; describe(sys.argv[1]);"
+            "print(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])"
+        )
+        command = [sys.executable, "-c", code, str(path)]
+        peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024)
+    assert peaks[1] - peaks[0] < 25, peaks
