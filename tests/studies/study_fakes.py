@@ -33,7 +33,7 @@ class FakeData:
         return {"name": self.name, "task": self.task}
 
 
-def train(recipe, data, *, arm="", progress=None, **options):
+def train(recipe, data, *, arm="", progress=None, probe=True, **options):
     """A saturating curve that depends on recipe and seed alone."""
     rng = random.Random(repr(sorted(recipe.to_dict().items())))
     speed = recipe.learning_rate * (2 if recipe.normalization == "batch" else 1) * rng.uniform(0.8, 1.2)

@@ -98,10 +98,41 @@ def test_a_row_counts_every_status():
         make_run("BN", 1, (0.2,), "diverged", math.nan),
         make_run("BN", 2, (), "failed", math.nan),
     ]
-    row = outcome.row("BN", {"normalization": "batch"}, runs, baseline=plain, target=0.9, budget=30)
+    row = outcome.row("BN", {"normalization": "batch"}, runs, 0.9, outcome.speedup_to_best(plain, runs, 30))
     assert (row.runs, row.diverged, row.failed, row.reached) == (3, 1, 1, 1)
     assert row.steps.value == INF
+    assert (row.speedup.value, row.speedup.low) == (0, 0)
     assert row.best.value == pytest.approx(np.median([0.95, 0.2]))
     assert row.test.value == 0.8
-    assert outcome.row("plain", {}, plain, baseline=plain, target=0.9, budget=30).speedup.value == 1
-    assert outcome.row("plain", {}, plain, baseline=plain, target=0.9, budget=30).steps.value == 20
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_speedup_to_the_best_resamples_the_target_too(missing):
+    """Against every pair of ordered resamples, the whole figure worked out anew in each."""
+    plain = [
+        make_run(seed=i, scores=s) for i, s in enumerate([(0, 0.3, 0.5, 0.9), (0, 0.6, 0.7, 0.8), (0.1, 0.7, 0.7)])
+    ]
+    arm = [make_run("BN", i, s) for i, s in enumerate([(0, 0.8, 0.9, 0.9), (0, 0.3, 0.85, 0.95), (0.6, 0.7, 0.7)])]
+    if missing:
+        plain[2] = make_run(seed=2, scores=(), status="failed")
+    budget, low, high = 40, [], []
+    for some, others in itertools.product(*(itertools.product(runs, repeat=3) for runs in (plain, arm))):
+        bests = sorted(run.score.best() for run in some if run.curves)
+        if not bests:
+            continue
+        target = bests[(len(bests) - 1) // 2]
+        top, bottom = (np.median([outcome.steps_to(run, target) for run in runs]) for runs in (some, others))
+        low.append(min(top, budget) / bottom)
+        high.append(top / min(bottom, budget))
+    tail = math.ceil(0.025 * len(low)) - 1
+    got = outcome.speedup_to_best(plain, arm, budget)
+    assert (got.low, got.high) == pytest.approx((sorted(low)[tail], sorted(high)[-tail - 1]), rel=1e-12)
+    assert got.low < got.value < got.high
+
+
+def test_a_baseline_always_reaches_its_own_resampled_best():
+    plain = [make_run(seed=i, scores=(0.1, 0.5, 0.8 + i / 100)) for i in range(5)]
+    arm = [make_run("BN", i, (0.1, 0.9)) for i in range(5)]
+    got = outcome.speedup_to_best(plain, arm, 30)
+    assert (got.value, got.low, got.high) == (2, 2, 2)
+    assert math.isnan(outcome.speedup_to_best([make_run(scores=(), status="failed")], arm, 30).value)

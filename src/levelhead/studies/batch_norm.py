@@ -8,6 +8,7 @@ learning rate and initialization of a sweep, or the comparison would flatter bat
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from levelhead.records import Answer, Chart, Line, Run
 from levelhead.studies import arms as arm_settings
 from levelhead.studies import words
 from levelhead.studies.jobs import Job
-from levelhead.studies.outcome import best_scores, median, speedup, steps_to
+from levelhead.studies.outcome import best_scores, median, speedup_to_best
 from levelhead.studies.study import Study
 from levelhead.studies.sweep import Sweep
 
@@ -37,7 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "plain-sigmoid": {"activation": "sigmoid"},
     "BN-x5-sigmoid": {"normalization": "batch", "activation": "sigmoid", "learning_rate_times": 5},
 }
-RECIPE: dict[str, Any] = {"network": "mlp", "width": 100, "depth": 6, "batch_size": 60, "steps": 1200}
+RECIPE: dict[str, Any] = {"network": "mlp", "width": 100, "depth": 10, "batch_size": 60, "steps": 1000}
 LEARNING_RATES = (0.03, 0.1, 0.3, 1.0)
 INITIALIZATIONS = ("default", "he")
 DEPTHS = (3, 6, 10)
@@ -52,11 +53,11 @@ class _Pair:
     normed: Sweep
 
     @classmethod
-    def at(cls, depth: int, recipe: Recipe, settings: Settings) -> _Pair:
+    def at(cls, depth: int, recipe: Recipe, baseline: str, settings: Settings) -> _Pair:
         recipe = recipe.replace(depth=depth)
         return cls(
             depth,
-            _sweep(f"plain-depth{depth}", recipe, settings),
+            _sweep(f"{baseline}-depth{depth}", recipe, settings),
             _sweep(f"BN-depth{depth}", recipe.replace(normalization="batch"), settings),
         )
 
@@ -72,10 +73,12 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     arms = arm_settings.chosen(settings.arms, ARMS)
     start = arm_settings.shared(settings.recipe, RECIPE)
     baseline, fields = next(iter(arms.items()))
-    plain = arm_settings.build(start, {baseline: {k: v for k, v in fields.items() if k != "learning_rate_times"}})
-    own = _sweep(f"{baseline}-depth{start.depth}", plain[baseline], settings)
+    own_fields = {name: value for name, value in fields.items() if name != "learning_rate_times"}
+    plain = arm_settings.build(start, {baseline: own_fields})[baseline]
+    tuning = settings.changed(recipe=own_fields)
+    own = _sweep(f"{baseline}-depth{start.depth}", plain, tuning)
     arm_settings.build(start, arms)  # a mistake in any arm is told before the sweep, not after it
-    pairs = [_Pair.at(depth, plain[baseline], settings) for depth in _depths(settings, start)]
+    pairs = [_Pair.at(depth, plain, baseline, tuning) for depth in _depths(settings, start)]
 
     sweeps = _distinct([own, *(sweep for pair in reversed(pairs) for sweep in (pair.plain, pair.normed))])
     swept = _by_sweep(pool, sweeps, folder)
@@ -84,9 +87,19 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
 
     study = Study(QUESTION, data, arm_settings.build(found, arms), settings.seeds, settings.target_score, "batch-norm")
     jobs = study.jobs(folder)
-    deep = [job for pair in reversed(pairs) for job in _pair_jobs(pair, swept, study.seed_list, folder)]
-    runs = pool.run("runs", [*jobs, *deep])
-    table, by_depth = runs[: len(jobs)], runs[len(jobs) :]
+    tuned = {
+        sweep.name: [
+            Job.of(f"tuned-{sweep.name}", best.replace(seed=seed), folder, group=f"depth {best.depth}")
+            for seed in study.seed_list
+        ]
+        for sweep, best in ((sweep, sweep.best(swept[sweep.name])) for sweep in reversed(sweeps))
+    }
+    # At its own depth the baseline is tuned already: its runs are those of the table.
+    tuned[own.name] = [job for job in jobs if job.arm == baseline]
+    unique = {job.path: job for job in (*jobs, *(job for some in reversed(tuned.values()) for job in some))}
+    made = dict(zip(unique, pool.run("runs", list(unique.values())), strict=True))
+    table = [made[job.path] for job in jobs]
+    by_depth = {name: [made[job.path] for job in some] for name, some in tuned.items()}
 
     charts = [_sweep_chart(own, swept[own.name], base, table[0].metric)]
     if pairs:
@@ -132,15 +145,6 @@ def _by_sweep(pool: Pool, sweeps: Sequence[Sweep], folder: Path) -> dict[str, li
     return by_name
 
 
-def _pair_jobs(pair: _Pair, swept: dict[str, list[Run]], seeds: Sequence[int], folder: Path) -> list[Job]:
-    tuned = [(sweep.name, sweep.best(swept[sweep.name])) for sweep in (pair.plain, pair.normed)]
-    return [
-        Job.of(f"tuned-{name}", recipe.replace(seed=seed), folder, group=f"depth {pair.depth}")
-        for name, recipe in tuned
-        for seed in seeds
-    ]
-
-
 def _sweep_chart(sweep: Sweep, runs: Sequence[Run], best: Recipe, metric: str) -> Chart:
     return Chart(
         title="The sweep that the baseline's learning rate and initialization come from",
@@ -153,19 +157,18 @@ def _sweep_chart(sweep: Sweep, runs: Sequence[Run], best: Recipe, metric: str) -
     )
 
 
-def _depth_chart(pairs: Sequence[_Pair], swept: dict[str, list[Run]], runs: Sequence[Run], budget: int) -> Chart:
+def _depth_chart(pairs: Sequence[_Pair], swept: dict[str, list[Run]], made: dict[str, list[Run]], budget: int) -> Chart:
     gains, notes = [], []
     for pair in pairs:
-        plain = [run for run in runs if run.arm == f"tuned-{pair.plain.name}"]
-        normed = [run for run in runs if run.arm == f"tuned-{pair.normed.name}"]
-        scores = best_scores(plain)
-        target = sorted(scores)[(len(scores) - 1) // 2] if scores else math.nan
-        gain = speedup([steps_to(run, target) for run in plain], [steps_to(run, target) for run in normed], budget)
+        plain, normed = made[pair.plain.name], made[pair.normed.name]
+        scores, metric = best_scores(plain), plain[0].metric
+        target = statistics.median_low(scores) if scores else math.nan
+        gain = speedup_to_best(plain, normed, budget)
         gains.append(gain)
         tuned = [sweep.best(swept[sweep.name]) for sweep in (pair.plain, pair.normed)]
         notes.append(
-            f"Depth {pair.depth}: {words.ratio(gain)}; target {words.score(target, runs[0].metric)}, batch norm's best "
-            f"{words.score(median(best_scores(normed)).value, runs[0].metric)}; "
+            f"Depth {pair.depth}: {words.ratio(gain)}; target {words.score(target, metric)}, batch norm's best "
+            f"{words.score(median(best_scores(normed)).value, metric)}; "
             + ", ".join(
                 f"{name} at {recipe.learning_rate:g} ({recipe.initialization})"
                 for name, recipe in zip(("plain", "batch norm"), tuned, strict=True)

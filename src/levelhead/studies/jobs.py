@@ -26,18 +26,19 @@ class StudyError(RuntimeError):
 class Job:
     """A run to be made: the arm it is a sample of, its recipe (with the seed), and the file that keeps it.
 
-    ``group`` names the progress bar that it counts for.
+    ``group`` names the progress bar that it counts for; without ``probe`` only losses and scores are measured.
     """
 
     arm: str
     recipe: Recipe
     path: Path
     group: str
+    probe: bool = True
 
     @classmethod
-    def of(cls, arm: str, recipe: Recipe, folder: Path, group: str = "") -> Job:
+    def of(cls, arm: str, recipe: Recipe, folder: Path, group: str = "", *, probe: bool = True) -> Job:
         """The job whose file is ``<folder>/runs/<arm>-<seed>.json``."""
-        return cls(arm, recipe, folder / "runs" / f"{file_name(arm)}-{recipe.seed}.json", group or arm)
+        return cls(arm, recipe, folder / "runs" / f"{file_name(arm)}-{recipe.seed}.json", group or arm, probe)
 
 
 def file_name(arm: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,15 +38,11 @@ class Medians:
         The sample may hold infinity (the target was not reached); the mean of it and a number is infinity.
         """
         ordered = np.sort(np.asarray(sample, dtype=np.float64))
-        n = len(ordered)
-        if n <= _EXACT:
-            indices = np.array(list(combinations_with_replacement(range(n), n)))
-            weights = np.array([_arrangements(row) for row in indices.tolist()], dtype=np.float64)
-        else:
-            indices = np.sort(np.random.default_rng(0).integers(n, size=(_DRAWS, n)), axis=1)
-            weights = np.ones(_DRAWS)
-        resampled = ordered[indices]  # ascending in each row, as ordered is
-        medians = (resampled[:, (n - 1) // 2] + resampled[:, n // 2]) / 2
+        indices, weights = _resamples(len(ordered))
+        return cls._weighted(_middle(ordered[indices]), weights)
+
+    @classmethod
+    def _weighted(cls, medians: Array, weights: Array) -> Medians:
         values, where = np.unique(medians, return_inverse=True)
         return cls(values, np.bincount(where, weights) / weights.sum())
 
@@ -85,15 +82,35 @@ def speedup(baseline: Sequence[float], arm: Sequence[float], budget: float) -> I
     """
     if not baseline or not arm:
         return Interval(math.nan, 0.0, math.inf)
-    base, judged = Medians.of(baseline), Medians.of(arm)
-    probabilities = np.outer(base.probabilities, judged.probabilities).ravel()
-    # A target that holds before the first step counts as one step, so that a ratio exists.
-    above, below = np.maximum(base.values, 1)[:, None], np.maximum(judged.values, 1)[None, :]
-    smallest = np.minimum(above, budget) / below
-    largest = above / np.minimum(below, budget)
-    top, bottom = max(_median(baseline), 1), max(_median(arm), 1)
-    value = math.nan if math.isinf(top) and math.isinf(bottom) else top / bottom
-    return Interval(value, _low(smallest.ravel(), probabilities), _high(largest.ravel(), probabilities))
+    value = _ratio(_median(baseline), _median(arm))
+    return _interval(value, [(1.0, Medians.of(baseline), Medians.of(arm))], budget)
+
+
+def speedup_to_best(baseline: Sequence[Run], arm: Sequence[Run], budget: float) -> Interval:
+    """The speed-up to the baseline's median best score, which is itself resampled with the baseline's runs.
+
+    In each resample the target is the median best score of the runs in it (the lower of two middle ones), so that the
+    interval tells how far the target is known too, and a resampled baseline always reaches it. The rest is as in
+    ``speedup``; a baseline run without a score sets no target and reaches none.
+    """
+    bests = np.array([max(best_scores([run]), default=math.nan) for run in baseline])
+    if not arm or bool(np.isnan(bests).all()):
+        return Interval(math.nan, 0.0, math.inf)
+    indices, weights = _resamples(len(baseline))
+    drawn = np.sort(bests[indices], axis=1)  # NaN comes last
+    known = np.count_nonzero(~np.isnan(drawn), axis=1)
+    targets = np.where(known > 0, drawn[np.arange(len(drawn)), np.maximum(known - 1, 0) // 2], math.nan)
+    weights = np.where(known > 0, weights, 0)
+    parts = []
+    for target in np.unique(targets[known > 0]).tolist():
+        where = targets == target
+        taken = np.array([steps_to(run, target) for run in baseline])
+        above = Medians._weighted(_middle(np.sort(taken[indices[where]], axis=1)), weights[where])
+        share = float(weights[where].sum() / weights.sum())
+        parts.append((share, above, Medians.of([steps_to(run, target) for run in arm])))
+    target = statistics.median_low(bests[~np.isnan(bests)].tolist())
+    value = _ratio(*(_median([steps_to(run, target) for run in runs]) for runs in (baseline, arm)))
+    return _interval(value, parts, budget)
 
 
 def steps_to(run: Run, target: float) -> float:
@@ -110,13 +127,10 @@ def best_scores(runs: Sequence[Run]) -> list[float]:
     return [score for score in scores if not math.isnan(score)]
 
 
-def row(
-    arm: str, settings: dict[str, Any], runs: Sequence[Run], *, baseline: Sequence[Run], target: float, budget: int
-) -> Row:
+def row(arm: str, settings: dict[str, Any], runs: Sequence[Run], target: float, gain: Interval) -> Row:
     """Sum up one arm over its seeds; no run is dropped from the steps."""
     taken = [steps_to(run, target) for run in runs]
     status = Counter(run.status for run in runs)
-    is_baseline = bool(baseline) and arm == baseline[0].arm
     return Row(
         arm=arm,
         settings=settings,
@@ -125,12 +139,42 @@ def row(
         failed=status["failed"],
         reached=sum(math.isfinite(steps) for steps in taken),
         steps=median(taken),
-        speedup=Interval(1.0, 1.0, 1.0)
-        if is_baseline
-        else speedup([steps_to(run, target) for run in baseline], taken, budget),
+        speedup=gain,
         best=median(best_scores(runs)),
         test=median([run.test_score for run in runs if not math.isnan(run.test_score)]),
     )
+
+
+def _resamples(n: int) -> tuple[NDArray[np.intp], Array]:
+    """Resamples of n things as ascending indices, and how often each occurs."""
+    if n <= _EXACT:
+        indices = np.array(list(combinations_with_replacement(range(n), n)), dtype=np.intp)
+        return indices, np.array([_arrangements(row) for row in indices.tolist()], dtype=np.float64)
+    drawn = np.random.default_rng(0).integers(n, size=(_DRAWS, n))
+    return np.sort(drawn, axis=1).astype(np.intp), np.ones(_DRAWS)
+
+
+def _middle(ascending: Array) -> Array:
+    """The median of each row."""
+    n = ascending.shape[1]
+    return np.asarray((ascending[:, (n - 1) // 2] + ascending[:, n // 2]) / 2)
+
+
+def _ratio(above: float, below: float) -> float:
+    # A target that holds before the first step counts as one step, so that a ratio exists.
+    return math.nan if math.isinf(above) and math.isinf(below) else max(above, 1) / max(below, 1)
+
+
+def _interval(value: float, parts: Sequence[tuple[float, Medians, Medians]], budget: float) -> Interval:
+    """The interval of a ratio over parts of given shares: baseline's medians above, the arm's below."""
+    smallest, largest, probabilities = [], [], []
+    for share, base, judged in parts:
+        above, below = np.maximum(base.values, 1)[:, None], np.maximum(judged.values, 1)[None, :]
+        smallest.append((np.minimum(above, budget) / below).ravel())
+        largest.append((above / np.minimum(below, budget)).ravel())
+        probabilities.append(share * np.outer(base.probabilities, judged.probabilities).ravel())
+    chances = np.concatenate(probabilities)
+    return Interval(value, _low(np.concatenate(smallest), chances), _high(np.concatenate(largest), chances))
 
 
 def _arrangements(indices: list[int]) -> int:

@@ -72,7 +72,7 @@ class Pool:
         data: what every run trains on.
         workers: how many processes; one a core that this process may use by default.
         train: the training function; must be importable by a new process.
-        options: keyword arguments for it, beyond recipe, data, arm and progress (``accelerator``, ...).
+        options: keyword arguments for it, beyond recipe, data, arm, progress and probe (``accelerator``, ...).
         watcher: what is told of the progress.
 
     Raises:
@@ -251,7 +251,7 @@ def _one(job: Job, data: Dataset, train: Train, options: dict[str, Any], pipe: C
             last = now
             pipe.send(("step", done))
 
-    return train(job.recipe, data, arm=job.arm, progress=report, **options)
+    return train(job.recipe, data, arm=job.arm, progress=report, probe=job.probe, **options)
 
 
 def _default_train() -> Train:

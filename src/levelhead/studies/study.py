@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levelhead.records import Answer, Chart, Run, environment
+from levelhead.records import Answer, Chart, Interval, Run, environment
 from levelhead.studies import words
 from levelhead.studies.jobs import Job, StudyError, locked
-from levelhead.studies.outcome import best_scores, row
+from levelhead.studies.outcome import best_scores, row, speedup, speedup_to_best, steps_to
 from levelhead.studies.pool import Pool, Train, Watcher
 
 if TYPE_CHECKING:
@@ -120,8 +120,7 @@ class Study:
         target = self.goal(baseline)
         steps = self.arms[self.baseline].steps
         rows = tuple(
-            row(arm, self._changes(arm), made, baseline=baseline, target=target, budget=steps)
-            for arm, made in by_arm.items()
+            row(arm, self._changes(arm), made, target, self._gain(arm, made, baseline)) for arm, made in by_arm.items()
         )
         answer = Answer(
             study=self.name,
@@ -155,6 +154,15 @@ class Study:
             raise StudyError(f"no run of the baseline {self.baseline!r} has a score: {baseline[0].message}")
         return statistics.median_low(scores)  # a score that a run had, so that half of them reach it
 
+    def _gain(self, arm: str, runs: Sequence[Run], baseline: Sequence[Run]) -> Interval:
+        budget = self.arms[self.baseline].steps
+        if arm == self.baseline:
+            return Interval(1.0, 1.0, 1.0)
+        if self.target is None:
+            return speedup_to_best(baseline, runs, budget)
+        ours, theirs = ([steps_to(run, self.target) for run in some] for some in (runs, baseline))
+        return speedup(theirs, ours, budget)
+
     def _changes(self, arm: str) -> dict[str, Any]:
         ours, theirs = self.arms[arm].to_dict(), self.arms[self.baseline].to_dict()
         return {field: value for field, value in ours.items() if value != theirs[field] and field != "seed"}
@@ -174,7 +182,10 @@ class Study:
                 f"with probability {100 * (1 - 0.5 ** (n - 1)):.4g} %."
             )
         if self.target is None:
-            notes.append("The target is an estimate too; the intervals take it as given.")
+            notes.append(
+                "The intervals of the speed-ups resample the target with the baseline's runs; those of the steps "
+                "take it as it is."
+            )
         versions = {str(run.environment.get("versions")) for run in runs}
         if len(versions) > 1:
             notes.append("The runs were made with different versions of packages: see the run files.")

@@ -37,9 +37,15 @@ class Sweep:
         return [
             Job.of(
                 f"sweep-{self.name}-{initialization}-lr{rate:g}",
-                self.recipe.replace(learning_rate=rate, initialization=initialization, seed=SEED),
+                self.recipe.replace(
+                    learning_rate=rate,
+                    initialization=initialization,
+                    evaluate_every=2 * self.recipe.evaluate_every,  # enough to choose by, and it takes its time
+                    seed=SEED,
+                ),
                 folder,
                 group=f"sweep {self.name}",
+                probe=False,
             )
             for initialization in self.initializations
             for rate in sorted(self.learning_rates)

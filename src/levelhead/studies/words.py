@@ -40,7 +40,7 @@ def ratio(interval: Interval) -> str:
     if math.isinf(interval.value):
         return f"> {_times(interval.low)}"
     if interval.value == 0:
-        return f"< {_times(interval.high)}"
+        return "not reached" if math.isinf(interval.high) else f"< {_times(interval.high)}"
     if interval.low == interval.high:
         return _times(interval.value)
     high = "unbounded" if math.isinf(interval.high) else _times(interval.high)
