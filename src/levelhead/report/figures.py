@@ -225,7 +225,9 @@ def _chart(id: str, chart: Chart, palette: dict[str, str]) -> Block:
     legend = {each.name: palette.get(each.name) or next(spare) for each in chart.lines}
     traces = [spec for i, each in enumerate(chart.lines) for spec in _charted(each, legend[each.name], 0.04 * i)]
     edge = any(trace.get("yaxis") == "y2" for trace in traces)
+    unbounded = any(math.isinf(high) for each in chart.lines for high in each.high)
     caption = chart.note + (" × at the edge: no finite value (diverged, or not reached)." if edge else "")
+    caption += " A bar that leaves the frame has no upper bound." if unbounded else ""
     places = sorted({x for each in chart.lines for x in each.x})
     ticks = {"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if len(places) <= 8 else {}
     layout: Spec = {
@@ -233,6 +235,8 @@ def _chart(id: str, chart: Chart, palette: dict[str, str]) -> Block:
         "yaxis": axis(chart.y_label, log=chart.log_y),
         "hovermode": "closest",
     }
+    if unbounded:
+        layout["yaxis"] |= _frame([y for each in chart.lines for y in each.y + each.low + each.high], chart.log_y)
     if edge:
         layout["yaxis2"] = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     said = "; ".join(
@@ -242,6 +246,13 @@ def _chart(id: str, chart: Chart, palette: dict[str, str]) -> Block:
     )
     alt = f"{chart.title}. {chart.y_label} against {chart.x_label}. {said}."
     return Block(id, chart.title, caption.strip(), (Plot(f"{id}-plot", alt, tuple(traces), layout),), legend)
+
+
+def _frame(values: Sequence[float], log: bool) -> Spec:
+    """The range of an axis that holds all the finite values, with some room."""
+    seen = [math.log10(y) if log else y for y in values if math.isfinite(y) and (y > 0 or not log)]
+    room = 0.08 * ((max(seen) - min(seen)) or 1) if seen else 0
+    return {"range": [min(seen) - room, max(seen) + room], "autorange": False} if seen else {}
 
 
 def _said(each: Line) -> str:
@@ -256,8 +267,9 @@ def _charted(each: Line, colour: str, off_edge: float) -> list[Spec]:
     spec["marker"] = {"size": 7, "color": colour}
     spec["hovertemplate"] = f"{plain(each.name)}: %{{y:.4g}} at %{{x:.4g}}<extra></extra>"
     if each.low and each.high:
-        # An end of the interval that is not finite has no bar, rather than a false one.
-        up = [each.high[i] - each.y[i] if math.isfinite(each.high[i]) else 0 for i in kept]
+        # An infinite end leaves the frame: 1000 times the largest number is far beyond it, on both kinds of axis.
+        beyond = 1000 * max((abs(y) for y in (*y, *each.high) if math.isfinite(y)), default=1)
+        up = [each.high[i] - each.y[i] if math.isfinite(each.high[i]) else beyond for i in kept]
         down = [each.y[i] - each.low[i] if math.isfinite(each.low[i]) else 0 for i in kept]
         spec["error_y"] = {"type": "data", "symmetric": False, "array": up, "arrayminus": down}
         spec["error_y"] |= {"color": f"{colour} 55%", "thickness": 1.5, "width": 3}

@@ -73,7 +73,8 @@ def render(answer: Answer, runs: Sequence[Run]) -> str:
             plots=[_plot(block.id, block.paired, asdict(plot)) for block in figures for plot in block.plots],
             views={block.id: [[view for _, view in t.views] for t in block.toggles] for block in figures},
             runs=[(quote(name), run) for name, run in zip(answer.runs, runs, strict=True)],
-            data=runs[0].data if runs else {},
+            # Its notes are among the answer's.
+            data={name: value for name, value in runs[0].data.items() if name != "notes"} if runs else {},
             recipe=baseline.recipe if baseline else {},
             seeds=max((row.runs for row in answer.rows), default=0),
             text=text,
