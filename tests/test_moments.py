@@ -80,6 +80,8 @@ def layouts():
     yield "long column", image.view(-1, 2), 0
     yield "many short rows", image.view(-1, 2), 1
     yield "few rows of many features", image.view(2, -1), 0
+    yield "rows of a few thousand features", image.view(-1, 2000), 0  # cut both ways
+    yield "a dimension kept on either side", image.view(4, 500, 140), 1
     yield "broadcast", image[:1].expand(20, -1, -1, -1), (0, 2, 3)
     yield "all", image, None
 

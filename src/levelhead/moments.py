@@ -14,6 +14,8 @@ from torch import Tensor
 #: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache, and
 #: that PyTorch takes each step on one thread (its grain is 2**15): on a busy machine a barrier costs more than work.
 _BLOCK = 2**15 - 1
+#: Rows, and values a row, that a block should have at least where rows are merged.
+_SHORT = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,19 +77,25 @@ class Moments:
 
     @classmethod
     def _of_blocks(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:
-        """Split along the outermost dimension in memory until a block fits the cache; merge, or put side by side."""
+        """Split along the dimension that is outermost in memory until a block fits; merge, or put side by side."""
         if x.numel() <= _BLOCK:
             return cls._of_block(x, dims, mask)
         outermost = max((d for d in range(x.ndim) if x.shape[d] > 1), key=lambda d: (x.stride(d), x.shape[d]))
         length = max(1, _BLOCK * x.shape[outermost] // x.numel())
+        if outermost in dims and length < _SHORT:  # few long rows: a merge of so few costs more than a walk in columns
+            widest = max((d for d in range(x.ndim) if d not in dims), key=lambda d: x.shape[d], default=outermost)
+            width = max(_SHORT, _BLOCK * x.shape[widest] // x.numel())
+            if widest != outermost and x.shape[widest] > width:
+                outermost, length = widest, width
         blocks = torch.split(x, length, outermost)
         masks = [None] * len(blocks) if mask is None else torch.split(mask, length, outermost)
         parts = [cls._of_blocks(block, dims, part) for block, part in zip(blocks, masks, strict=True)]
         if outermost in dims:
             return cls.stack(parts).reduce(0)
         position = outermost - sum(d < outermost for d in dims)
+        one_count = not any(part.count.ndim for part in parts)  # then it is the same in all parts
         return cls(
-            parts[0].count if mask is None else torch.cat([part.count for part in parts], position),
+            parts[0].count if one_count else torch.cat([part.count.expand(part.shape) for part in parts], position),
             torch.cat([part.mean for part in parts], position),
             torch.cat([part.m2 for part in parts], position),
         )
