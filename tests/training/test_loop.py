@@ -205,8 +205,16 @@ def test_loss_and_score_are_those_of_numpy():
         assert score == pytest.approx(wanted_score, rel=1e-5)
 
 
-def test_weight_decay_is_on_the_weights_alone():
-    model = build(small(normalization="batch"), classes())
+def test_label_smoothing_spreads_its_share_of_the_target_over_all_classes():
+    outputs, targets = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    smooth = 0.7 * nn.functional.one_hot(targets, 3) + 0.3 / 3
+    wanted = -(smooth * outputs.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss_function(Recipe(label_smoothing=0.3), classes())(outputs, targets), wanted)
+
+
+@pytest.mark.parametrize("changes", [{"normalization": "batch"}, {"network": "convnet", "normalization": "layer"}])
+def test_weight_decay_is_on_the_weights_alone(changes):
+    model = build(small(**changes), images())
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     sgd = optimizer(small(weight_decay=0.5, learning_rate=0.1), model)
     for parameter in model.parameters():

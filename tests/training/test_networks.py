@@ -12,7 +12,7 @@ from torch import nn
 from training_samples import classes, images, small
 
 from levelhead.training import Recipe, RecipeError, build
-from levelhead.training.initialization import gain
+from levelhead.training.initialization import activation, gain
 from levelhead.training.probes import layers
 from levelhead.training.recipe import CHOICES
 
@@ -46,6 +46,37 @@ def test_the_order_of_the_lectures(placement):
     torch.testing.assert_close(model(x), layers(model)["output"](hidden))
 
 
+def test_dropout_is_behind_every_hidden_layer_and_nowhere_else():
+    model = build(Recipe(dropout=0.5, depth=2, initialization="he"), classes())
+    x = classes().train.inputs
+    hidden = model.hidden1(x)
+    undropped = model.hidden1.layer(x).relu()
+    kept = hidden != 0
+    assert 0.4 < float(kept[undropped != 0].double().mean()) < 0.6  # of about 7,500 units
+    torch.testing.assert_close(hidden[kept], 2 * undropped[kept])
+    assert [name for name, module in model.named_modules() if isinstance(module, nn.Dropout)] == [
+        "hidden1.dropout",
+        "hidden2.dropout",
+    ]
+
+
+def test_the_activations_are_what_their_names_say():
+    x = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    wanted = {
+        "relu": x.clamp(min=0),
+        "leaky_relu": torch.where(x > 0, x, 0.01 * x),
+        "elu": torch.where(x > 0, x, x.exp() - 1),
+        "silu": x / (1 + (-x).exp()),
+        "gelu": x * (1 + torch.erf(x / math.sqrt(2))) / 2,
+        "gelu_tanh": x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        "sigmoid": 1 / (1 + (-x).exp()),
+        "tanh": (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
+    }
+    assert set(wanted) == set(CHOICES["activation"])
+    for name, values in wanted.items():
+        torch.testing.assert_close(activation(name)(x), values)
+
+
 def test_the_bias_is_left_out_only_where_the_normalization_cancels_it():
     for name, placement in itertools.product(("none", "batch", "layer", "rms", "group"), CHOICES["placement"]):
         model = build(Recipe(normalization=name, placement=placement), classes())
@@ -76,10 +107,10 @@ def test_the_gain_of_relu_is_that_of_he_and_any_gain_keeps_the_mean_square():
     assert gain("tanh") == pytest.approx(tanh, rel=1e-6)
 
 
-@pytest.mark.parametrize("activation", CHOICES["activation"])
+@pytest.mark.parametrize("name", CHOICES["activation"])
 @pytest.mark.parametrize("initialization", ["he", "orthogonal"])
-def test_calibrated_weights_keep_the_mean_square_through_ten_layers(activation, initialization):
-    recipe = Recipe(activation=activation, initialization=initialization, width=400, depth=10)
+def test_calibrated_weights_keep_the_mean_square_through_ten_layers(name, initialization):
+    recipe = Recipe(activation=name, initialization=initialization, width=400, depth=10)
     model = build(recipe, classes((400,)))
     x = torch.randn(300, 400)
     squares = []
@@ -163,6 +194,8 @@ def test_the_users_network_is_built_from_recipe_and_data(mine):
     assert one[0].weight.shape == (16, 6)
     assert torch.equal(one[0].weight, two[0].weight)
     assert not torch.equal(one[0].weight, other[0].weight)
+    assert torch.equal(one[2].weight, two[2].weight)
+    assert not torch.equal(one[2].weight, other[2].weight)
     assert int(one[1].num_batches_tracked) == 0  # the trial run left no trace
     zero = build(recipe.replace(initialization="zero"), classes())
     assert not zero[0].weight.any()
