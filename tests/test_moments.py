@@ -180,6 +180,7 @@ def test_variance_and_deviation_take_the_correction():
 def test_gradients_pass_through():
     x = torch.randn(7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: (Moments.of(x, 0).mean, Moments.of(x, 0).var()), x)
+    assert torch.autograd.gradgradcheck(lambda x: Moments.of(x, 0).std(), x)
     single = x.detach().float().requires_grad_()
     Moments.of(single, 0).var().sum().backward()
     expected = 2 * (single - single.mean(0)) / len(single)

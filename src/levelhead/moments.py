@@ -111,8 +111,7 @@ class Moments:
             count = torch.full((), math.prod(x.shape[d] for d in dims), device=x.device)
             mean = wide.sum(dims, keepdim=True) / count
             deviation = wide - mean if wide is x else wide.sub_(mean)
-            square = deviation.square() if deviation.requires_grad else deviation.square_()
-            return cls(count, mean.squeeze(dims), square.sum(dims))
+            return cls(count, mean.squeeze(dims), deviation.square_().sum(dims))
         count = mask.sum(dims, keepdim=True)
         mean = wide.masked_fill(~mask, 0).sum(dims, keepdim=True) / count
         m2 = (wide - mean).masked_fill(~mask, 0).square().sum(dims)
