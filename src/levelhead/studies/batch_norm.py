@@ -39,6 +39,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "BN-x5-sigmoid": {"normalization": "batch", "activation": "sigmoid", "learning_rate_times": 5},
 }
 RECIPE: dict[str, Any] = {"network": "mlp", "width": 100, "depth": 10, "batch_size": 60, "steps": 1000}
+#: A convnet of the same time a step: channels and blocks, not units and layers.
+CONVNET: dict[str, Any] = {**RECIPE, "width": 16, "depth": 2}
 LEARNING_RATES = (0.03, 0.1, 0.3, 1.0)
 INITIALIZATIONS = ("default", "he")
 DEPTHS = (3, 6, 10)
@@ -71,7 +73,7 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
         StudyError: the runs cannot be made or stored.
     """
     arms = arm_settings.chosen(settings.arms, ARMS)
-    start = arm_settings.shared(settings.recipe, RECIPE)
+    start = arm_settings.shared(settings.recipe, CONVNET if settings.recipe.get("network") == "convnet" else RECIPE)
     baseline, fields = next(iter(arms.items()))
     own_fields = {name: value for name, value in fields.items() if name != "learning_rate_times"}
     plain = arm_settings.build(start, {baseline: own_fields})[baseline]

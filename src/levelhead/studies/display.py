@@ -132,14 +132,16 @@ def print_answer(answer: Answer, console: Console) -> None:
         table.add_column(heading, justify="right")
     for row in answer.rows:
         ended = [f"{n} {word}" for n, word in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
-        table.add_row(
-            escape(row.arm),
+        cells = (
             words.steps(row.steps, answer.steps),
-            ", ".join([f"{row.reached} of {row.runs}", *ended]),
+            "\n".join([f"{row.reached} of {row.runs}", *ended]),
             "1" if row.arm == answer.baseline else words.ratio(row.speedup),
             words.scores(row.best, answer.metric),
             words.scores(row.test, answer.metric),
         )
+        # On a narrow terminal each interval has its own line, or it would be broken anywhere.
+        narrow = console.width < 110
+        table.add_row(escape(row.arm), *(cell.replace(" [", "\n[") if narrow else cell for cell in map(escape, cells)))
     console.print(table)
     console.print("Medians over seeds, with 95 % bootstrap intervals.", style="dim", highlight=False)
     console.print(Padding(answer.sentence, (1, 0)), highlight=False, markup=False)
