@@ -10,7 +10,7 @@ from levelhead.studies.settings import SettingsError
 from levelhead.training import Recipe
 
 #: How many times a run is evaluated where the settings do not say when.
-EVALUATIONS = 50
+EVALUATIONS = 40
 
 
 def chosen(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -172,8 +172,9 @@ def _depth_chart(pairs: Sequence[_Pair], swept: dict[str, list[Run]], made: dict
             f"Depth {pair.depth}: {words.ratio(gain)}; target {words.score(target, metric)}, batch norm's best "
             f"{words.score(median(best_scores(normed)).value, metric)}; "
             + ", ".join(
-                f"{name} at {recipe.learning_rate:g} ({recipe.initialization})"
-                for name, recipe in zip(("plain", "batch norm"), tuned, strict=True)
+                f"{name} at {recipe.learning_rate:g} ({recipe.initialization}"
+                f"{', the edge of the sweep' if sweep.at_edge(recipe) else ''})"
+                for name, sweep, recipe in zip(("plain", "batch norm"), (pair.plain, pair.normed), tuned, strict=True)
             )
         )
     line = Line(
