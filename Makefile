@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test lint bench clean
+.PHONY: study test lint clean
 
 study: $(VENV)/.study
 	$(BIN)/levelhead study
@@ -16,9 +16,6 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-bench: $(VENV)/.dev
-	$(BIN)/levelhead bench
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

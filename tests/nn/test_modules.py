@@ -120,7 +120,7 @@ class TestConvert:
 
     def test_everything_is_replaced_and_nothing_lost(self):
         model = self.model()
-        state = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items()}
+        state = dict(model.state_dict(keep_vars=True))
         fired = []
         model["layer"].register_forward_hook(lambda *_: fired.append(True))
         model["rms"].eval()
@@ -161,5 +161,5 @@ class TestConvert:
         torch.testing.assert_close(pickle.loads(pickle.dumps(model))(x), model(x))
 
     def test_not_a_module(self):
-        with pytest.raises(TypeError, match="convert takes a torch.nn.Module, got dict"):
+        with pytest.raises(TypeError, match=r"convert takes a torch\.nn\.Module, got dict"):
             lh.convert({})

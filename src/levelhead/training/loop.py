@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: The losses of so many steps are looked at together: a look waits for the device.
 _LOOK = 50
 #: Rows that the training loss is measured on; an evaluation should cost no more than a few steps.
-_TRAIN_ROWS = 500
+_TRAIN_ROWS = 250
 #: Rows that the unit's input is measured on: its percentiles come to about 3 percentage points.
 _PROBE_ROWS = 250
 
@@ -73,7 +73,7 @@ def train(
     """Train the recipe's network on the data, and measure it on the way.
 
     At step 0, every ``recipe.evaluate_every`` steps and at the end, in eval mode: ``train_loss`` (over at most
-    500 training rows, evenly spaced), ``validation_loss``, ``validation_score`` (accuracy, or
+    250 training rows, evenly spaced), ``validation_loss``, ``validation_score`` (accuracy, or
     r² for regression); where the validation score is the best so far, the test score is taken. With ``probe``:
     ``unit_input_p15``, ``_p50``, ``_p85`` (see ``probes.UnitInput``) and ``gradient_norm/<layer>``, of the latest
     step's gradient.
