@@ -9,7 +9,7 @@ study: $(VENV)/.study
 	$(BIN)/levelhead study
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -38,9 +38,7 @@ def test_opcheck_standardize_and_backward():
 
 def test_vmap_and_func_grad(backend):
     xs = torch.randn(6, 4, 3, 5, dtype=torch.float64)
-    expected = []
-    for x in xs.clone().requires_grad_():
-        expected.append(torch.autograd.grad(norm_sum(x), x)[0])
+    expected = [torch.autograd.grad(norm_sum(x), x)[0] for x in xs.clone().requires_grad_()]
     torch.testing.assert_close(torch.func.grad(norm_sum)(xs[0]), expected[0])
     torch.testing.assert_close(torch.vmap(torch.func.grad(norm_sum))(xs), torch.stack(expected))
 
