@@ -11,17 +11,19 @@ is None, an absent activation is "".
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any, Literal
+import warnings
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from levelhead.ops import reference
+from levelhead.ops import cpu, reference
 from levelhead.ops.reference import Dims, Statistics
 
-Backend = Literal["torch", "reference"]
+Backend = Literal["torch", "cpu", "reference"]
 
 #: The most elements for which a call costs more than the work, so that PyTorch's own kernel is the fastest.
 SMALL = 2**16
@@ -34,11 +36,14 @@ def backends() -> dict[str, str]:
 
     ``LEVELHEAD_BACKEND`` forces one of them; it is read once, at import.
     """
-    absent = "not part of this version"
-    return {"reference": "present", "cpu": absent, "triton": absent}
+    return {
+        "reference": "present",
+        "cpu": "present" if cpu.PRESENT else cpu.ABSENT,
+        "triton": "not part of this version",
+    }
 
 
-def _forced_backend() -> str | None:
+def _forced_backend() -> Backend | None:
     name = os.environ.get("LEVELHEAD_BACKEND")
     if not name:
         return None
@@ -46,7 +51,7 @@ def _forced_backend() -> str | None:
         raise ValueError(f"LEVELHEAD_BACKEND={name!r} is not a backend; choose one of {', '.join(_KNOWN)}")
     if backends()[name] != "present":
         raise RuntimeError(f"LEVELHEAD_BACKEND={name} cannot be served: {backends()[name]}; unset it, or use reference")
-    return name
+    return cast(Backend, name)
 
 
 FORCED = _forced_backend()
@@ -61,14 +66,43 @@ def backend_for(x: Tensor) -> Backend:
     ``LEVELHEAD_BACKEND`` is set         that one     it never falls back silently
     exporting (torch.export, ONNX)       torch        the program runs where levelhead is not installed
     at most ``SMALL`` elements           torch        the call costs more than the work
+    on the CPU, kernels compiled         cpu          as exact, and the fastest
     everything else                      reference    exact at any offset and scale
     ==================================  ===========  =====================================================
+
+    What the kernels cannot do (``cpu.serves``) goes to the reference, or is refused where they are forced.
     """
     if FORCED is not None:
-        return "reference"
+        return FORCED
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "torch"
-    return "torch" if x.numel() <= SMALL else "reference"
+    if x.numel() <= SMALL:
+        return "torch"
+    if x.device.type != "cpu":
+        return "reference"
+    if cpu.PRESENT:
+        return "cpu"
+    _say_once(cpu.ABSENT)
+    return "reference"
+
+
+@functools.cache
+def _say_once(why: str) -> None:
+    warnings.warn(f"levelhead runs its slow reference: {why}", RuntimeWarning, stacklevel=4)
+
+
+def _served_by_cpu(x: Tensor, dims: Dims | None, weight: Tensor | None, bias: Tensor | None, *given: Tensor) -> bool:
+    """Whether the compiled kernels do this call."""
+    if FORCED == "reference":
+        return False
+    if cpu.serves(x, dims, weight, bias, *given):
+        return True
+    if FORCED == "cpu" and x.numel():  # an empty tensor has no work in it
+        raise RuntimeError(
+            f"LEVELHEAD_BACKEND=cpu cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device}, normalized over"
+            f" dimensions {dims}; unset it, or use reference"
+        )
+    return False
 
 
 def normalize(
@@ -83,7 +117,8 @@ def normalize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize ``x`` by its own statistics over ``dims``; returns the result, the mean and the biased variance."""
     if _transformed():
-        return _normalize(x, weight, bias, residual, dims, eps, activation, center)
+        stats = reference.statistics(x, dims, center)
+        return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
     result: tuple[Tensor, Tensor, Tensor] = torch.ops.levelhead.normalize(
         x, weight, bias, residual, list(dims), eps, activation, center
     )
@@ -102,7 +137,8 @@ def standardize(
 ) -> Tensor:
     """Normalize ``x`` by given statistics, which are constants to the gradient."""
     if _transformed():
-        return _standardize(x, mean, var, weight, bias, residual, eps, activation)
+        stats = Statistics(reference.widen(mean), reference.widen(var))
+        return reference.forward(x, stats, weight, bias, residual, eps, activation)
     result: Tensor = torch.ops.levelhead.standardize(x, mean, var, weight, bias, residual, eps, activation)
     return result
 
@@ -138,6 +174,8 @@ def _normalize(
     activation: str,
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if _served_by_cpu(x, dims, weight, bias):
+        return cpu.normalize(x, weight, bias, residual, dims, eps, activation, center)
     stats = reference.statistics(x, dims, center)
     return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
 
@@ -145,6 +183,8 @@ def _normalize(
 def _standardize(
     x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, eps: float, activation: str
 ) -> Tensor:
+    if _served_by_cpu(x, None, weight, bias, mean, var):
+        return cpu.standardize(x, mean, var, weight, bias, residual, eps, activation)
     stats = Statistics(reference.widen(mean), reference.widen(var))
     return reference.forward(x, stats, weight, bias, residual, eps, activation)
 
@@ -162,8 +202,14 @@ def _normalize_backward(
     dims: Dims | None,
     center: bool,
 ) -> tuple[Tensor, ...]:
-    stats = Statistics(reference.widen(mean), reference.widen(var))
-    gradients = reference.backward(dy, x, stats, weight, bias, residual, eps, activation, dims, center)
+    gradients: tuple[_Maybe, ...]
+    if _served_by_cpu(x, dims, weight, bias, *([mean, var] if dims is None else [])):
+        gradients = cpu.normalize_backward(
+            dy, x, mean, var, weight, bias, residual, eps, activation, dims, center
+        )
+    else:
+        stats = Statistics(reference.widen(mean), reference.widen(var))
+        gradients = reference.backward(dy, x, stats, weight, bias, residual, eps, activation, dims, center)
     return tuple(x.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
