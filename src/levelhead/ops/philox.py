@@ -18,6 +18,8 @@ Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -73,3 +75,36 @@ def halves(state: Tensor, count: int, device: torch.device | str = "cpu") -> Ten
         words = torch.stack(philox((block & _WORD, block >> 32, *upper), key), -1)
         pieces.append(torch.stack((words & 0xFFFF, words >> 16), -1).to(torch.int32).flatten())
     return torch.cat(pieces)[:count] if pieces else torch.empty(0, dtype=torch.int32, device=device)
+
+
+def noise(state: Tensor, shape: tuple[int, ...], threshold: int, scale: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Which elements are kept, and the factor of each: ``scale`` or 0, in float64 for float64 and else in float32."""
+    keep = halves(state, math.prod(shape), like.device).view(shape) >= threshold
+    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return keep, keep.to(wide) * scale
+
+
+def dropout(
+    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
+) -> Tensor:
+    """``x * noise + offset``, rounded once to the type of ``x``.
+
+    Args:
+        x: floating point; element i in row-major order has half i.
+        residual: of the shape of ``x``: the offset, or None.
+        state: the seed and the stream, int64 of shape (2,).
+        threshold: an element is kept whose half is at least this, so that it is dropped at ``threshold / LEVELS``.
+        scale: the noise of what is kept; that of what is dropped is 0.
+        shift: the offset of what is kept, without a residual.
+        fill: the offset of what is dropped, without a residual.
+
+    Returns:
+        A contiguous tensor of the shape and type of ``x``.
+    """
+    keep, factor = noise(state, tuple(x.shape), threshold, scale, x)
+    y = x.to(factor.dtype) * factor
+    if residual is not None:
+        y = y + residual.to(factor.dtype)
+    elif shift or fill:
+        y = y + torch.where(keep, factor.new_tensor(shift), factor.new_tensor(fill))
+    return y.to(x.dtype).contiguous()
