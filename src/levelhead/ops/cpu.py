@@ -114,31 +114,26 @@ def _dense(shape: tuple[int, ...], stride: tuple[int, ...], order: Any) -> bool:
 
 
 def _planned(x: Tensor, dims: Dims, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Plan | None]:
-    """``x``, copied if it must be, and its plan."""
+    """``x``, copied if it must be, and its plan; None where the kernels cannot serve."""
+    if not PRESENT or x.device.type != "cpu" or x.dtype not in _TYPES or x.numel() == 0:
+        return x, None
     if weight is not None and bias is not None and weight.shape != bias.shape:
         return x, None
     some = weight if weight is not None else bias
-    parameter = None if some is None else tuple(some.shape)
-    found = plan(x.shape, x.stride(), tuple(dims), parameter)
+    parameter = None if some is None else some.shape
+    dims = tuple(dims)
+    found = plan(x.shape, x.stride(), dims, parameter)
     if found is None:
         x = x.contiguous()
-        found = plan(x.shape, x.stride(), tuple(dims), parameter)
+        found = plan(x.shape, x.stride(), dims, parameter)
     return x, found
 
 
-def serves(x: Tensor, dims: Dims | None, weight: Tensor | None, bias: Tensor | None, *given: Tensor) -> bool:
-    """Whether the kernels can do this; ``dims`` None: with ``given`` statistics a channel, as batch norm's."""
-    if not PRESENT or x.device.type != "cpu" or x.dtype not in _TYPES or x.numel() == 0:
-        return False
-    if dims is None:
-        if x.ndim < 2 or any(t.shape != (1, x.shape[1], *[1] * (x.ndim - 2)) for t in given):
-            return False
-        dims = _all_but_channels(x)
-    return _planned(x.detach(), dims, weight, bias)[1] is not None
-
-
-def _all_but_channels(x: Tensor) -> tuple[int, ...]:
-    return (0, *range(2, x.ndim))
+def _given(x: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]] | None:
+    """Statistics as the kernels want them and the dimensions they belong to; None if they are not one a channel."""
+    if x.ndim < 2 or any(t.shape != (1, x.shape[1], *[1] * (x.ndim - 2)) for t in (mean, var)):
+        return None
+    return mean.double().contiguous(), var.double().contiguous(), (0, *range(2, x.ndim))
 
 
 def _like(t: Tensor, x: Tensor) -> Tensor:
@@ -155,7 +150,8 @@ def _wide(parameter: Tensor | None, x: Tensor) -> Tensor | None:
     """A parameter in the type that ``x`` is calculated in."""
     if parameter is None:
         return None
-    return parameter.to(torch.float64 if x.dtype == torch.float64 else torch.float32).contiguous()
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return (parameter if parameter.dtype == dtype else parameter.to(dtype)).contiguous()
 
 
 def _address(t: Tensor | None) -> int:
@@ -178,12 +174,15 @@ def normalize(
     eps: float,
     activation: str,
     center: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The result, the mean and the biased variance (float64); the caller has asked ``serves``."""
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The result, the mean and the biased variance (float64); None where the kernels cannot serve."""
+    planned, form = _planned(x, dims, weight, bias)
+    if form is None:
+        return None
     axes = {d % x.ndim for d in dims}
-    mean = torch.empty([1 if d in axes else size for d, size in enumerate(x.shape)], dtype=torch.float64)
-    var = torch.empty_like(mean)
-    return _forward(x, mean, var, weight, bias, residual, dims, eps, activation, center, False), mean, var
+    shape = [1 if d in axes else size for d, size in enumerate(x.shape)]
+    mean, var = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
+    return _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, center, False), mean, var
 
 
 def standardize(
@@ -195,31 +194,35 @@ def standardize(
     residual: Tensor | None,
     eps: float,
     activation: str,
-) -> Tensor:
-    """The result with given statistics, one a channel."""
-    mean, var = mean.double().contiguous(), var.double().contiguous()
-    return _forward(x, mean, var, weight, bias, residual, _all_but_channels(x), eps, activation, True, True)
+) -> Tensor | None:
+    """The result with given statistics, one a channel; None where the kernels cannot serve."""
+    given = _given(x, mean, var)
+    if given is None:
+        return None
+    mean, var, dims = given
+    planned, form = _planned(x, dims, weight, bias)
+    if form is None:
+        return None
+    return _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, True, True)
 
 
 def _forward(
     x: Tensor,
+    planned: Tensor,
+    form: Plan,
     mean: Tensor,
     var: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    dims: Dims,
     eps: float,
     activation: str,
     center: bool,
     given: bool,
 ) -> Tensor:
-    planned, form = _planned(x, dims, weight, bias)
-    assert form is not None
     y = torch.empty_like(planned)
     residual = None if residual is None else _like(residual, planned)
-    weight, bias = _wide(weight, x), _wide(bias, x)
-    tensors = (planned, residual, weight, bias, mean, var, y)
+    tensors = (planned, residual, _wide(weight, x), _wide(bias, x), mean, var, y)  # alive until the call ends
     _module.forward(*_head(x, form, center, given, eps, activation), *map(_address, tensors))
     return _back(y, x, planned)
 
@@ -236,12 +239,17 @@ def normalize_backward(
     activation: str,
     dims: Dims | None,
     center: bool,
-) -> tuple[Tensor | None, ...]:
-    """The gradients of x, weight, bias and residual; None for what was None."""
-    given = dims is None
-    mean, var = mean.double().contiguous(), var.double().contiguous()
-    planned, form = _planned(x, _all_but_channels(x) if dims is None else dims, weight, bias)
-    assert form is not None
+) -> tuple[Tensor | None, ...] | None:
+    """The gradients of x, weight, bias and residual, each None for what was None; None where the kernels cannot serve."""
+    constant = dims is None
+    if dims is None:
+        given = _given(x, mean, var)
+        if given is None:
+            return None
+        mean, var, dims = given
+    planned, form = _planned(x, dims, weight, bias)
+    if form is None:
+        return None
     dx = torch.empty_like(planned)
     dresidual = None if residual is None else torch.empty_like(planned)
     wide_weight, wide_bias = _wide(weight, x), _wide(bias, x)
@@ -250,12 +258,10 @@ def normalize_backward(
     like_residual = None if residual is None else _like(residual, planned)
     inputs = (planned, like_residual, wide_weight, wide_bias, mean, var, _like(dy, planned))  # alive until the call ends
     outputs = (dx, dresidual, dweight, dbias)
-    _module.backward(*_head(x, form, center, given, eps, activation), *map(_address, (*inputs, *outputs)))
-    if residual is not None and dresidual is not None:
-        dresidual = _like(dresidual, residual)
+    _module.backward(*_head(x, form, center, constant, eps, activation), *map(_address, (*inputs, *outputs)))
     return (
         _back(dx, x, planned),
         None if dweight is None or weight is None else dweight.to(weight.dtype),
         None if dbias is None or bias is None else dbias.to(bias.dtype),
-        dresidual,
+        None if dresidual is None or residual is None else _like(dresidual, residual),
     )
