@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from levelhead.ops import library
+from levelhead.ops.dropout_operator import dropout as masked
 from levelhead.ops.philox import LEVELS
 
 _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -272,13 +272,13 @@ def _by_elements(
 ) -> Tensor:
     """Elements are numbered as they lie in memory; row by row if there are gaps between them."""
     if x.is_contiguous():
-        return library.dropout(x, residual, state, threshold, scale, shift, fill)
+        return masked(x, residual, state, threshold, scale, shift, fill)
     order = sorted(range(x.ndim), key=x.stride, reverse=True)
     ordered = x.permute(order)
     if not ordered.is_contiguous():
-        return library.dropout(x, residual, state, threshold, scale, shift, fill)
+        return masked(x, residual, state, threshold, scale, shift, fill)
     beside = None if residual is None else residual.permute(order)
-    y = library.dropout(ordered, beside, state, threshold, scale, shift, fill)
+    y = masked(ordered, beside, state, threshold, scale, shift, fill)
     return y.permute([order.index(axis) for axis in range(x.ndim)])
 
 
@@ -305,14 +305,14 @@ def _channels(
     axes = 2 if batched else 1
     threshold, scale = rate(p)
     state = draw(generator)
-    ones = torch.ones(input.shape[:axes], dtype=library.wide_type(input.dtype), device=input.device)
+    ones = torch.ones(input.shape[:axes], dtype=torch.promote_types(input.dtype, torch.float32), device=input.device)
     shape = (*input.shape[:axes], *[1] * (input.ndim - axes))
     if alpha:
         scale, shift, fill = _alpha(threshold)
-        offset = library.dropout(0 * ones, None, state, threshold, scale, shift, fill).view(shape)
-        noise = library.dropout(ones, None, state, threshold, scale, 0.0, 0.0).view(shape)
+        offset = masked(0 * ones, None, state, threshold, scale, shift, fill).view(shape)
+        noise = masked(ones, None, state, threshold, scale).view(shape)
         return _placed(input, (input * noise + offset).to(input.dtype), inplace)
-    noise = library.dropout(ones, None, state, threshold, scale, 0.0, 0.0).view(shape)
+    noise = masked(ones, None, state, threshold, scale).view(shape)
     return _placed(input, (input * noise).to(input.dtype), inplace)
 
 
