@@ -29,23 +29,22 @@ def dropout(
     """``x * noise + offset`` with the mask of ``state``; see ``philox.dropout``."""
     if library.transformed():
         return philox.dropout(x, residual, state, threshold, scale, shift, fill)
-    if library.plain(x) and type(state) is Tensor:
-        if not library.differentiated(x, residual):
-            return _dropout(x, residual, state, threshold, scale, shift, fill)
-        wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
-        if x.numel() <= SMALL_MASK and wide and residual is None and not fill and x.is_contiguous() and _by_cpu(x):
-            return x * cpu_dropout.noise(x, state, threshold, scale)
-        result = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
-    else:
-        result = torch.ops.levelhead.dropout(x, residual, state, threshold, scale, shift, fill)
-    return cast(Tensor, result)
+    if not library.plain(x) or type(state) is not Tensor:
+        return cast(Tensor, torch.ops.levelhead.dropout(x, residual, state, threshold, scale, shift, fill))
+    if not library.differentiated(x, residual):
+        return _dropout(x, residual, state, threshold, scale, shift, fill)
+    wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
+    if x.numel() <= SMALL_MASK and wide and residual is None and not fill and x.is_contiguous() and _by_cpu(x):
+        return x * cpu_dropout.noise(x, state, threshold, scale)
+    masked = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
+    return cast(Tensor, masked)
 
 
 def _dropout(
     x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
 ) -> Tensor:
-    backend = cpu_dropout if _by_cpu(x) else philox
-    return backend.dropout(x, residual, state, threshold, scale, shift, fill)
+    kernel = cpu_dropout.dropout if _by_cpu(x) else philox.dropout
+    return kernel(x, residual, state, threshold, scale, shift, fill)
 
 
 def _by_cpu(x: Tensor) -> bool:
