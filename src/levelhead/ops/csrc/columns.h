@@ -23,7 +23,8 @@ template <class A> struct ChannelSums {
     int64_t channels;
 
     // f(r, c, part, first, second) adds the vector at row r and channel c to both.
-    template <class Each> LH_INLINE void add(int64_t begin, int64_t end, Each f) {
+    template <class Each> LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, Each f) {
+        const auto [block1, block2, sum1, sum2, channels] = me;
         for (int64_t c = 0; c < channels; ++c) sum1[c] = sum2[c] = 0;
         for (int64_t at = begin; at < end; at += ROWS_A_BLOCK) {
             int64_t stop = at + ROWS_A_BLOCK < end ? at + ROWS_A_BLOCK : end;
@@ -61,9 +62,10 @@ template <class A> struct Channels {
 
     // Two sums a channel over `rows`, by `threads` threads with the slices from `slice` on; the result is in `slice`.
     template <class Each> void add(int64_t slice, int threads, int64_t rows, Each f) {
-        if (threads == 1) return sums(slice).add(0, rows, f);
+        if (threads == 1) return ChannelSums<A>::add(sums(slice), 0, rows, f);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
-        for (int k = 0; k < threads; ++k) sums(slice + k).add(rows * k / threads, rows * (k + 1) / threads, f);
+        for (int k = 0; k < threads; ++k)
+            ChannelSums<A>::add(sums(slice + k), rows * k / threads, rows * (k + 1) / threads, f);
         double *all1 = sum1.data + slice * channels, *all2 = sum2.data + slice * channels;
         for (int64_t at = channels; at < channels * threads; ++at)
             all1[at % channels] += all1[at], all2[at % channels] += all2[at];
@@ -78,7 +80,7 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
     A* shift = mem.constants.data + 8 * at;
     double *mean = mem.mean.data + at, *var = mem.var.data + at, *sum = mem.sum1.data + at, *sq = mem.sum2.data + at;
     auto add = [&](int count, int64_t some) {
-        mem.add(slice, count, some, [&](int64_t r, int64_t c, auto part, auto& first, auto& second) LH_ATTRIBUTE {
+        mem.add(slice, count, some, [=](int64_t r, int64_t c, auto part, auto& first, auto& second) LH_ATTRIBUTE {
             Vec<A> d = load(x + r * channels + c, part) - load(shift + c, part);
             first += d;
             second += d * d;
@@ -134,11 +136,13 @@ template <class A> struct Constants {
     }
 };
 
-// f(begin, end) over the rows of an example, by `threads` threads.
+template <class Each> LH_LOOPS void over_rows(int64_t begin, int64_t end, Each f) { f(begin, end); }
+
+// f(begin, end) over the rows of an example, by `threads` threads; f holds copies, see LH_LOOPS.
 template <class Each> void split_rows(int64_t rows, int threads, Each f) {
-    if (threads == 1) return f(int64_t(0), rows);
+    if (threads == 1) return over_rows(0, rows, f);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int k = 0; k < threads; ++k) f(rows * k / threads, rows * (k + 1) / threads);
+    for (int k = 0; k < threads; ++k) over_rows(rows * k / threads, rows * (k + 1) / threads, f);
 }
 
 // f(example, slice, threads) for every example.
@@ -174,7 +178,7 @@ template <class T, class Act> bool columns_forward(const Task& t) {
             }
         }
         const Constants<A> constants(t, mem, slice, example);
-        split_rows(t.l, threads, [&](int64_t begin, int64_t end) {
+        split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
             each_row<A>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
                 const Vec<A> scale = constants.at(SCALE, c, part);
@@ -206,7 +210,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         if (residual) residual += start;
         if (dresidual) dresidual += start;
         const Constants<A> constants(t, mem, slice, example);
-        auto gradient = [&](int64_t i, auto part, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
+        auto gradient = [=](int64_t i, auto part, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
             Vec<A> u = {};
             if constexpr (Act::needs_input) {
                 u = z * w + b;
@@ -214,7 +218,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
             }
             return act.template gradient<A>(load(dy + i, part), u);
         };
-        mem.add(slice, threads, t.l, [&](int64_t r, int64_t c, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
+        mem.add(slice, threads, t.l, [=](int64_t r, int64_t c, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
             const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
             const Vec<A> scale = constants.at(SCALE, c, part);
             const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
@@ -238,7 +242,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
                 constants.of(MEAN_GZ)[c] = t.given ? A(0) : A(all_gz / double(t.l * size));
             }
         }
-        split_rows(t.l, threads, [&](int64_t begin, int64_t end) {
+        split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
             each_row<A>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
                 const Vec<A> scale = constants.at(SCALE, c, part);
