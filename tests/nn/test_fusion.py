@@ -245,7 +245,7 @@ class Refusals(nn.Module):
         if x.sum() > -1e9:
             return x
         y = F.relu(y)
-        return y
+        return y  # noqa: RET504 - the form that is looked for
 
     def is_read_in_between(self, x):
         y = self.norm(self.other(x))
@@ -271,7 +271,7 @@ class Refusals(nn.Module):
         y = self.norm(x)
         x.mul_(3)
         y = F.relu(y)
-        return y
+        return y  # noqa: RET504 - the form that is looked for
 
     def has_a_residual_that_changes_the_input(self, x):
         x = x * 1
@@ -331,7 +331,7 @@ def test_what_must_not_be_put_off_is_not(method, fused):
         assert fused == []
 
 
-def test_a_lines_of_a_traceback_are_the_users():
+def test_the_lines_of_a_traceback_are_the_users():
     model = lh.convert(BasicBlock(4, 4))
     with pytest.raises(RuntimeError) as caught:
         model(torch.randn(2, 3, 6, 6))
@@ -340,8 +340,8 @@ def test_a_lines_of_a_traceback_are_the_users():
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n not in {"loop", "moods", "recomputed", "encoder"}])
-def test_compiles_and_exports_whole(name, fused):
-    make, shape, expected = MODELS[name]
+def test_compiles_and_exports_whole(name):
+    make, shape, _ = MODELS[name]
     model, x = lh.convert(make()), torch.randn(shape)
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

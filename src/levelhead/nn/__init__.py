@@ -5,7 +5,7 @@ Each is a subclass of its namesake: the same constructor, state_dict, results an
 """
 
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from levelhead.nn.conversion import convert
+from levelhead.nn.conversion import convert, explain
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 
@@ -20,4 +20,5 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "convert",
+    "explain",
 ]

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copyreg
 import logging
 import types
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 
-from levelhead.nn import fusion, rewriting
+from levelhead.nn import fusion, rewriting, source
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from levelhead.nn.rewriting import Names, Unreadable
+from levelhead.nn.rewriting import Names
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.source import Unreadable
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -137,7 +140,7 @@ def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
     entries = list(module._modules.items())
     found = [
         f"{name} + {fusion.activation_of(after)}"
-        for (name, entry), (_, after) in zip(entries, entries[1:], strict=False)
+        for (name, entry), (_, after) in pairwise(entries)
         if _ends_in_norm(entry) and fusion.activation_of(after)
     ]
     if not found and not (entries and _ends_in_norm(entries[-1][1])):
@@ -173,7 +176,7 @@ def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Na
     norms, activations, sequences = set(), set(), set()
     for name, method in _methods(kind).items():
         try:
-            tree = rewriting.read(method)
+            tree = source.read(method)
         except Unreadable:
             if name == "forward" and any(_ends_in_norm(child) for child in module.children()):
                 raise
@@ -205,34 +208,39 @@ def _resolve(callee: ast.expr, module: nn.Module) -> nn.Module | None:
     return None
 
 
-@lru_cache(maxsize=None)
-def _fused_class(kind: type[nn.Module], names: Names | None) -> tuple[type[nn.Module], tuple[str, ...]]:
+def _fused_class(kind: Any, names: Names | None) -> tuple[type[nn.Module], list[str]]:
     """The subclass with the fused methods (names None: of a sequence), and what they fuse.
 
     Raises:
         Unreadable: no subclass can be made.
     """
-    members: dict[str, Any] = {}
+    if names is None:
+        bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
+        return _subclass(kind, names, bases, ()), []
+    members: list[tuple[str, Any]] = []
     found: list[str] = []
-    for name, method in {} if names is None else _methods(kind).items():
-        try:
-            rewritten = rewriting.rewrite(method, names)
-        except Unreadable:
-            continue  # this method stays as it is
-        if rewritten is not None:
-            members[name] = rewritten.function
-            found.extend(rewritten.found)
-    if names is not None and not found:
-        return kind, ()
-    members |= {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce_ex__": _reduce, _ORIGIN: (kind, names)}
-    bases = (kind,) if names is not None else (fusion.FusedSequential, kind)
-    if kind is nn.Sequential:
-        bases = (fusion.FusedSequential,)
+    for name, method in _methods(kind).items():
+        with contextlib.suppress(Unreadable):  # that method stays as it is
+            rewritten = _rewrite(method, names)
+            if rewritten is not None:
+                members.append((name, rewritten.function))
+                found.extend(rewritten.found)
+    return (_subclass(kind, names, (kind,), tuple(members)), found) if members else (kind, [])
+
+
+@cache
+def _rewrite(method: types.FunctionType, names: Names) -> rewriting.Rewritten | None:
+    return rewriting.rewrite(method, names)
+
+
+@cache
+def _subclass(kind: Any, names: Names | None, bases: Any, members: Any) -> type[nn.Module]:
+    """One class for all modules of a kind, as PyTorch's compiler wants it."""
+    own = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce_ex__": _reduce, _ORIGIN: (kind, names)}
     try:
-        new = types.new_class(f"Fused{kind.__name__}", bases, exec_body=lambda namespace: namespace.update(members))
+        return types.new_class(f"Fused{kind.__name__}", bases, exec_body=lambda space: space.update(members, **own))
     except Exception as error:  # whatever the class's own __init_subclass__ or metaclass thinks of it
         raise Unreadable(f"no subclass can be made of it: {error}") from error
-    return new, tuple(found)
 
 
 _ORIGIN = "_levelhead_origin"
@@ -255,9 +263,7 @@ def _reduce(self: nn.Module, protocol: Any) -> Any:
 
 def _revive(kind: type[nn.Module], names: Names | None, *args: Any) -> nn.Module:
     """An empty module of the fused class, or of the original where its source is not at hand."""
-    try:
+    with contextlib.suppress(Unreadable):
         kind = _fused_class(kind, names)[0]
-    except Unreadable:
-        pass
     new: nn.Module = kind.__new__(kind, *args)
     return new
