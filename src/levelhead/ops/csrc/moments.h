@@ -69,6 +69,7 @@ template <class T> Moments moments(Regions<T> at, bool center) {
         for (int64_t r = 0; r < at.count; ++r) {
             const T* x = at.base + r * at.stride;
             sums.add(at.length, [&](int64_t i, auto part, auto& sum, auto& squares) LH_ATTRIBUTE {
+                prefetch(x + i, at.stride);
                 Vec<A> d = kept<A>(load(x + i, part) - shift, part);
                 sum += d;
                 squares += d * d;

@@ -25,6 +25,7 @@ struct Set {
         if (across) return {x + start(0), planes, length, step * length};
         return {x + start(0), 1, planes * length, 0};
     }
+    LH_INLINE int64_t ahead() const { return step * length; }  // from a plane to the set's next
     double size() const { return double(planes) * double(length); }
 };
 
@@ -53,6 +54,7 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
         const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
         const int64_t start = set.start(k);
         each_vector<A>(set.length, [&](int64_t i, auto part) LH_ATTRIBUTE {
+            prefetch(x + start + i, set.ahead());
             Vec<A> u = standard(load(x + start + i, part)) * w + b;
             if (residual) u += load(residual + start + i, part);
             store(y + start + i, act.template value<A>(u), part);
@@ -90,6 +92,8 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
         const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
         const int64_t start = set.start(k);
         sums.add(set.length, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
+            prefetch(x + start + i, set.ahead());
+            prefetch(dy + start + i, set.ahead());
             Vec<A> z = standard(load(x + start + i, part));
             Vec<A> g = kept<A>(gradient(start + i, part, z, w, b), part);
             sum += g;
@@ -109,6 +113,8 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
         const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
         const int64_t start = set.start(k);
         each_vector<A>(set.length, [&](int64_t i, auto part) LH_ATTRIBUTE {
+            prefetch(x + start + i, set.ahead());
+            prefetch(dy + start + i, set.ahead());
             Vec<A> z = standard(load(x + start + i, part));
             Vec<A> g = gradient(start + i, part, z, w, b);
             store(dx + start + i, (g * w - z * mean_gz - mean_g) * standard.scale, part);

@@ -145,6 +145,11 @@ template <class T, class P> LH_INLINE void store(T* to, Vec<Wide<T>> value, P pa
     }
 }
 
+// Asks for the values `ahead` of here: planes of one channel lie far apart, where the hardware does not look ahead.
+template <class T> LH_INLINE void prefetch(const T* here, int64_t ahead) {
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(here) + size_t(ahead) * sizeof(T)));
+}
+
 // `value` where it counts, else 0.
 template <class A> LH_INLINE Vec<A> kept(Vec<A> value, Full) { return value; }
 template <class A> LH_INLINE Vec<A> kept(Vec<A> value, Overlap part) {
