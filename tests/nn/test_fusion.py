@@ -106,7 +106,7 @@ def test_converting_twice_changes_nothing():
 def test_explain_says_what_is_fused_and_what_is_not():
     assert lh.nn.explain(nn.Sequential(BasicBlock(4, 4), nn.BatchNorm2d(4), nn.Tanh())) == {
         "": "1 + tanh",
-        "0": "self.bn1 + activation, self.bn2 + add + activation",
+        "0": "self.bn1 + self.relu, self.bn2 + add + self.relu",
     }
     assert lh.nn.explain(DenseLayer(3)) == {}
     with pytest.raises(TypeError, match="got int"):

@@ -86,7 +86,7 @@ def explain(model: nn.Module) -> dict[str, str]:
         model: a module, converted or not.
 
     Returns:
-        Texts such as ``"self.bn1 + relu, self.bn2 + add + relu"``, or why the code of a module that has normalization
+        Texts such as ``"self.bn1 + self.relu, self.bn2 + add + relu"``, or why the code of a module that has normalization
         layers is left as it is.
 
     Raises:

@@ -240,7 +240,8 @@ class _Rewriter(ast.NodeTransformer):
         if name is not None and value is not None:
             total = self._sum(value)
             if total is not None:
-                self.found.append(" + ".join([total.norm, *["add"] * total.added, name]))
+                label = ast.unparse(node.func) if name == _MODULE else name
+                self.found.append(" + ".join([total.norm, *["add"] * total.added, label]))
                 if function is None:
                     assert isinstance(node.func, ast.Attribute)
                     node = _call("call_method", ast.Constant(name), ast.Constant(node.func.attr), total.node)
