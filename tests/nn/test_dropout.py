@@ -64,7 +64,7 @@ def test_a_rate_out_of_range_is_refused(name, p):
 def test_shapes_that_pytorch_refuses(name, shape):
     for module in pair(name):
         with pytest.raises(
-            RuntimeError, match="dropout1d: Expected 2D or 3D input|Feature dropout requires at least 2"
+            RuntimeError, match=r"dropout1d: Expected 2D or 3D input|Feature dropout requires at least 2"
         ):
             module(torch.randn(shape))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from levelhead.ops import cpu_dropout, library, philox
 
 #: The most elements for which PyTorch multiplies by a stored mask, as its autograd costs less than ours.
-SMALL_MASK = 2**14
+SMALL_MASK = 2**16
 
 
 def dropout(
