@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -27,8 +28,7 @@ def measure() -> tuple[float, int, int]:
         model(x).sum().backward()
         times.append((time.perf_counter() - start) * 1e3)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    with open("/proc/self/statm") as file:
-        held = int(file.read().split()[1]) * resource.getpagesize() // 2**20
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
     return statistics.median(times[15:]), int(statistics.median(faults[15:])), held
 
 

@@ -86,8 +86,8 @@ def explain(model: nn.Module) -> dict[str, str]:
         model: a module, converted or not.
 
     Returns:
-        Texts such as ``"self.bn1 + self.relu, self.bn2 + add + relu"``, or why the code of a module that has normalization
-        layers is left as it is.
+        Texts such as ``"self.bn1 + self.relu, self.bn2 + add + relu"``, or why the code of a module that has
+        normalization layers is left as it is.
 
     Raises:
         TypeError: ``model`` is not a module.
