@@ -317,6 +317,7 @@ def plain(x: Tensor) -> bool:
 
 
 def differentiated(*tensors: _Maybe) -> bool:
+    """Whether autograd must record what is done to these."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
