@@ -69,7 +69,9 @@ def test_the_environment_chooses_the_instruction_set_and_all_of_them_agree():
 def test_by_default_the_best_instruction_set_runs():
     environment = {key: value for key, value in os.environ.items() if key != "LEVELHEAD_CPU"}
     program = "from levelhead.ops import cpu; print(cpu.instruction_set())"
-    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == cpu._module.instruction_sets()[0]
 
 

@@ -40,7 +40,9 @@ def _load() -> tuple[Any, str]:
         return None, f"the compiled kernels are absent ({error}); reinstall levelhead where a C++ compiler is"
     if name and name not in _kernels.instruction_sets():
         has = ", ".join(_kernels.instruction_sets())
-        raise RuntimeError(f"LEVELHEAD_CPU={name} cannot be served: this CPU and build have {has}; unset it, or use one")
+        raise RuntimeError(
+            f"LEVELHEAD_CPU={name} cannot be served: this CPU and build have {has}; unset it, or use one"
+        )
     if name:
         _kernels.use(name)
     return _kernels, ""
@@ -62,7 +64,7 @@ class Plan(NamedTuple):
     across: bool
     n: int
     c: int
-    l: int  # noqa: E741: the length, as there
+    l: int  # noqa: E741  (the length, as there)
     groups: int
 
 
@@ -240,7 +242,7 @@ def normalize_backward(
     dims: Dims | None,
     center: bool,
 ) -> tuple[Tensor | None, ...] | None:
-    """The gradients of x, weight, bias and residual, each None for what was None; None where the kernels cannot serve."""
+    """The gradients of x, weight, bias and residual (None for what was None); None where the kernels cannot serve."""
     constant = dims is None
     if dims is None:
         given = _given(x, mean, var)
@@ -256,7 +258,15 @@ def normalize_backward(
     dweight = None if wide_weight is None else torch.empty_like(wide_weight)
     dbias = None if wide_bias is None else torch.empty_like(wide_bias)
     like_residual = None if residual is None else _like(residual, planned)
-    inputs = (planned, like_residual, wide_weight, wide_bias, mean, var, _like(dy, planned))  # alive until the call ends
+    inputs = (
+        planned,
+        like_residual,
+        wide_weight,
+        wide_bias,
+        mean,
+        var,
+        _like(dy, planned),
+    )  # alive until the call ends
     outputs = (dx, dresidual, dweight, dbias)
     _module.backward(*_head(x, form, center, constant, eps, activation), *map(_address, (*inputs, *outputs)))
     return (
