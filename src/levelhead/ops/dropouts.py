@@ -55,10 +55,12 @@ def dropout(
     Source: Srivastava et al. 2014, "Dropout", section 4, with the scale moved from testing to training.
     """
     _check_probability(p)
-    if not training or p == 0 or input.numel() == 0:
+    if not training or p == 0:
         return input
     if _torchs(input, generator):
         return F.dropout(input, p, True, inplace)
+    if input.numel() == 0:
+        return input
     if p == 1:
         return _nothing_kept(input, inplace)
     threshold, scale = rate(p)
@@ -143,10 +145,12 @@ def alpha_dropout(
     Source: Klambauer et al. 2017, "Self-normalizing neural networks", section "New dropout technique".
     """
     _check_probability(p)
-    if not training or p == 0 or input.numel() == 0:
+    if not training or p == 0:
         return input
     if _torchs(input, generator):
         return F.alpha_dropout(input, p, True, inplace)
+    if input.numel() == 0:
+        return input
     if p == 1:
         return _nothing_kept(input, inplace)
     threshold, _ = rate(p)
@@ -292,7 +296,7 @@ def _channels(
     alpha: bool = False,
 ) -> Tensor:
     """Channels are numbered row by row, whatever the memory format."""
-    if not training or p == 0 or input.numel() == 0:
+    if not training or p == 0:
         return input
     if batched and input.ndim < 2:
         raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, got {tuple(input.shape)}")
@@ -300,6 +304,8 @@ def _channels(
         whole = input if batched else input.unsqueeze(0)
         y = F.feature_alpha_dropout(whole, p, True) if alpha else torch.feature_dropout(whole, p, True)
         return _placed(input, y if batched else y.squeeze(0), inplace)
+    if input.numel() == 0:
+        return input
     if p == 1:
         return _nothing_kept(input, inplace)
     axes = 2 if batched else 1
@@ -317,8 +323,8 @@ def _channels(
 
 
 def _torchs(x: Tensor, generator: torch.Generator | None) -> bool:
-    """Whether PyTorch's own dropout does it: exporting, or a type that we do not know (or no dropout has)."""
-    if x.dtype in _TYPES and not torch.compiler.is_exporting() and not torch.onnx.is_in_onnx_export():
+    """Whether PyTorch's own dropout does it: exporting or tracing, or a type that we do not know."""
+    if x.dtype in _TYPES and not torch.compiler.is_exporting() and torch._C._get_tracing_state() is None:
         return False
     if generator is not None:
         raise NotImplementedError(f"dropout of {x.dtype} takes no generator, nor does an exported one; leave it out")
