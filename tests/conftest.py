@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from levelhead.ops import library
+from levelhead.ops import cpu, library
+
+compiled = pytest.mark.skipif(not cpu.PRESENT, reason=f"no compiled kernels: {cpu.ABSENT}")
+CPU = pytest.param("cpu", marks=compiled)
 
 
 @pytest.fixture(autouse=True)
@@ -13,10 +16,17 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=["default", "reference"])
+@pytest.fixture(params=["default", "reference", CPU])
 def backend(request, monkeypatch):
-    """Every test that takes it runs by the table of dispatch, and with the reference forced."""
+    """Every test that takes it runs by the table of dispatch, and with the reference and the kernels forced."""
     monkeypatch.setattr(library, "FORCED", None if request.param == "default" else request.param)
+    return request.param
+
+
+@pytest.fixture(params=["reference", CPU])
+def forced(request, monkeypatch):
+    """Every test that takes it runs with the reference forced and with the compiled kernels forced."""
+    monkeypatch.setattr(library, "FORCED", request.param)
     return request.param
 
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from levelhead import nn, ops
+from levelhead.allocator import tune_allocator
 from levelhead.moments import Moments
 from levelhead.nn import convert
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from levelhead import data, training
     from levelhead.studies import Study
 
-__all__ = ["Moments", "Study", "convert", "data", "nn", "ops", "training"]
+__all__ = ["Moments", "Study", "convert", "data", "nn", "ops", "training", "tune_allocator"]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
 _LAZY = {"Study": "levelhead.studies", "data": None, "training": None}

@@ -5,14 +5,21 @@ Each is a subclass of its namesake: the same constructor, state_dict, results an
 """
 
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from levelhead.nn.conversion import convert
+from levelhead.nn.conversion import convert, explain
+from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 
 __all__ = [
+    "AlphaDropout",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
@@ -20,4 +27,5 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "convert",
+    "explain",
 ]

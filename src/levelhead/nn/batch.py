@@ -11,7 +11,7 @@ from levelhead.nn.extras import Tracked
 
 
 class _Batch(Tracked, _BatchNorm):
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         keeps = self.track_running_stats or not self.training  # else: buffers that are there, not to be updated
@@ -29,7 +29,7 @@ class _Batch(Tracked, _BatchNorm):
             self.training or (self.running_mean is None and self.running_var is None),
             momentum,
             self.eps,
-            activation=self.activation,
+            activation=activation or self.activation,
             residual=residual,
             unbiased=self.unbiased,
         )

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import ast
+import contextlib
+import copyreg
+import logging
+import types
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import nn
 
+from levelhead.nn import fusion, rewriting, source
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.rewriting import Names
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.source import Unreadable
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_log = logging.getLogger("levelhead.convert")
 
 #: By namesake. Only exact types are replaced: a subclass of PyTorch's may mean something else.
 _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
@@ -23,15 +39,22 @@ _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
     nn.InstanceNorm3d: InstanceNorm3d,
     nn.LayerNorm: LayerNorm,
     nn.RMSNorm: RMSNorm,
+    nn.Dropout: Dropout,
+    nn.Dropout1d: Dropout1d,
+    nn.Dropout2d: Dropout2d,
+    nn.Dropout3d: Dropout3d,
+    nn.AlphaDropout: AlphaDropout,
+    nn.FeatureAlphaDropout: FeatureAlphaDropout,
 }
 
 
 def convert(model: Model) -> Model:
-    """Replace every normalization layer of a model by levelhead's, one by one, in place.
+    """Replace every normalization layer of a model by levelhead's, in place, and fuse what follows it.
 
-    Parameters, buffers, hooks, modes and the names in the state_dict stay what they are, and so do references to a
-    layer from elsewhere: each module keeps its identity and takes its replacement's class. Lazy modules are converted
-    once they have their shapes.
+    ``activation(norm(x) + residual)`` becomes one call, in ``nn.Sequential`` and in the methods of the model's own
+    classes; ``explain`` says where. Parameters, buffers, hooks, modes and the names in the state_dict stay what they
+    are, and so do references to a module from elsewhere: each keeps its identity and takes another class, a subclass
+    of its own or of its namesake. Lazy modules are converted once they have their shapes.
 
     Args:
         model: any module; one that is itself a normalization layer is converted too.
@@ -46,10 +69,201 @@ def convert(model: Model) -> Model:
         >>> convert(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))[1].__class__.__module__
         'levelhead.nn.batch'
     """
+    for _, module, change in _changes(model):
+        if change.kind is not None:
+            module.__class__ = change.kind
+    for name, text in explain(model).items():
+        _log.info("%s: %s", name or _original(type(model)).__name__, text)
+    return model
+
+
+def explain(model: nn.Module) -> dict[str, str]:
+    """What ``convert`` fuses in a model, or has fused, by the name of the module in whose code it stands.
+
+    A module that is not named has nothing to fuse; its normalization layers are replaced one by one.
+
+    Args:
+        model: a module, converted or not.
+
+    Returns:
+        Texts such as ``"self.bn1 + self.relu, self.bn2 + add + relu"``, or why the code of a module that has
+        normalization layers is left as it is.
+
+    Raises:
+        TypeError: ``model`` is not a module.
+
+    Example:
+        >>> explain(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU()))
+        {'': '1 + relu'}
+    """
+    return {name: change.text for name, _, change in _changes(model) if change.text}
+
+
+class _Change(NamedTuple):
+    """The class that a module is to take, None for its own, and what there is to say about it."""
+
+    kind: type[nn.Module] | None
+    text: str = ""
+
+
+def _changes(model: nn.Module) -> Iterator[tuple[str, nn.Module, _Change]]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert takes a torch.nn.Module, got {type(model).__name__}")
-    for module in model.modules():
+    places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         replacement = _REPLACEMENTS.get(type(module))
-        if replacement is not None:
-            module.__class__ = replacement
-    return model
+        yield name, module, _Change(replacement) if replacement is not None else _fused(module, places)
+
+
+def _fused(module: nn.Module, places: Counter[int]) -> _Change:
+    kind = _original(type(module))
+    if isinstance(module, nn.Sequential) and getattr(kind, "forward", None) is nn.Sequential.forward:
+        return _fused_sequential(module, kind)
+    if kind.__module__.split(".")[0] in {"torch", "levelhead"}:
+        return _Change(None)
+    try:
+        names = _names(module, kind, places)
+        if names is None:
+            return _Change(None)
+        if "forward" in module.__dict__:
+            raise Unreadable("forward was exchanged on the module itself")
+        new, found = _fused_class(kind, names)
+    except Unreadable as reason:
+        return _Change(None, f"module by module: {reason}")
+    return _Change(new, ", ".join(found)) if found else _Change(None)
+
+
+def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
+    """A sequence is fused within, and where it ends in a normalization, with what follows the sequence."""
+    entries = list(module._modules.items())
+    found = [
+        f"{name} + {fusion.activation_of(after)}"
+        for (name, entry), (_, after) in pairwise(entries)
+        if _ends_in_norm(entry) and fusion.activation_of(after)
+    ]
+    if not found and not (entries and _ends_in_norm(entries[-1][1])):
+        return _Change(None)
+    return _Change(_fused_class(kind, None)[0], ", ".join(found))
+
+
+def _ends_in_norm(module: nn.Module | None) -> bool:
+    if isinstance(module, nn.Sequential) and len(module):
+        return _original(type(module)).forward is nn.Sequential.forward and _ends_in_norm(module[-1])
+    return type(module) in _REPLACEMENTS or type(module) in fusion.FUSIBLE
+
+
+def _methods(kind: type[nn.Module]) -> dict[str, types.FunctionType]:
+    """The methods of a module's own classes, as they are inherited."""
+    found: dict[str, types.FunctionType] = {}
+    for base in kind.__mro__:
+        if base.__module__.split(".")[0] == "torch" or base is object:
+            continue
+        for name, member in vars(base).items():
+            special = name.startswith("__") and name != "__call__"
+            if isinstance(member, types.FunctionType) and not special:
+                found.setdefault(name, member)
+    return found
+
+
+def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Names | None:
+    """What the methods of a module call; None where they call no normalization.
+
+    Raises:
+        Unreadable: the forward method of a module that holds a normalization cannot be read.
+    """
+    norms, activations, sequences = set(), set(), set()
+    for name, method in _methods(kind).items():
+        try:
+            tree = source.read(method)
+        except Unreadable:
+            if name == "forward" and any(_ends_in_norm(child) for child in module.children()):
+                raise
+            continue
+        for callee in rewriting.callees(tree):
+            target = _resolve(callee, module)
+            if target is not None and _ends_in_norm(target) and places[id(target)] == 1:
+                norms.add(ast.unparse(callee))
+                if isinstance(target, nn.Sequential) and len(target) > 1:
+                    sequences.add(ast.unparse(callee))
+            elif type(target) in fusion.ACTIVATION_MODULES:
+                activations.add(ast.unparse(callee))
+    lists = [child for child in module.children() if isinstance(child, nn.ModuleList | nn.ModuleDict)]
+    local = any(_ends_in_norm(child) for each in lists for child in each.modules())
+    return Names(frozenset(norms), frozenset(activations), frozenset(sequences), local) if norms or local else None
+
+
+def _resolve(callee: ast.expr, module: nn.Module) -> nn.Module | None:
+    """The submodule that an expression such as ``self.layers[0]`` stands for."""
+    if isinstance(callee, ast.Name):
+        return module if callee.id == "self" else None
+    if isinstance(callee, ast.Attribute):
+        owner = _resolve(callee.value, module)
+        return None if owner is None else owner._modules.get(callee.attr)
+    if isinstance(callee, ast.Subscript) and isinstance(callee.slice, ast.Constant):
+        owner, key = _resolve(callee.value, module), callee.slice.value
+        if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            return owner._modules.get(str(key))
+    return None
+
+
+def _fused_class(kind: Any, names: Names | None) -> tuple[type[nn.Module], list[str]]:
+    """The subclass with the fused methods (names None: of a sequence), and what they fuse.
+
+    Raises:
+        Unreadable: no subclass can be made.
+    """
+    if names is None:
+        bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
+        return _subclass(kind, names, bases, ()), []
+    members: list[tuple[str, Any]] = []
+    found: list[str] = []
+    for name, method in _methods(kind).items():
+        with contextlib.suppress(Unreadable):  # that method stays as it is
+            rewritten = _rewrite(method, names)
+            if rewritten is not None:
+                members.append((name, rewritten.function))
+                found.extend(rewritten.found)
+    return (_subclass(kind, names, (kind,), tuple(members)), found) if members else (kind, [])
+
+
+@cache
+def _rewrite(method: types.FunctionType, names: Names) -> rewriting.Rewritten | None:
+    return rewriting.rewrite(method, names)
+
+
+@cache
+def _subclass(kind: Any, names: Names | None, bases: Any, members: Any) -> type[nn.Module]:
+    """One class for all modules of a kind, as PyTorch's compiler wants it."""
+    own = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce_ex__": _reduce, _ORIGIN: (kind, names)}
+    try:
+        return types.new_class(f"Fused{kind.__name__}", bases, exec_body=lambda space: space.update(members, **own))
+    except Exception as error:  # whatever the class's own __init_subclass__ or metaclass thinks of it
+        raise Unreadable(f"no subclass can be made of it: {error}") from error
+
+
+_ORIGIN = "_levelhead_origin"
+
+
+def _original(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class that a fused one was made from."""
+    origin = vars(kind).get(_ORIGIN)
+    return kind if origin is None else origin[0]
+
+
+def _reduce(self: nn.Module, protocol: Any) -> Any:
+    """Pickles as the original class and the names, for no module holds the fused class."""
+    kind, names = getattr(type(self), _ORIGIN)
+    reduced = super(type(self), self).__reduce_ex__(protocol)
+    if not isinstance(reduced, tuple) or reduced[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
+        return reduced
+    return (_revive, (kind, names, *reduced[1][1:]), *reduced[2:])
+
+
+def _revive(kind: type[nn.Module], names: Names | None, *args: Any) -> nn.Module:
+    """An empty module of the fused class, or of the original where its source is not at hand."""
+    with contextlib.suppress(Unreadable):
+        kind = _fused_class(kind, names)[0]
+    new: nn.Module = kind.__new__(kind, *args)
+    return new

@@ -12,7 +12,7 @@ from levelhead.nn.extras import Tracked
 
 
 class _Instance(Tracked, _InstanceNorm):
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
         """``activation(instance_norm(input) + residual)``; see the class."""
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         single = input.ndim == self._get_no_batch_dim()  # type: ignore[no-untyped-call]  # one example, no batch
@@ -31,7 +31,7 @@ class _Instance(Tracked, _InstanceNorm):
             self.training or not self.track_running_stats,
             0.0 if self.momentum is None else self.momentum,
             self.eps,
-            activation=self.activation,
+            activation=activation or self.activation,
             residual=residual.unsqueeze(0) if single and residual is not None else residual,
             unbiased=self.unbiased,
         )

@@ -17,7 +17,7 @@ class LayerNorm(Fused, nn.LayerNorm):
         **kwargs: as ``torch.nn.LayerNorm``.
     """
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
         """``activation(layer_norm(input) + residual)``."""
         return ops.layer_norm(
             input,
@@ -25,7 +25,7 @@ class LayerNorm(Fused, nn.LayerNorm):
             self.weight,
             self.bias,
             self.eps,
-            activation=self.activation,
+            activation=activation or self.activation,
             residual=residual,
         )
 
@@ -33,17 +33,17 @@ class LayerNorm(Fused, nn.LayerNorm):
 class RMSNorm(Fused, nn.RMSNorm):
     """Division by the root mean square: ``torch.nn.RMSNorm`` with the extras of ``LayerNorm``; see ``ops.rms_norm``."""
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
         """``activation(rms_norm(x) + residual)``."""
         return ops.rms_norm(
-            x, self.normalized_shape, self.weight, self.eps, activation=self.activation, residual=residual
+            x, self.normalized_shape, self.weight, self.eps, activation=activation or self.activation, residual=residual
         )
 
 
 class GroupNorm(Fused, nn.GroupNorm):
     """Normalization over groups of channels: ``torch.nn.GroupNorm`` with the extras of ``LayerNorm``."""
 
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
         """``activation(group_norm(input) + residual)``; see ``ops.group_norm``."""
         return ops.group_norm(
             input,
@@ -51,6 +51,6 @@ class GroupNorm(Fused, nn.GroupNorm):
             self.weight,
             self.bias,
             self.eps,
-            activation=self.activation,
+            activation=activation or self.activation,
             residual=residual,
         )

@@ -14,9 +14,37 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from levelhead.ops import library, reference
+from levelhead.ops.dropouts import (
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    dropout_add,
+    dropout_add_layer_norm,
+    dropout_add_rms_norm,
+    feature_alpha_dropout,
+)
 from levelhead.ops.library import backends
 
-__all__ = ["backends", "batch_norm", "check_activation", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
+__all__ = [
+    "alpha_dropout",
+    "backends",
+    "batch_norm",
+    "check_activation",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "dropout_add",
+    "dropout_add_layer_norm",
+    "dropout_add_rms_norm",
+    "feature_alpha_dropout",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "rms_norm",
+]
 
 
 def batch_norm(
@@ -62,6 +90,8 @@ def batch_norm(
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
     """
+    if activation is None and residual is None and unbiased and _small(input) and type(momentum) is float:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     act = check_activation(activation)
     if _composed(input, residual):
         y = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, unbiased=unbiased)
@@ -209,6 +239,9 @@ def layer_norm(
 
     Source: Ba, Kiros & Hinton 2016, "Layer Normalization", eq. 4.
     """
+    # PyTorch's plain layer norm is as exact, and faster up to 8 * SMALL elements (benchmarks/norms.py).
+    if activation is None and residual is None and _small(input, library.SMALL * 8):
+        return F.layer_norm(input, normalized_shape, weight, bias, eps)
     return _row_norm(input, normalized_shape, weight, bias, eps, activation, residual, center=True)
 
 
@@ -241,6 +274,8 @@ def rms_norm(
 
     Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4.
     """
+    if activation is None and residual is None and _small(input):
+        return F.rms_norm(input, normalized_shape, weight, eps)
     return _row_norm(input, normalized_shape, weight, None, eps, activation, residual, center=False)
 
 
@@ -276,6 +311,8 @@ def group_norm(
 
     Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
     """
+    if activation is None and residual is None and _small(input):
+        return F.group_norm(input, num_groups, weight, bias, eps)
     act = check_activation(activation)
     if _composed(input, residual):
         return _finish(group_norm(input, num_groups, weight, bias, eps), residual, act)
@@ -373,6 +410,11 @@ def _row_norm(
     return y
 
 
+def _small(input: Tensor, most: int = library.SMALL) -> bool:
+    """Whether a plain norm goes to PyTorch's kernel: said before anything else, since here every check is felt."""
+    return library.FORCED is None and input.numel() <= most
+
+
 def _composed(input: Tensor, residual: Tensor | None) -> bool:
     """Whether the sum with the residual must be left to PyTorch: the types differ, as under autocast."""
     if residual is None:
@@ -408,7 +450,7 @@ def _track(
     if unbiased:
         var = var * (values / (values - 1))
     for running, batch in ((running_mean, mean), (running_var, var)):
-        running.copy_((1 - momentum) * running + momentum * batch)
+        running.lerp_(batch.to(running.dtype), momentum)
 
 
 def _check_floating(x: Tensor) -> None:

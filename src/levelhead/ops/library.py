@@ -5,23 +5,28 @@ Two operators serve every normalizer, because all of them are one formula (see `
 - ``levelhead::normalize`` takes the statistics from ``x`` itself, over ``dims``, and returns them;
 - ``levelhead::standardize`` is given them (batch and instance norm in eval mode).
 
+Other files add theirs with ``register``.
+
 Parameters come in a shape that broadcasts against ``x``; ``dims`` are not negative. An optional tensor that is absent
 is None, an absent activation is "".
 """
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any, Literal
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from levelhead.ops import reference
+from levelhead.ops import cpu, reference
 from levelhead.ops.reference import Dims, Statistics
 
-Backend = Literal["torch", "reference"]
+Backend = Literal["torch", "cpu", "reference"]
 
 #: The most elements for which a call costs more than the work, so that PyTorch's own kernel is the fastest.
 SMALL = 2**16
@@ -34,11 +39,14 @@ def backends() -> dict[str, str]:
 
     ``LEVELHEAD_BACKEND`` forces one of them; it is read once, at import.
     """
-    absent = "not part of this version"
-    return {"reference": "present", "cpu": absent, "triton": absent}
+    return {
+        "reference": "present",
+        "cpu": "present" if cpu.PRESENT else cpu.ABSENT,
+        "triton": "not part of this version",
+    }
 
 
-def _forced_backend() -> str | None:
+def _forced_backend() -> Backend | None:
     name = os.environ.get("LEVELHEAD_BACKEND")
     if not name:
         return None
@@ -46,7 +54,7 @@ def _forced_backend() -> str | None:
         raise ValueError(f"LEVELHEAD_BACKEND={name!r} is not a backend; choose one of {', '.join(_KNOWN)}")
     if backends()[name] != "present":
         raise RuntimeError(f"LEVELHEAD_BACKEND={name} cannot be served: {backends()[name]}; unset it, or use reference")
-    return name
+    return cast(Backend, name)
 
 
 FORCED = _forced_backend()
@@ -61,14 +69,36 @@ def backend_for(x: Tensor) -> Backend:
     ``LEVELHEAD_BACKEND`` is set         that one     it never falls back silently
     exporting (torch.export, ONNX)       torch        the program runs where levelhead is not installed
     at most ``SMALL`` elements           torch        the call costs more than the work
+    on the CPU, kernels compiled         cpu          as exact, and the fastest
     everything else                      reference    exact at any offset and scale
     ==================================  ===========  =====================================================
+
+    What the kernels cannot do goes to the reference, or is refused where they are forced.
     """
     if FORCED is not None:
-        return "reference"
-    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        return FORCED
+    if x.numel() <= SMALL or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "torch"
-    return "torch" if x.numel() <= SMALL else "reference"
+    if x.device.type != "cpu":
+        return "reference"
+    if cpu.PRESENT:
+        return "cpu"
+    _say_once(cpu.ABSENT)
+    return "reference"
+
+
+@functools.cache
+def _say_once(why: str) -> None:
+    warnings.warn(f"levelhead runs its slow reference: {why}", RuntimeWarning, stacklevel=4)
+
+
+def _check_forced(x: Tensor, dims: Dims | None) -> None:
+    """Refuses what the kernels did not serve, where they are forced; an empty tensor has no work in it."""
+    if FORCED == "cpu" and x.numel():
+        raise RuntimeError(
+            f"LEVELHEAD_BACKEND=cpu cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device}, normalized over"
+            f" dimensions {dims}; unset it, or use reference"
+        )
 
 
 def normalize(
@@ -82,8 +112,13 @@ def normalize(
     center: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalize ``x`` by its own statistics over ``dims``; returns the result, the mean and the biased variance."""
-    if _transformed():
-        return _normalize(x, weight, bias, residual, dims, eps, activation, center)
+    if transformed():
+        stats = reference.statistics(x, dims, center)
+        return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
+    if plain(x):
+        if not differentiated(x, weight, bias, residual):
+            return _normalize(x, weight, bias, residual, dims, eps, activation, center)
+        return cast(tuple[Tensor, Tensor, Tensor], _apply(x, weight, bias, residual, dims, eps, activation, center))
     result: tuple[Tensor, Tensor, Tensor] = torch.ops.levelhead.normalize(
         x, weight, bias, residual, list(dims), eps, activation, center
     )
@@ -101,13 +136,16 @@ def standardize(
     activation: str,
 ) -> Tensor:
     """Normalize ``x`` by given statistics, which are constants to the gradient."""
-    if _transformed():
+    if transformed():
+        stats = Statistics(reference.widen(mean), reference.widen(var))
+        return reference.forward(x, stats, weight, bias, residual, eps, activation)
+    if plain(x) and not differentiated(x, weight, bias, residual):
         return _standardize(x, mean, var, weight, bias, residual, eps, activation)
     result: Tensor = torch.ops.levelhead.standardize(x, mean, var, weight, bias, residual, eps, activation)
     return result
 
 
-def _transformed() -> bool:
+def transformed() -> bool:
     """Whether torch.func or forward-mode differentiation is at work, which see through plain PyTorch only."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
@@ -138,6 +176,11 @@ def _normalize(
     activation: str,
     center: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if FORCED != "reference":
+        served = cpu.normalize(x, weight, bias, residual, dims, eps, activation, center)
+        if served is not None:
+            return served
+        _check_forced(x, dims)
     stats = reference.statistics(x, dims, center)
     return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
 
@@ -145,6 +188,11 @@ def _normalize(
 def _standardize(
     x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, eps: float, activation: str
 ) -> Tensor:
+    if FORCED != "reference":
+        served = cpu.standardize(x, mean, var, weight, bias, residual, eps, activation)
+        if served is not None:
+            return served
+        _check_forced(x, None)
     stats = Statistics(reference.widen(mean), reference.widen(var))
     return reference.forward(x, stats, weight, bias, residual, eps, activation)
 
@@ -162,9 +210,30 @@ def _normalize_backward(
     dims: Dims | None,
     center: bool,
 ) -> tuple[Tensor, ...]:
-    stats = Statistics(reference.widen(mean), reference.widen(var))
-    gradients = reference.backward(dy, x, stats, weight, bias, residual, eps, activation, dims, center)
+    gradients = _backward(dy, x, mean, var, weight, bias, residual, eps, activation, dims, center)
     return tuple(x.new_empty(0) if gradient is None else gradient for gradient in gradients)
+
+
+def _backward(
+    dy: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    eps: float,
+    activation: str,
+    dims: Dims | None,
+    center: bool,
+) -> tuple[_Maybe, ...]:
+    if FORCED != "reference":
+        served = cpu.normalize_backward(dy, x, mean, var, weight, bias, residual, eps, activation, dims, center)
+        if served is not None:
+            return served
+        _check_forced(x, dims)
+    stats = Statistics(reference.widen(mean), reference.widen(var))
+    return reference.backward(dy, x, stats, weight, bias, residual, eps, activation, dims, center)
 
 
 def _fake_normalize(
@@ -187,16 +256,21 @@ def _reduced(x: Tensor, dims: Dims) -> list[int]:
 
 def _save_normalize(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     x, weight, bias, residual, ctx.dims, ctx.eps, ctx.activation, ctx.center = inputs
-    ctx.save_for_backward(x, output[1], output[2], weight, bias, residual)
+    _keep(ctx, x, output[1], output[2], weight, bias, residual)
 
 
 def _save_standardize(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, mean, var, weight, bias, residual, ctx.eps, ctx.activation = inputs
     ctx.dims, ctx.center = None, True
-    ctx.save_for_backward(x, mean, var, weight, bias, residual)
+    _keep(ctx, x, mean, var, weight, bias, residual)
 
 
-def _gradients(ctx: Any, dy: Tensor) -> list[_Maybe]:
+def _keep(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe) -> None:
+    ctx.added = residual is not None and ctx.activation == ""  # then its gradient is dy, and nobody needs its value
+    ctx.save_for_backward(x, mean, var, weight, bias, None if ctx.added else residual)
+
+
+def _gradients(ctx: Any, dy: Tensor, direct: bool = False) -> list[_Maybe]:
     """The gradients with respect to x, weight, bias and residual; differentiable where autograd asks for that."""
     x, mean, var, weight, bias, residual = ctx.saved_tensors
     tensors = (x, weight, bias, residual)
@@ -207,10 +281,45 @@ def _gradients(ctx: Any, dy: Tensor) -> list[_Maybe]:
             dy, x, stats, weight, bias, residual, ctx.eps, ctx.activation, ctx.dims, ctx.center
         )
     else:
-        gradients = torch.ops.levelhead.normalize_backward(
-            dy, x, mean, var, weight, bias, residual, ctx.eps, ctx.activation, ctx.dims, ctx.center
-        )
-    return [None if t is None else gradient for t, gradient in zip(tensors, gradients, strict=True)]
+        kernel = _backward if direct and plain(dy) else torch.ops.levelhead.normalize_backward
+        gradients = kernel(dy, x, mean, var, weight, bias, residual, ctx.eps, ctx.activation, ctx.dims, ctx.center)
+    dx, dweight, dbias, dresidual = (None if t is None else g for t, g in zip(tensors, gradients, strict=True))
+    return [dx, dweight, dbias, dy if ctx.added else dresidual]
+
+
+class _Direct(torch.autograd.Function):
+    """``levelhead::normalize`` without the machinery of torch.library, which costs more than a medium input's work."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        output = _normalize(*inputs)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        _save_normalize(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
+        (dy, *_) = gradients
+        return (*((None,) * 4 if dy is None else _gradients(ctx, dy, direct=True)), None, None, None, None)
+
+
+def plain(x: Tensor) -> bool:
+    """Whether this is eager execution on plain tensors: nothing compiles, traces or wraps."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in _PLAIN
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._get_tracing_state() is None
+    )
+
+
+def differentiated(*tensors: _Maybe) -> bool:
+    """Whether autograd must record what is done to these."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _normalize_gradients(ctx: Any, dy: Tensor, *_: _Maybe) -> tuple[_Maybe, ...]:
@@ -229,8 +338,23 @@ for _name, _kernel, _fake in (
 ):
     _library.impl(_name, _kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"levelhead::{_name}", _fake, lib=_library)
-for _name, _backward, _save in (
+for _name, _formula, _setup in (
     ("normalize", _normalize_gradients, _save_normalize),
     ("standardize", _standardize_gradients, _save_standardize),
 ):
-    torch.library.register_autograd(f"levelhead::{_name}", _backward, setup_context=_save, lib=_library)
+    torch.library.register_autograd(f"levelhead::{_name}", _formula, setup_context=_setup, lib=_library)
+
+
+def register(
+    name: str,
+    schema: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    gradients: Callable[..., Any],
+    save: Callable[..., None],
+) -> None:
+    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and formula of the gradients."""
+    _library.define(name + schema)
+    _library.impl(name, kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"levelhead::{name}", fake, lib=_library)
+    torch.library.register_autograd(f"levelhead::{name}", gradients, setup_context=save, lib=_library)

@@ -1,0 +1,397 @@
+"""Finding ``activation(norm(x) + residual)`` in the source of a method, and having it calculated in one call.
+
+The method stays as it was written: conditions, loops, ``self.training``, arguments and side effects. Only the calls of
+the pattern are exchanged for those of ``fusion``, which look at the modules when they run:
+
+    out = self.bn2(self.conv2(out))         out = defer(self.bn2, self.conv2(out))
+    if self.shortcut is not None:           if self.shortcut is not None:
+        x = self.shortcut(x)                    x = self.shortcut(x)
+    out += x                                out = add_in_place(out, x)
+    out = F.relu(out)                       out = activate("relu", F.relu, out)
+
+A normalization is put off only where nothing can tell: its value has no other use, and nothing in between returns or
+may change its input. The rest is left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+from levelhead.nn import fusion, source
+
+#: The free variable under which a rewritten method finds ``fusion``.
+_HELPERS = "levelhead_fusion"
+
+
+class Names(NamedTuple):
+    """Which callees of a class's methods are what, as they are written: ``self.bn1``, ``self.layers[0]``."""
+
+    norms: frozenset[str]
+    activations: frozenset[str]
+    sequences: frozenset[str]  # those of the norms that are a sequence, which ends in one
+    local_norms: bool  # whether a local variable may be one, as in ``for norm in self.norms``
+
+
+class Rewritten(NamedTuple):
+    """A method in its new form, and what was found in it: ``self.bn2 + add + relu``."""
+
+    function: types.FunctionType
+    found: tuple[str, ...]
+
+
+class _Function(NamedTuple):
+    name: str
+    inplace: int  # the position of the argument ``inplace``; -1: there is none
+    constants: dict[str, Any]  # the arguments that must have these values, which are the defaults
+
+
+_FUNCTIONS: dict[Any, _Function] = {
+    F.relu: _Function("relu", 1, {}),
+    F.relu_: _Function("relu", -1, {}),
+    torch.relu: _Function("relu", -1, {}),
+    torch.relu_: _Function("relu", -1, {}),
+    F.leaky_relu: _Function("leaky_relu", 2, {"negative_slope": 0.01}),
+    F.elu: _Function("elu", 2, {"alpha": 1.0}),
+    F.silu: _Function("silu", 1, {}),
+    F.gelu: _Function("gelu", -1, {}),
+    F.sigmoid: _Function("sigmoid", -1, {}),
+    torch.sigmoid: _Function("sigmoid", -1, {}),
+    F.tanh: _Function("tanh", -1, {}),
+    torch.tanh: _Function("tanh", -1, {}),
+}
+_METHODS = {
+    "relu": "relu",
+    "relu_": "relu",
+    "sigmoid": "sigmoid",
+    "sigmoid_": "sigmoid",
+    "tanh": "tanh",
+    "tanh_": "tanh",
+}
+_ESCAPES = (ast.Return, ast.Raise, ast.Break, ast.Continue, ast.Assert, ast.Yield, ast.YieldFrom, ast.Await)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
+
+
+def callees(tree: ast.FunctionDef) -> Iterator[ast.expr]:
+    """What a method calls."""
+    return (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def rewrite(function: types.FunctionType, names: Names) -> Rewritten | None:
+    """The method with every pattern exchanged; None if it has none.
+
+    Raises:
+        Unreadable: as ``source.read``.
+    """
+    tree = source.read(function)
+    rewriter = _Rewriter(tree, function, names)
+    rewriter.body(tree.body)
+    if not rewriter.found:
+        return None
+    code = source.compiled(ast.fix_missing_locations(tree), function, _HELPERS)
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    cells[_HELPERS] = types.CellType(fusion)
+    new = types.FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, tuple(cells[v] for v in code.co_freevars)
+    )
+    new.__kwdefaults__, new.__doc__ = function.__kwdefaults__, function.__doc__
+    new.__annotations__, new.__module__ = function.__annotations__, function.__module__
+    return Rewritten(new, tuple(rewriter.found))
+
+
+class _Site(NamedTuple):
+    """A value that is put off: its new expression, the text of the callee, and whether nothing else holds the input."""
+
+    node: ast.expr
+    norm: str
+    fresh: bool
+    added: bool = False
+    held: bool = False  # in a local variable, by an earlier statement
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Exchanges the patterns of one method in place; ``found`` says which."""
+
+    def __init__(self, tree: ast.FunctionDef, function: types.FunctionType, names: Names) -> None:
+        self.names = names
+        self.globals = function.__globals__
+        self.locals = {*function.__code__.co_varnames, *function.__code__.co_cellvars, *function.__code__.co_freevars}
+        self.found: list[str] = []
+        self.held: dict[str, _Site] = {}  # local variables whose value is put off, in the statement at hand
+        self.fresh: set[str] = set()  # local variables that hold the result of a module, which nobody else has
+        inner = [n for scope in ast.walk(tree) if isinstance(scope, _SCOPES + _COMPREHENSIONS) and scope is not tree
+                 for n in ast.walk(scope)]  # fmt: skip
+        shared = {n.id for n in inner if isinstance(n, ast.Name)}
+        shared.update(v for n in ast.walk(tree) if isinstance(n, ast.Global | ast.Nonlocal) for v in n.names)
+        self.own = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - shared
+        self.loads = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        self.guarded = any(isinstance(n, ast.Try | ast.Match) for n in ast.walk(tree))
+
+    # Statements: a value is put off in one and used in a later one of the same body.
+
+    def body(self, statements: list[ast.stmt], looped: bool = False) -> None:
+        """Rewrites a list of statements, and those within them."""
+        for i, statement in enumerate(statements):
+            self.fresh = {v for v in self.own if _is_fresh(v, statements[:i])}
+            if not self.guarded:
+                self._put_off(statements, i, looped)
+            inner = isinstance(statement, ast.For | ast.While)
+            for field, value in ast.iter_fields(statement):
+                if field in {"body", "orelse", "finalbody"} and isinstance(statement, ast.stmt):
+                    if not isinstance(statement, _SCOPES):
+                        self.body(value, looped or inner)
+                elif field == "handlers":
+                    for handler in value:
+                        self.body(handler.body, looped)
+                elif isinstance(value, ast.expr):
+                    setattr(statement, field, self.visit(value))
+
+    def _put_off(self, statements: list[ast.stmt], i: int, looped: bool) -> None:
+        first = statements[i]
+        name = _assigned(first)
+        if name is None or name not in self.own or not isinstance(first, ast.Assign | ast.AnnAssign):
+            return
+        site = self._deferred(first.value) if first.value is not None else None
+        if site is None:
+            return
+        start = name
+        added: tuple[int, str, ast.expr] | None = None
+        for j in range(i + 1, len(statements)):
+            statement = statements[j]
+            if not (_mentions(statement, name) or _mentions(statement, start)):
+                if not site.fresh or _escapes(statement) or site.norm in ast.unparse(statement):
+                    return
+                continue
+            total = None if added else self._sum_of(statement, name, site)
+            if total is not None:
+                target = _assigned(statement)
+                if target is None or target not in self.own:
+                    return
+                if target != name and not self._dead_after(name, statement, looped):
+                    return
+                name, added, site = target, (j, target, total), site._replace(added=True)
+                continue
+            if not self._finished(statement, name, site, looped):
+                return
+            first.value = site.node
+            if added is not None:
+                place, target, total = added
+                sum_ = ast.Assign([ast.Name(target, ast.Store())], total)
+                statements[place] = ast.copy_location(sum_, statements[place])
+            return
+
+    def _sum_of(self, statement: ast.stmt, name: str, site: _Site) -> ast.expr | None:
+        """The new value of a statement that does nothing but add to ``name``."""
+        value = ast.Name(name, ast.Load())
+        if isinstance(statement, ast.AugAssign):
+            if not isinstance(statement.op, ast.Add) or _assigned(statement) != name:
+                return None
+            if _mentions(statement.value, name) or not _may_precede(site, statement.value):
+                return None
+            return _call("add_in_place", value, statement.value)
+        if isinstance(statement, ast.Assign) and _count(statement.value, name) == 1:
+            self.held = {name: site._replace(node=value, held=True)}
+            total = self._sum(statement.value)
+            self.held = {}
+            return total.node if total is not None and total.held and total.added else None
+        return None
+
+    def _finished(self, statement: ast.stmt, name: str, site: _Site, looped: bool) -> bool:
+        """Exchanges the activation in a statement that uses ``name`` once; False if it is none."""
+        if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return | ast.Expr | ast.AugAssign):
+            return False
+        if statement.value is None or _count(statement.value, name) != 1:
+            return False
+        if isinstance(statement, ast.AugAssign) and _mentions(statement.target, name):
+            return False
+        rebound = isinstance(statement, ast.Assign | ast.AnnAssign) and _assigned(statement) == name
+        if not (rebound or isinstance(statement, ast.Return) or self._dead_after(name, statement, looped)):
+            return False
+        self.held, self.fresh = {name: site._replace(node=ast.Name(name, ast.Load()), held=True)}, set()
+        used = any(self._uses_held(node) for node in ast.walk(statement.value))
+        if used:
+            statement.value = self.visit(statement.value)
+        self.held = {}
+        return used
+
+    def _uses_held(self, node: ast.AST) -> bool:
+        name, _, value = self._activation(node) if isinstance(node, ast.Call) else (None, None, None)
+        site = None if name is None or value is None else self._sum(value)
+        return site is not None and site.held
+
+    def _dead_after(self, name: str, statement: ast.stmt, looped: bool) -> bool:
+        """Whether nobody reads ``name`` after the statement."""
+        uses = [n for n in self.loads if n.id == name]
+        if looped:  # a reader above may come after, in the next round
+            return len(uses) == 1
+        return all(n.lineno <= (statement.end_lineno or 0) for n in uses)
+
+    # Expressions.
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """An activation of something that can be put off; else the calls within."""
+        name, function, value = self._activation(node)
+        if name is not None and value is not None:
+            total = self._sum(value)
+            if total is not None:
+                label = ast.unparse(node.func) if name == _MODULE else name
+                self.found.append(" + ".join([total.norm, *["add"] * total.added, label]))
+                if function is None:
+                    assert isinstance(node.func, ast.Attribute)
+                    node = _call("call_method", ast.Constant(name), ast.Constant(node.func.attr), total.node)
+                else:
+                    known = ast.Constant(None if name == _MODULE else name)
+                    arguments, keywords = node.args[1:], node.keywords
+                    node = _call("activate", known, function, total.node, *arguments)
+                    node.keywords = keywords
+        self.generic_visit(node)
+        return node
+
+    def _activation(self, node: ast.Call) -> tuple[str | None, ast.expr | None, ast.expr | None]:
+        """The name, the callee (None for a method of the value) and the value of a call that is an activation."""
+        text = ast.unparse(node.func)
+        plain = not node.keywords and len(node.args) == 1 and not isinstance(node.args[0], ast.Starred)
+        if text in self.names.activations:
+            return (_MODULE, node.func, node.args[0]) if plain else (None, None, None)
+        known = self._function(node.func)
+        if known in _FUNCTIONS and node.args:
+            return _name_with_arguments(_FUNCTIONS[known], known, node), node.func, node.args[0]
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS and not node.args and not node.keywords:
+            return _METHODS[node.func.attr], None, node.func.value
+        return None, None, None
+
+    def _sum(self, node: ast.expr) -> _Site | None:
+        """What can be put off, or its sum with something else."""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            left, right, helper = node.left, node.right, "add"
+        elif (
+            isinstance(node, ast.Call)
+            and self._function(node.func) is torch.add
+            and len(node.args) == 2
+            and not node.keywords
+        ):
+            (left, right), helper = node.args, "torch_add"
+        else:
+            return self._deferred(node)
+        candidates = []
+        after = self._deferred(right)
+        if after is not None:  # it is calculated last in any case
+            candidates.append((after, left, (left, after.node)))
+        before = self._deferred(left)
+        if before is not None and _may_precede(before, right):
+            candidates.append((before, right, (before.node, right)))
+        candidates.sort(key=lambda candidate: not candidate[0].held)
+        for site, other, arguments in candidates:
+            if not site.added and site.norm not in ast.unparse(other):
+                return site._replace(node=_call(helper, *arguments), added=True)
+        return None
+
+    def _deferred(self, node: ast.expr) -> _Site | None:
+        """What can be put off: a variable that is, or the call of a normalization."""
+        if isinstance(node, ast.Name):
+            return self.held.get(node.id)
+        if not isinstance(node, ast.Call) or node.keywords or len(node.args) != 1:
+            return None
+        (x,) = node.args
+        text = ast.unparse(node.func)
+        local = self.names.local_norms and isinstance(node.func, ast.Name) and text in self.locals
+        if isinstance(x, ast.Starred) or not (text in self.names.norms or local):
+            return None
+        fresh = _is_result(x) or text in self.names.sequences or (isinstance(x, ast.Name) and x.id in self.fresh)
+        return _Site(_call("defer", node.func, x), text, fresh)
+
+    def _function(self, node: ast.expr) -> Any:
+        """What a name of the module's scope stands for, as ``F.relu``; None for anything else."""
+        if isinstance(node, ast.Attribute):
+            owner = self._function(node.value)
+            return getattr(owner, node.attr, None) if isinstance(owner, types.ModuleType) else None
+        known = isinstance(node, ast.Name) and node.id not in self.locals
+        found = self.globals.get(node.id) if known and isinstance(node, ast.Name) else None
+        return found if isinstance(found, types.ModuleType) or callable(found) else None
+
+
+_MODULE = "activation"  # which one, its module says when it runs
+
+
+def _name_with_arguments(function: _Function, known: Any, node: ast.Call) -> str | None:
+    """The activation's name if the further arguments leave it what it is."""
+    if known is F.gelu and node.keywords:
+        (first, *more) = node.keywords
+        value = first.value.value if first.arg == "approximate" and isinstance(first.value, ast.Constant) else None
+        return {"none": "gelu", "tanh": "gelu_tanh"}.get(str(value)) if not more else None
+    constants = list(function.constants.values())
+    for position, argument in enumerate(node.args[1:], 1):
+        if isinstance(argument, ast.Starred):
+            return None
+        if position != function.inplace and not _is_constant(argument, constants[position - 1 : position]):
+            return None
+    for keyword in node.keywords:
+        if keyword.arg == "inplace" and function.inplace > 0:
+            continue
+        if keyword.arg not in function.constants:
+            return None
+        if not _is_constant(keyword.value, [function.constants[keyword.arg]]):
+            return None
+    return function.name
+
+
+def _is_constant(node: ast.expr, values: list[Any]) -> bool:
+    return isinstance(node, ast.Constant) and [node.value] == values
+
+
+def _call(helper: str, *arguments: ast.expr) -> ast.Call:
+    function = ast.Attribute(ast.Name(_HELPERS, ast.Load()), helper, ast.Load())
+    call = ast.Call(function, list(arguments), [])
+    for node in (call, function, function.value):
+        ast.copy_location(node, arguments[-1])
+    return call
+
+
+def _assigned(statement: ast.stmt) -> str | None:
+    """The one local variable that a statement assigns to."""
+    if isinstance(statement, ast.Assign):
+        target = statement.targets[0] if len(statement.targets) == 1 else None
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        target = statement.target
+    else:
+        return None
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _mentions(node: ast.AST, name: str) -> bool:
+    return _count(node, name) > 0
+
+
+def _count(node: ast.AST, name: str) -> int:
+    return sum(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node))
+
+
+def _escapes(statement: ast.stmt) -> bool:
+    return any(isinstance(n, _ESCAPES) for n in ast.walk(statement))
+
+
+def _is_result(node: ast.expr) -> bool:
+    """Whether an expression is the result of one of the modules: nobody else has it, and it is no view."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func).startswith("self.")
+
+
+def _is_fresh(name: str, before: list[ast.stmt]) -> bool:
+    """Whether the last statement that mentions a variable gave it the result of a module."""
+    for statement in reversed(before):
+        if _mentions(statement, name):
+            simple = isinstance(statement, ast.Assign) and _assigned(statement) == name
+            return simple and _is_result(statement.value)  # type: ignore[attr-defined]
+    return False
+
+
+def _may_precede(site: _Site, residual: ast.expr) -> bool:
+    """Whether the residual may be calculated before the normalization that stands before it."""
+    if any(isinstance(n, ast.NamedExpr) for n in ast.walk(residual)):
+        return False
+    return site.fresh or isinstance(residual, ast.Name | ast.Attribute)

@@ -1,0 +1,116 @@
+// Chooses the instruction set and presents the kernels to Python. Pointers come as integers, so that one build serves
+// every version of torch; the caller vouches for them.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <new>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "random.h"
+
+namespace nb = nanobind;
+using namespace levelhead;
+
+namespace {
+
+struct Choice {
+    std::string name;
+    Kernels kernels;
+    void (*dropout)(const Dropout&);
+};
+
+// What this CPU can run, the best first.
+std::vector<Choice> available() {
+    std::vector<Choice> choices;
+#ifdef LEVELHEAD_HAS_AVX512
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2"))
+        choices.push_back({"avx512", avx512::kernels(), avx512::dropout});
+#endif
+#ifdef LEVELHEAD_HAS_AVX2
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+        __builtin_cpu_supports("bmi2"))
+        choices.push_back({"avx2", avx2::kernels(), avx2::dropout});
+#endif
+    choices.push_back({"baseline", baseline::kernels(), baseline::dropout});
+    return choices;
+}
+
+const std::vector<Choice>& choices() {
+    static const std::vector<Choice> all = available();
+    return all;
+}
+
+Choice chosen = choices().front();
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Choice& choice : choices()) names.push_back(choice.name);
+    return names;
+}
+
+void use(const std::string& name) {
+    for (const Choice& choice : choices())
+        if (choice.name == name) {
+            chosen = choice;
+            return;
+        }
+    throw nb::value_error(("this CPU or build has no " + name).c_str());
+}
+
+using Address = uintptr_t;
+template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
+
+void run(bool (*kernel)(const Task&), const Task& task) {
+    nb::gil_scoped_release release;
+    if (!kernel(task)) throw std::bad_alloc();
+}
+
+Task task(int layout, int type, int activation, bool across, bool center, bool given, int64_t n, int64_t c, int64_t l,
+          int64_t groups, double eps, int threads, Address x, Address residual, Address weight, Address bias,
+          Address mean, Address var) {
+    Task t{};
+    t.layout = layout, t.type = type, t.activation = activation;
+    t.across = across, t.center = center, t.given = given;
+    t.n = n, t.c = c, t.l = l, t.groups = groups, t.eps = eps, t.threads = threads < 1 ? 1 : threads;
+    t.x = at<void>(x), t.residual = at<void>(residual), t.weight = at<void>(weight), t.bias = at<void>(bias);
+    t.mean = at<double>(mean), t.var = at<double>(var);
+    return t;
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, m) {
+    m.def("instruction_sets", &instruction_sets, "What this CPU can run, the best first.");
+    m.def("instruction_set", [] { return chosen.name; }, "What runs.");
+    m.def("use", &use, nb::arg("instruction_set"));
+    m.def("forward", [](int layout, int type, int activation, bool across, bool center, bool given, int64_t n,
+                        int64_t c, int64_t l, int64_t groups, double eps, int threads, Address x, Address residual,
+                        Address weight, Address bias, Address mean, Address var, Address y) {
+        Task t = task(layout, type, activation, across, center, given, n, c, l, groups, eps, threads, x, residual,
+                      weight, bias, mean, var);
+        t.y = at<void>(y);
+        run(chosen.kernels.forward, t);
+    });
+    m.def("backward", [](int layout, int type, int activation, bool across, bool center, bool given, int64_t n,
+                         int64_t c, int64_t l, int64_t groups, double eps, int threads, Address x, Address residual,
+                         Address weight, Address bias, Address mean, Address var, Address dy, Address dx,
+                         Address dresidual, Address dweight, Address dbias) {
+        Task t = task(layout, type, activation, across, center, given, n, c, l, groups, eps, threads, x, residual,
+                      weight, bias, mean, var);
+        t.dy = at<void>(dy), t.dx = at<void>(dx), t.dresidual = at<void>(dresidual);
+        t.dweight = at<void>(dweight), t.dbias = at<void>(dbias);
+        run(chosen.kernels.backward, t);
+    });
+    m.def("dropout", [](int type, int64_t n, Address state, int threshold, double scale, double shift, double fill,
+                        int threads, Address x, Address residual, Address y) {
+        const uint64_t *seed = at<uint64_t>(state), *stream = seed + 1;
+        const Dropout t{type, n, *seed, *stream, threshold, scale, shift, fill, at<void>(x), at<void>(residual),
+                        at<void>(y), threads < 1 ? 1 : threads};
+        nb::gil_scoped_release release;
+        chosen.dropout(t);
+    });
+}

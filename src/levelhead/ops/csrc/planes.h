@@ -1,0 +1,142 @@
+// (n, c, l), contiguous: batch norm, and group and instance norm. One thread does a whole set of statistics, all its
+// passes one after the other, while the values are in cache; so results do not depend on the number of threads.
+#pragma once
+
+#include "activations.h"
+#include "moments.h"
+
+namespace {
+
+// The planes of one set: plane k has channel channel(k) and starts at start(k).
+struct Set {
+    int64_t planes, first, step, channels, length;
+    bool across;
+
+    LH_INLINE Set(const Task& t, int64_t s) : channels(t.c), length(t.l), across(t.across) {
+        int64_t group = across ? 1 : t.c / t.groups;
+        planes = across ? t.n : group;
+        first = across ? s : s * group;
+        step = across ? t.c : 1;
+    }
+    LH_INLINE int64_t plane(int64_t k) const { return first + k * step; }
+    LH_INLINE int64_t channel(int64_t k) const { return plane(k) % channels; }
+    LH_INLINE int64_t start(int64_t k) const { return plane(k) * length; }
+    template <class T> LH_INLINE Regions<T> regions(const T* x) const {
+        if (across) return {x + start(0), planes, length, step * length};
+        return {x + start(0), 1, planes * length, 0};
+    }
+    LH_INLINE int64_t ahead() const { return step * length; }  // from a plane to the set's next
+    double size() const { return double(planes) * double(length); }
+};
+
+inline int64_t sets_of(const Task& t) { return t.across ? t.c : t.n * t.groups; }
+
+template <class A> LH_INLINE A parameter(const void* values, int64_t at, A otherwise) {
+    return values ? static_cast<const A*>(values)[at] : otherwise;
+}
+
+// The functions that hold the loops take their arguments by value: the compiler then knows that no store changes them.
+#define LH_LOOPS __attribute__((noinline))
+
+template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s) {
+    using A = Wide<T>;
+    const Act act(t.activation);
+    const T *x = static_cast<const T*>(t.x), *residual = static_cast<const T*>(t.residual);
+    T* y = static_cast<T*>(t.y);
+    const Set set(t, s);
+    if (!t.given) {
+        Moments m = moments(set.regions(x), t.center);
+        t.mean[s] = m.mean;
+        t.var[s] = m.var;
+    }
+    const Standard<A> standard(t.mean[s], t.var[s], t.eps);
+    for (int64_t k = 0; k < set.planes; ++k) {
+        const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
+        const int64_t start = set.start(k);
+        each_vector<A>(set.length, [&](int64_t i, auto part) LH_ATTRIBUTE {
+            prefetch(x + start + i, set.ahead());
+            Vec<A> u = standard(load(x + start + i, part)) * w + b;
+            if (residual) u += load(residual + start + i, part);
+            store(y + start + i, act.template value<A>(u), part);
+        });
+    }
+}
+
+template <class T, class Act> bool planes_forward(const Task& t) {
+    const int64_t sets = sets_of(t);
+#pragma omp parallel for schedule(static) num_threads(t.threads)
+    for (int64_t s = 0; s < sets; ++s) planes_forward_set<T, Act>(t, s);
+    return true;
+}
+
+// plane_g and plane_gz take Σg and Σg·z of every plane (of every set, where it is one channel).
+template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t s, double* plane_g, double* plane_gz) {
+    using A = Wide<T>;
+    const Act act(t.activation);
+    const T *x = static_cast<const T*>(t.x), *residual = static_cast<const T*>(t.residual);
+    const T* dy = static_cast<const T*>(t.dy);
+    T *dx = static_cast<T*>(t.dx), *dresidual = static_cast<T*>(t.dresidual);
+    const Set set(t, s);
+    const Standard<A> standard(t.mean[s], t.var[s], t.eps);
+    double sum_g = 0, sum_gz = 0;  // of g·w
+    auto gradient = [&](int64_t i, auto part, Vec<A> z, A w, A b) LH_ATTRIBUTE {
+        Vec<A> u = {};
+        if constexpr (Act::needs_input) {
+            u = z * w + b;
+            if (residual) u += load(residual + i, part);
+        }
+        return act.template gradient<A>(load(dy + i, part), u);
+    };
+    TwoSums<A> sums;
+    for (int64_t k = 0; k < set.planes; ++k) {
+        const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
+        const int64_t start = set.start(k);
+        sums.add(set.length, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
+            prefetch(x + start + i, set.ahead());
+            prefetch(dy + start + i, set.ahead());
+            Vec<A> z = standard(load(x + start + i, part));
+            Vec<A> g = kept<A>(gradient(start + i, part, z, w, b), part);
+            sum += g;
+            product += kept<A>(g * z, part);
+        });
+        if (set.across && k + 1 < set.planes) continue;  // one channel: its planes are one sum
+        sums.flush();
+        plane_g[set.plane(k)] = sums.sum1;
+        plane_gz[set.plane(k)] = sums.sum2;
+        sum_g += double(w) * sums.sum1;
+        sum_gz += double(w) * sums.sum2;
+        sums.sum1 = sums.sum2 = 0;
+    }
+    const A mean_g = t.given || !t.center ? A(0) : A(sum_g / set.size());
+    const A mean_gz = t.given ? A(0) : A(sum_gz / set.size());
+    for (int64_t k = 0; k < set.planes; ++k) {
+        const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
+        const int64_t start = set.start(k);
+        each_vector<A>(set.length, [&](int64_t i, auto part) LH_ATTRIBUTE {
+            prefetch(x + start + i, set.ahead());
+            prefetch(dy + start + i, set.ahead());
+            Vec<A> z = standard(load(x + start + i, part));
+            Vec<A> g = gradient(start + i, part, z, w, b);
+            store(dx + start + i, (g * w - z * mean_gz - mean_g) * standard.scale, part);
+            if (dresidual) store(dresidual + start + i, g, part);
+        });
+    }
+}
+
+template <class T, class Act> bool planes_backward(const Task& t) {
+    using A = Wide<T>;
+    const int64_t sets = sets_of(t), planes = t.n * t.c;
+    Buffer<double> plane_g(planes), plane_gz(planes);
+    if (!plane_g.data || !plane_gz.data) return false;
+#pragma omp parallel for schedule(static) num_threads(t.threads)
+    for (int64_t s = 0; s < sets; ++s) planes_backward_set<T, Act>(t, s, plane_g.data, plane_gz.data);
+    for (int64_t c = 0; c < t.c; ++c) {
+        double sum_g = 0, sum_gz = 0;
+        for (int64_t n = 0; n < t.n; ++n) sum_g += plane_g[n * t.c + c], sum_gz += plane_gz[n * t.c + c];
+        if (t.dbias) static_cast<A*>(t.dbias)[c] = A(sum_g);
+        if (t.dweight) static_cast<A*>(t.dweight)[c] = A(sum_gz);
+    }
+    return true;
+}
+
+}  // namespace

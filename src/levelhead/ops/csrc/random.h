@@ -1,0 +1,26 @@
+// Dropout: what the binding and the kernel of every instruction set agree on. docs/dropout.md defines the bits.
+#pragma once
+
+#include <cstdint>
+
+namespace levelhead {
+
+// y = x * noise + offset, where noise is `scale` for what is kept and 0 for what is dropped, and the offset is
+// `residual` where there is one, else `shift` for what is kept and `fill` for what is dropped. Without x it counts as 1.
+// Element i is kept if half i % 8 of block i / 8 is at least `threshold`. No output overlaps an input.
+struct Dropout {
+    int type;  // of kernels.h
+    int64_t n;
+    uint64_t seed, stream;
+    int32_t threshold;
+    double scale, shift, fill;
+    const void *x, *residual;
+    void* y;
+    int threads;
+};
+
+namespace baseline { void dropout(const Dropout&); }
+namespace avx2 { void dropout(const Dropout&); }
+namespace avx512 { void dropout(const Dropout&); }
+
+}  // namespace levelhead

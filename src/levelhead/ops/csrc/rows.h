@@ -1,0 +1,118 @@
+// (n, l), contiguous: layer norm and RMS norm, with parameters by position. A thread takes adjacent rows.
+#pragma once
+
+#include "planes.h"
+
+namespace {
+
+template <class A, class P> LH_INLINE Vec<A> parameters(const void* values, int64_t i, P part, A otherwise) {
+    return values ? load(static_cast<const A*>(values) + i, part) : splat<A>(otherwise);
+}
+
+template <class T, class Act> LH_LOOPS void rows_forward_of(Task t, int64_t begin, int64_t end) {
+    using A = Wide<T>;
+    const Act act(t.activation);
+    for (int64_t r = begin; r < end; ++r) {
+        const T* x = static_cast<const T*>(t.x) + r * t.l;
+        const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
+        T* y = static_cast<T*>(t.y) + r * t.l;
+        if (!t.given) {
+            Moments m = moments(Regions<T>{x, 1, t.l, 0}, t.center);
+            t.mean[r] = m.mean;
+            t.var[r] = m.var;
+        }
+        const Standard<A> standard(t.mean[r], t.var[r], t.eps);
+        each_vector<A>(t.l, [&](int64_t i, auto part) LH_ATTRIBUTE {
+            Vec<A> u = standard(load(x + i, part));
+            if (t.weight) u *= parameters<A>(t.weight, i, part, 1);
+            if (t.bias) u += parameters<A>(t.bias, i, part, 0);
+            if (residual) u += load(residual + i, part);
+            store(y + i, act.template value<A>(u), part);
+        });
+    }
+}
+
+template <class T, class Act> bool rows_forward(const Task& t) {
+#pragma omp parallel for schedule(static, 1) num_threads(t.threads)
+    for (int k = 0; k < t.threads; ++k)
+        rows_forward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads);
+    return true;
+}
+
+// Sums by position over rows, for the parameters' gradients: blocks of rows in the calculating type, all in double.
+template <class A> struct PositionSums {
+    double *g, *gz;
+    A *block_g, *block_gz;
+};
+
+template <class T, class Act>
+LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<Wide<T>> sums, bool summed) {
+    using A = Wide<T>;
+    const Act act(t.activation);
+    for (int64_t r = begin; r < end; ++r) {
+        const T *x = static_cast<const T*>(t.x) + r * t.l, *dy = static_cast<const T*>(t.dy) + r * t.l;
+        const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
+        T* dx = static_cast<T*>(t.dx) + r * t.l;
+        T* dresidual = t.dresidual ? static_cast<T*>(t.dresidual) + r * t.l : nullptr;
+        const Standard<A> standard(t.mean[r], t.var[r], t.eps);
+        auto gradient = [&](int64_t i, auto part, Vec<A> z) LH_ATTRIBUTE {
+            Vec<A> u = z;
+            if constexpr (Act::needs_input) {
+                if (t.weight) u *= parameters<A>(t.weight, i, part, 1);
+                if (t.bias) u += parameters<A>(t.bias, i, part, 0);
+                if (residual) u += load(residual + i, part);
+            }
+            return act.template gradient<A>(load(dy + i, part), u);
+        };
+        TwoSums<A> of_row;
+        of_row.add(t.l, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
+            Vec<A> z = standard(load(x + i, part));
+            Vec<A> dz = gradient(i, part, z);
+            if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
+            sum += kept<A>(dz, part);
+            product += kept<A>(dz * z, part);
+        });
+        of_row.flush();
+        const A mean_g = t.given || !t.center ? A(0) : A(of_row.sum1 / double(t.l));
+        const A mean_gz = t.given ? A(0) : A(of_row.sum2 / double(t.l));
+        each_vector<A>(t.l, [&](int64_t i, auto part) LH_ATTRIBUTE {
+            Vec<A> z = standard(load(x + i, part));
+            Vec<A> g = gradient(i, part, z), dz = g;
+            if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
+            store(dx + i, (dz - z * mean_gz - mean_g) * standard.scale, part);
+            if (dresidual) store(dresidual + i, g, part);
+            if (!summed) return;
+            store(sums.block_gz + i, load(sums.block_gz + i, part) + kept<A>(g * z, part), part);
+            store(sums.block_g + i, load(sums.block_g + i, part) + kept<A>(g, part), part);
+        });
+        if (!summed || (r + 1 < end && (r - begin + 1) % ROWS_A_BLOCK)) continue;
+        for (int64_t i = 0; i < t.l; ++i) {
+            sums.g[i] += double(sums.block_g[i]), sums.gz[i] += double(sums.block_gz[i]);
+            sums.block_g[i] = sums.block_gz[i] = 0;
+        }
+    }
+}
+
+template <class T, class Act> bool rows_backward(const Task& t) {
+    using A = Wide<T>;
+    const bool summed = t.dweight || t.dbias;
+    const int64_t length = summed ? t.l : 0, sums = length * t.threads;
+    Buffer<double> sum_g(sums), sum_gz(sums);
+    Buffer<A> block_g(sums), block_gz(sums);
+    if (!sum_g.data || !sum_gz.data || !block_g.data || !block_gz.data) return false;
+#pragma omp parallel for schedule(static, 1) num_threads(t.threads)
+    for (int k = 0; k < t.threads; ++k) {
+        const int64_t at = length * k;
+        PositionSums<A> of{sum_g.data + at, sum_gz.data + at, block_g.data + at, block_gz.data + at};
+        rows_backward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads, of, summed);
+    }
+    for (int64_t i = 0; i < length; ++i) {
+        double g = 0, gz = 0;
+        for (int k = 0; k < t.threads; ++k) g += sum_g[length * k + i], gz += sum_gz[length * k + i];
+        if (t.dbias) static_cast<A*>(t.dbias)[i] = A(g);
+        if (t.dweight) static_cast<A*>(t.dweight)[i] = A(gz);
+    }
+    return true;
+}
+
+}  // namespace

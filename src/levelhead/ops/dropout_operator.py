@@ -1,0 +1,99 @@
+"""The operator behind every dropout of elements: ``levelhead::dropout``, and which backend runs it.
+
+``philox.dropout`` says what it calculates. It is linear in ``x``, so its gradient is itself, and the mask is made anew
+in the backward pass from the two numbers of ``state``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from levelhead.ops import cpu_dropout, library, philox
+
+#: The most elements for which PyTorch multiplies by a stored mask, as its autograd costs less than ours.
+SMALL_MASK = 2**16
+
+
+def dropout(
+    x: Tensor,
+    residual: Tensor | None,
+    state: Tensor,
+    threshold: int,
+    scale: float,
+    shift: float = 0.0,
+    fill: float = 0.0,
+) -> Tensor:
+    """``x * noise + offset`` with the mask of ``state``; see ``philox.dropout``."""
+    if library.transformed():
+        return philox.dropout(x, residual, state, threshold, scale, shift, fill)
+    if not library.plain(x) or type(state) is not Tensor:
+        return cast(Tensor, torch.ops.levelhead.dropout(x, residual, state, threshold, scale, shift, fill))
+    if not library.differentiated(x, residual):
+        return _dropout(x, residual, state, threshold, scale, shift, fill)
+    wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
+    if x.numel() <= SMALL_MASK and wide and residual is None and not fill and x.is_contiguous() and _by_cpu(x):
+        return x * cpu_dropout.noise(x, state, threshold, scale)
+    masked = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
+    return cast(Tensor, masked)
+
+
+def _dropout(
+    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
+) -> Tensor:
+    kernel = cpu_dropout.dropout if _by_cpu(x) else philox.dropout
+    return kernel(x, residual, state, threshold, scale, shift, fill)
+
+
+def _by_cpu(x: Tensor) -> bool:
+    if library.FORCED == "reference":
+        return False
+    if cpu_dropout.serves(x):
+        return True
+    if library.FORCED == "cpu":
+        raise RuntimeError(
+            f"LEVELHEAD_BACKEND=cpu cannot serve the dropout of a {x.dtype} on {x.device}; unset it, or use reference"
+        )
+    return False
+
+
+def _fake(x: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, residual, state, ctx.threshold, ctx.scale, *_ = inputs
+    ctx.added = residual is not None
+    ctx.save_for_backward(state)
+
+
+def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    (state,) = ctx.saved_tensors
+    dx = dropout(dy, None, state, ctx.threshold, ctx.scale) if ctx.needs_input_grad[0] else None
+    return dx, dy if ctx.added else None, None, None, None, None, None
+
+
+class _Direct(torch.autograd.Function):
+    """``levelhead::dropout`` without the machinery of torch.library, which costs more than a medium input's work."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = _dropout(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        return _gradients(ctx, *gradients)
+
+
+library.register(
+    "dropout",
+    "(Tensor x, Tensor? residual, Tensor state, int threshold, float scale, float shift, float fill) -> Tensor",
+    _dropout,
+    _fake,
+    _gradients,
+    _save,
+)
