@@ -1,4 +1,7 @@
-"""Convert a residual network, see what is fused, and check that a training step is the same."""
+"""Convert a residual network, see what is fused, and check that a training step is the same.
+
+Run: python examples/convert_resnet.py
+"""
 
 from __future__ import annotations
 
