@@ -15,6 +15,7 @@ sections 3.1 and 3.2.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -24,7 +25,7 @@ from levelhead.ops import cpu, library, reference
 from levelhead.ops.reference import Dims, Statistics
 
 #: u from y, and the least slope, by which small values of u shrink.
-INVERSES = {
+INVERSES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     "": (lambda y: y, 1.0),
     "leaky_relu": (lambda y: torch.where(y > 0, y, y / 0.01), 0.01),
     "elu": (lambda y: torch.where(y > 0, y, torch.log1p(y.clamp(max=0))), 1.0),
@@ -93,21 +94,21 @@ class _InPlace(torch.autograd.Function):
         ctx.dims, ctx.eps, ctx.activation = dims, eps, activation
         channels = _unclear(x, weight, bias, activation)
         if not overwrite:
-            y, mean, var = _forward(x, weight, bias, mean, var, dims, eps, activation, False)
+            y, *statistics = _forward(x, weight, bias, mean, var, dims, eps, activation, False)
             if activation == "elu":
                 lowest = torch.amin(y, [0, *range(2, y.ndim)])
                 channels |= ~(lowest >= math.expm1(_limits(y)[1]))
         index = channels.nonzero().flatten() if bool(channels.any()) else None
         kept = None if index is None else x.index_select(1, index)
         if overwrite:
-            y, mean, var = _forward(x, weight, bias, mean, var, dims, eps, activation, True)
+            y, *statistics = _forward(x, weight, bias, mean, var, dims, eps, activation, True)
             if y is not x:
                 y = x.copy_(y)
             ctx.mark_dirty(x)
-        ctx.mark_non_differentiable(mean, var)
+        ctx.mark_non_differentiable(*statistics)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y, mean, var, weight, bias, index, kept)
-        return y, mean, var
+        ctx.save_for_backward(y, *statistics, weight, bias, index, kept)
+        return y, statistics[0], statistics[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
@@ -119,11 +120,12 @@ class _InPlace(torch.autograd.Function):
         y, mean, var, weight, bias, index, kept = ctx.saved_tensors
         found = _backward(dy, y, mean, var, weight, bias, ctx.eps, ctx.activation, ctx.dims)
         if index is not None:
-            part = [t if t is None else t.index_select(1, index) for t in (dy, mean, var, weight, bias)]
-            again = library._backward(part[0], kept, *part[1:], None, ctx.eps, ctx.activation, ctx.dims, True)
-            for all_, some in zip(found, again, strict=False):
-                if all_ is not None:
-                    all_.index_copy_(1, index, some)
+            picked: list[Any] = [None if t is None else t.index_select(1, index) for t in (dy, mean, var, weight, bias)]
+            d, m, v, w, b = picked
+            again = library._backward(d, kept, m, v, w, b, None, ctx.eps, ctx.activation, ctx.dims, True)
+            for gradient, exact in zip(found, again, strict=False):
+                if gradient is not None and exact is not None:
+                    gradient.index_copy_(1, index, exact)
         return (*found, None, None, None, None, None, None)
 
 
