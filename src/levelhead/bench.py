@@ -34,7 +34,7 @@ def run(name: str = "norms", quick: bool = False, compiled: bool = False) -> int
 def script(name: str) -> Path:
     """Where a benchmark lies: within the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parent
-    for folder in (package / "_bench", package.parent.parent / "benchmarks"):
+    for folder in (package / "benchmarks", package.parent.parent / "benchmarks"):
         if (folder / f"{name}.py").is_file():
             return folder / f"{name}.py"
     raise FileNotFoundError(f"this installation has no benchmarks: {name}.py is neither in {package} nor beside src/")
