@@ -8,6 +8,7 @@ has; ``LEVELHEAD_CPU=baseline|avx2|avx512`` forces one, and is read once, at imp
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def _load() -> tuple[Any, str]:
     if name and name not in _KNOWN:
         raise ValueError(f"LEVELHEAD_CPU={name!r} is not an instruction set; choose one of {', '.join(_KNOWN)}")
     try:
-        from levelhead.ops import _kernels  # type: ignore[attr-defined]
+        _kernels = importlib.import_module("levelhead.ops._kernels")
     except ImportError as error:
         if name:
             raise RuntimeError(f"LEVELHEAD_CPU={name} cannot be served: the compiled kernels are absent") from error
