@@ -209,6 +209,31 @@ def stats(
 
 @app.command(
     epilog="""
+Examples:
+
+    levelhead bench --quick
+
+    levelhead bench dropout
+
+    levelhead bench norms --compile
+"""
+)
+def bench(
+    name: Annotated[
+        str, typer.Argument(metavar="[norms | dropout | models | memory]", help="What is timed.")
+    ] = "norms",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes or turns.")] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="torch.compile too, which takes minutes.")] = False,
+) -> None:
+    """Time levelhead's layers against PyTorch's on this machine: checked first, ratios of the same run."""
+    from levelhead import bench as benches
+
+    with _clear_errors(ValueError, FileNotFoundError):
+        raise typer.Exit(benches.run(name, quick, compile_))
+
+
+@app.command(
+    epilog="""
 Example:
 
     levelhead report reports/batch-norm-mnist5k

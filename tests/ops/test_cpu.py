@@ -90,6 +90,35 @@ def test_an_instruction_set_that_this_cpu_has_not_is_refused():
     assert f"LEVELHEAD_CPU={absent[0]} cannot be served: this CPU and build have" in result.stderr
 
 
+ABSENT = """
+import sys, warnings
+sys.modules["levelhead.ops._kernels"] = None
+import torch
+from levelhead import ops
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    ops.batch_norm(torch.randn(8, 6), None, None, training=True)
+    assert not said, said
+    for _ in range(2):
+        y = ops.batch_norm(torch.randn(700, 100), None, None, training=True)
+    ops.layer_norm(torch.randn(6000, 100), (100,))
+assert abs(float(y.std(correction=0)) - 1) < 1e-3
+print(len(said), said[0].category.__name__, said[0].message)
+"""
+
+
+def test_without_kernels_the_reference_runs_and_says_so_once_at_the_first_large_input():
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LEVELHEAD_")}
+    result = subprocess.run(
+        [sys.executable, "-c", ABSENT], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(
+        "1 RuntimeWarning levelhead runs its slow reference: the compiled kernels are absent"
+    )
+    assert "reinstall levelhead where a C++ compiler is" in result.stdout
+
+
 NORMS = {
     "batch": lambda module, x, w, b: module.batch_norm(x, None, None, w, b, True),
     "instance": lambda module, x, w, b: module.instance_norm(x, None, None, w, b),

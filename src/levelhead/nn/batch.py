@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,6 +13,18 @@ from levelhead.nn.extras import Tracked
 
 
 class _Batch(Tracked, _BatchNorm):
+    memory: str | None = None
+
+    def __init__(self, *args: Any, memory: str | None = None, **kwargs: Any) -> None:
+        ops.inplace.check(memory, ops.check_activation(kwargs.get("activation")))
+        super().__init__(*args, **kwargs)
+        if memory is not None:
+            self.memory = memory
+
+    def extra_repr(self) -> str:
+        """The namesake's arguments and the extras that are set."""
+        return super().extra_repr() + ("" if self.memory is None else f", memory={self.memory!r}")
+
     def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
@@ -32,6 +46,7 @@ class _Batch(Tracked, _BatchNorm):
             activation=activation or self.activation,
             residual=residual,
             unbiased=self.unbiased,
+            memory=self.memory,
         )
 
 
@@ -47,6 +62,7 @@ class BatchNorm1d(_Batch, nn.BatchNorm1d):
         *args: as ``torch.nn.BatchNorm1d``; ``momentum=None`` keeps the cumulative average.
         activation: applied to the result: relu, leaky_relu, elu, silu, gelu, gelu_tanh, sigmoid or tanh.
         unbiased: whether ``running_var`` keeps the unbiased variance, as PyTorch, or the biased one, as ONNX.
+        memory: "inplace" keeps the output alone for the backward pass, in the input's place; see ``ops.batch_norm``.
         **kwargs: as ``torch.nn.BatchNorm1d``.
     """
 

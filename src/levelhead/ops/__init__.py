@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from levelhead.ops import library, reference
+from levelhead.ops import inplace, library, reference
 from levelhead.ops.dropouts import (
     alpha_dropout,
     dropout,
@@ -60,6 +60,7 @@ def batch_norm(
     activation: str | None = None,
     residual: Tensor | None = None,
     unbiased: bool = True,
+    memory: str | None = None,
 ) -> Tensor:
     r"""Normalize each channel over the batch and all positions.
 
@@ -80,19 +81,24 @@ def batch_norm(
         activation: a name from ``ops.reference.ACTIVATIONS``, applied last.
         residual: of the shape of ``input``, added before the activation.
         unbiased: whether ``running_var`` keeps σ² n/(n-1), as PyTorch does, or σ² itself, as ONNX does.
+        memory: "inplace" keeps the result alone for the backward pass, and lets it take the place of ``input`` in
+            memory where that is an intermediate result, so use ``input`` no more; see ``ops.inplace``.
 
     Returns:
         A tensor of the shape, type and memory format of ``input``.
 
     Raises:
+        ValueError: ``memory="inplace"`` with an activation without an inverse, or with a residual.
         ValueError: fewer than two values a channel in training, or one running estimate without the other.
         RuntimeError: a parameter is not of shape (C,), or no running estimates in evaluation.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
     """
-    if activation is None and residual is None and unbiased and _small(input) and type(momentum) is float:
+    simple = activation is None and residual is None and unbiased and memory is None
+    if simple and _small(input) and type(momentum) is float:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     act = check_activation(activation)
+    inplace.check(memory, act, residual)
     if _composed(input, residual):
         y = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, unbiased=unbiased)
         return _finish(y, residual, act)
@@ -124,9 +130,14 @@ def batch_norm(
                 "running_mean and running_var must be defined in evaluation mode; train first, or pass training=True"
             )
         mean, var = running_mean.view(shape), running_var.view(shape)
+        if memory is not None:
+            return inplace.standardize(input, mean, var, scale, shift, eps, act)
         return library.standardize(input, mean, var, scale, shift, residual, eps, act)
     dims = (0, *range(2, input.ndim))
-    y, mean, var = library.normalize(input, scale, shift, residual, dims, eps, act)
+    if memory is not None:
+        y, mean, var = inplace.normalize(input, scale, shift, dims, eps, act)
+    else:
+        y, mean, var = library.normalize(input, scale, shift, residual, dims, eps, act)
     if running_mean is not None and running_var is not None and input.numel():
         _track(running_mean, running_var, mean.flatten(), var.flatten(), values, momentum, unbiased)
     return y

@@ -8,6 +8,7 @@ has; ``LEVELHEAD_CPU=baseline|avx2|avx512`` forces one, and is read once, at imp
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import os
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def _load() -> tuple[Any, str]:
     if name and name not in _KNOWN:
         raise ValueError(f"LEVELHEAD_CPU={name!r} is not an instruction set; choose one of {', '.join(_KNOWN)}")
     try:
-        from levelhead.ops import _kernels  # type: ignore[attr-defined]
+        _kernels = importlib.import_module("levelhead.ops._kernels")
     except ImportError as error:
         if name:
             raise RuntimeError(f"LEVELHEAD_CPU={name} cannot be served: the compiled kernels are absent") from error
@@ -176,15 +177,20 @@ def normalize(
     eps: float,
     activation: str,
     center: bool,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The result, the mean and the biased variance (float64); None where the kernels cannot serve."""
+    """The result, the mean and the biased variance (float64); None where the kernels cannot serve.
+
+    ``overwrite`` puts the result into ``x`` where it lies in memory in a form of the kernels.
+    """
     planned, form = _planned(x, dims, weight, bias)
     if form is None:
         return None
     axes = {d % x.ndim for d in dims}
     shape = [1 if d in axes else size for d, size in enumerate(x.shape)]
     mean, var = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
-    return _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, center, False), mean, var
+    y = _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, center, False, overwrite)
+    return y, mean, var
 
 
 def standardize(
@@ -196,6 +202,7 @@ def standardize(
     residual: Tensor | None,
     eps: float,
     activation: str,
+    overwrite: bool = False,
 ) -> Tensor | None:
     """The result with given statistics, one a channel; None where the kernels cannot serve."""
     given = _given(x, mean, var)
@@ -205,7 +212,7 @@ def standardize(
     planned, form = _planned(x, dims, weight, bias)
     if form is None:
         return None
-    return _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, True, True)
+    return _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, True, True, overwrite)
 
 
 def _forward(
@@ -221,8 +228,9 @@ def _forward(
     activation: str,
     center: bool,
     given: bool,
+    overwrite: bool,
 ) -> Tensor:
-    y = torch.empty_like(planned)
+    y = x if overwrite and planned is x else torch.empty_like(planned)
     residual = None if residual is None else _like(residual, planned)
     tensors = (planned, residual, _wide(weight, x), _wide(bias, x), mean, var, y)  # alive until the call ends
     _module.forward(*_head(x, form, center, given, eps, activation), *map(_address, tensors))
@@ -241,8 +249,12 @@ def normalize_backward(
     activation: str,
     dims: Dims | None,
     center: bool,
+    from_output: bool = False,
 ) -> tuple[Tensor | None, ...] | None:
-    """The gradients of x, weight, bias and residual (None for what was None); None where the kernels cannot serve."""
+    """The gradients of x, weight, bias and residual (None for what was None); None where the kernels cannot serve.
+
+    With ``from_output`` the argument x is what the forward pass of batch norm gave; see ``inplace``.
+    """
     constant = dims is None
     if dims is None:
         given = _given(x, mean, var)
@@ -259,17 +271,10 @@ def normalize_backward(
     dweight = None if wide_weight is None else torch.empty_like(wide_weight)
     dbias = None if wide_bias is None else torch.empty_like(wide_bias)
     like_residual = None if residual is None else _like(residual, planned)
-    inputs = (
-        planned,
-        like_residual,
-        wide_weight,
-        wide_bias,
-        mean,
-        var,
-        _like(dy, planned),
-    )  # alive until the call ends
-    outputs = (dx, dresidual, dweight, dbias)
-    _module.backward(*_head(x, form, center, constant, eps, activation), *map(_address, (*inputs, *outputs)))
+    # Named, so that they are alive until the call ends.
+    inputs = (planned, like_residual, wide_weight, wide_bias, mean, var, _like(dy, planned))
+    addresses = map(_address, (*inputs, dx, dresidual, dweight, dbias))
+    _module.backward(*_head(x, form, center, constant, eps, activation), *addresses, from_output)
     return (
         _back(dx, x, planned),
         None if dweight is None or weight is None else dweight.to(weight.dtype),

@@ -176,9 +176,10 @@ def _normalize(
     eps: float,
     activation: str,
     center: bool,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if FORCED != "reference":
-        served = cpu.normalize(x, weight, bias, residual, dims, eps, activation, center)
+        served = cpu.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
         if served is not None:
             return served
         _check_forced(x, dims)
@@ -187,10 +188,18 @@ def _normalize(
 
 
 def _standardize(
-    x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, eps: float, activation: str
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    eps: float,
+    activation: str,
+    overwrite: bool = False,
 ) -> Tensor:
     if FORCED != "reference":
-        served = cpu.standardize(x, mean, var, weight, bias, residual, eps, activation)
+        served = cpu.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
         if served is not None:
             return served
         _check_forced(x, None)

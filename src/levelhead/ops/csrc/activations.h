@@ -70,14 +70,21 @@ template <class A> LH_INLINE Vec<A> density(Vec<A> x) {
     return Exponential<A>(A(-0.5) * x * x).exp() * A(0.3989422804014327);
 }
 
-struct Identity {
+// An activation's interface. value(u) is its result; gradient(dy, v) is dy times its slope, with v = u, or with the
+// result itself where `from_output` (inverse.h), which `input` takes back to u.
+struct Forwards {
+    static constexpr bool from_output = false;
+    template <class V> LH_INLINE V input(V v) const { return v; }
+};
+
+struct Identity : Forwards {
     explicit Identity(int) {}
     static constexpr bool needs_input = false;
     template <class A> LH_INLINE Vec<A> value(Vec<A> u) const { return u; }
     template <class A> LH_INLINE Vec<A> gradient(Vec<A> dy, Vec<A>) const { return dy; }
 };
 
-struct Relu {
+struct Relu : Forwards {
     explicit Relu(int) {}
     static constexpr bool needs_input = true;
     template <class A> LH_INLINE Vec<A> value(Vec<A> u) const { return u < 0 ? Vec<A>{} : u; }
@@ -125,7 +132,7 @@ template <class A> __attribute__((noinline)) Vec<A> slope_of(int name, Vec<A> u)
     }
 }
 
-struct Other {
+struct Other : Forwards {
     int name;
     explicit Other(int name) : name(name) {}
     static constexpr bool needs_input = true;

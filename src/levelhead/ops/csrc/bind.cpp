@@ -98,11 +98,11 @@ NB_MODULE(_kernels, m) {
     m.def("backward", [](int layout, int type, int activation, bool across, bool center, bool given, int64_t n,
                          int64_t c, int64_t l, int64_t groups, double eps, int threads, Address x, Address residual,
                          Address weight, Address bias, Address mean, Address var, Address dy, Address dx,
-                         Address dresidual, Address dweight, Address dbias) {
+                         Address dresidual, Address dweight, Address dbias, bool from_output) {
         Task t = task(layout, type, activation, across, center, given, n, c, l, groups, eps, threads, x, residual,
                       weight, bias, mean, var);
         t.dy = at<void>(dy), t.dx = at<void>(dx), t.dresidual = at<void>(dresidual);
-        t.dweight = at<void>(dweight), t.dbias = at<void>(dbias);
+        t.dweight = at<void>(dweight), t.dbias = at<void>(dbias), t.from_output = from_output;
         run(chosen.kernels.backward, t);
     });
     m.def("dropout", [](int type, int64_t n, Address state, int threshold, double scale, double shift, double fill,

@@ -6,7 +6,6 @@
 
 namespace {
 
-
 // Calls f(c, part, rows) for vectors of channels over blocks of 4 rows, then single ones; `rows` is a Number.
 template <class A, class Each> LH_INLINE void each_row(int64_t begin, int64_t end, int64_t channels, Each f) {
     int64_t r = begin;
@@ -112,9 +111,9 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
     }
 }
 
-// The constants of every channel, one array each: mean in two parts, 1/√(var + eps), weight, bias, and for the
-// backward pass the means of g·w and g·w·z.
-enum Constant { SHIFT, HIGH, LOW, SCALE, WEIGHT, BIAS, MEAN_G, MEAN_GZ };
+// The constants of every channel, one array each: z = ((x - HIGH) - LOW) * SCALE, weight, bias, and for the backward
+// pass the means of g·w and g·w·z. The first array is the shift of the moments before it is 1/√(var + eps).
+enum Constant { DEVIATION, HIGH, LOW, SCALE, WEIGHT, BIAS, MEAN_G, MEAN_GZ };
 
 template <class A> struct Constants {
     A* data;
@@ -124,12 +123,14 @@ template <class A> struct Constants {
         return load(static_cast<const A*>(of(which)) + c, part);
     }
 
-    Constants(const Task& t, Channels<A>& mem, int64_t slice, int64_t example)
+    template <class Act>
+    Constants(const Task& t, const Act&, Channels<A>& mem, int64_t slice, int64_t example)
         : data(mem.constants.data + 8 * slice * mem.channels), channels(mem.channels) {
         const int64_t size = t.across ? 1 : t.c / t.groups, sets = t.c / size;
         for (int64_t c = 0; c < channels; ++c) {
             const int64_t s = example * sets + c / size;
-            Standard<A> standard(t.mean[s], t.var[s], t.eps);
+            of(DEVIATION)[c] = Standard<A>(t.mean[s], t.var[s], t.eps).scale;
+            Standard<A> standard = standard_of<A, Act>(t, t.mean[s], t.var[s], c);
             of(HIGH)[c] = standard.high, of(LOW)[c] = standard.low, of(SCALE)[c] = standard.scale;
             of(WEIGHT)[c] = parameter<A>(t.weight, c, 1), of(BIAS)[c] = parameter<A>(t.bias, c, 0);
         }
@@ -177,7 +178,7 @@ template <class T, class Act> bool columns_forward(const Task& t) {
                 t.var[example * groups + g] = m.var;
             }
         }
-        const Constants<A> constants(t, mem, slice, example);
+        const Constants<A> constants(t, act, mem, slice, example);
         split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
             each_row<A>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
@@ -209,22 +210,22 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         T *dx = static_cast<T*>(t.dx) + start, *dresidual = static_cast<T*>(t.dresidual);
         if (residual) residual += start;
         if (dresidual) dresidual += start;
-        const Constants<A> constants(t, mem, slice, example);
-        auto gradient = [=](int64_t i, auto part, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
-            Vec<A> u = {};
-            if constexpr (Act::needs_input) {
-                u = z * w + b;
-                if (residual) u += load(residual + i, part);
+        const Constants<A> constants(t, act, mem, slice, example);
+        auto gradient = [=](int64_t i, auto part, Vec<A> v, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
+            if constexpr (Act::needs_input && !Act::from_output) {
+                v = z * w + b;
+                if (residual) v += load(residual + i, part);
             }
-            return act.template gradient<A>(load(dy + i, part), u);
+            return act.template gradient<A>(load(dy + i, part), v);
         };
         mem.add(slice, threads, t.l, [=](int64_t r, int64_t c, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
             const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
             const Vec<A> scale = constants.at(SCALE, c, part);
             const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
             const int64_t i = r * channels + c;
-            Vec<A> z = ((load(x + i, part) - high) - low) * scale;
-            Vec<A> g = gradient(i, part, z, w, b);
+            const Vec<A> v = load(x + i, part);
+            Vec<A> z = ((act.input(v) - high) - low) * scale;
+            Vec<A> g = gradient(i, part, v, z, w, b);
             sum += g;
             product += g * z;
         });
@@ -248,11 +249,13 @@ template <class T, class Act> bool columns_backward(const Task& t) {
                 const Vec<A> scale = constants.at(SCALE, c, part);
                 const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
                 const Vec<A> mean_g = constants.at(MEAN_G, c, part), mean_gz = constants.at(MEAN_GZ, c, part);
+                const Vec<A> deviation = constants.at(Act::from_output ? DEVIATION : SCALE, c, part);
                 for (int k = 0; k < rows.value; ++k) {
                     const int64_t i = (r + k) * channels + c;
-                    Vec<A> z = ((load(x + i, part) - high) - low) * scale;
-                    Vec<A> g = gradient(i, part, z, w, b);
-                    store(dx + i, (g * w - z * mean_gz - mean_g) * scale, part);
+                    const Vec<A> v = load(x + i, part);
+                    Vec<A> z = ((act.input(v) - high) - low) * scale;
+                    Vec<A> g = gradient(i, part, v, z, w, b);
+                    store(dx + i, (g * w - z * mean_gz - mean_g) * deviation, part);
                     if (dresidual) store(dresidual + i, g, part);
                 }
             });

@@ -17,12 +17,13 @@ enum Layout { PLANES, COLUMNS, ROWS };
 
 // Pointers may be null where the thing is absent. Parameters and their gradients are of the type that is calculated
 // in: double for FLOAT64, else float. x, residual, dy, y, dx and dresidual are of type `type`, all of one layout.
-// No output overlaps an input.
+// No output overlaps an input, but y may be x: every value is read before it is written, and written once.
 struct Task {
     int layout, type, activation;
     bool across;       // sets are channels over all examples
     bool center;       // false for RMS norm: the mean is 0
     bool given;        // mean and var are inputs, and constants to the gradient
+    bool from_output;  // backward across: x is what the forward pass gave, from which z is recovered (inverse.h)
     int64_t n, c, l, groups;
     double eps;
     const void *x, *residual, *dy, *weight, *bias;

@@ -93,6 +93,10 @@ LH_INLINE Moments merged(const double* mean, const double* var, int64_t sets) {
     return {m, v};
 }
 
+template <class A> LH_INLINE A parameter(const void* values, int64_t at, A otherwise) {
+    return values ? static_cast<const A*>(values)[at] : otherwise;
+}
+
 // (x - mean)/√(var + eps) with the mean in two parts, so that a large one costs no digits.
 template <class A> struct Standard {
     A high, low, scale;

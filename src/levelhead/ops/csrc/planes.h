@@ -2,7 +2,7 @@
 // passes one after the other, while the values are in cache; so results do not depend on the number of threads.
 #pragma once
 
-#include "activations.h"
+#include "inverse.h"
 #include "moments.h"
 
 namespace {
@@ -30,10 +30,6 @@ struct Set {
 };
 
 inline int64_t sets_of(const Task& t) { return t.across ? t.c : t.n * t.groups; }
-
-template <class A> LH_INLINE A parameter(const void* values, int64_t at, A otherwise) {
-    return values ? static_cast<const A*>(values)[at] : otherwise;
-}
 
 // The functions that hold the loops take their arguments by value: the compiler then knows that no store changes them.
 #define LH_LOOPS __attribute__((noinline))
@@ -77,15 +73,15 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
     const T* dy = static_cast<const T*>(t.dy);
     T *dx = static_cast<T*>(t.dx), *dresidual = static_cast<T*>(t.dresidual);
     const Set set(t, s);
-    const Standard<A> standard(t.mean[s], t.var[s], t.eps);
+    const A scale = Standard<A>(t.mean[s], t.var[s], t.eps).scale;
+    const Standard<A> standard = standard_of<A, Act>(t, t.mean[s], t.var[s], s);
     double sum_g = 0, sum_gz = 0;  // of g·w
-    auto gradient = [&](int64_t i, auto part, Vec<A> z, A w, A b) LH_ATTRIBUTE {
-        Vec<A> u = {};
-        if constexpr (Act::needs_input) {
-            u = z * w + b;
-            if (residual) u += load(residual + i, part);
+    auto gradient = [&](int64_t i, auto part, Vec<A> v, Vec<A> z, A w, A b) LH_ATTRIBUTE {
+        if constexpr (Act::needs_input && !Act::from_output) {
+            v = z * w + b;
+            if (residual) v += load(residual + i, part);
         }
-        return act.template gradient<A>(load(dy + i, part), u);
+        return act.template gradient<A>(load(dy + i, part), v);
     };
     TwoSums<A> sums;
     for (int64_t k = 0; k < set.planes; ++k) {
@@ -94,8 +90,9 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
         sums.add(set.length, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
             prefetch(x + start + i, set.ahead());
             prefetch(dy + start + i, set.ahead());
-            Vec<A> z = standard(load(x + start + i, part));
-            Vec<A> g = kept<A>(gradient(start + i, part, z, w, b), part);
+            const Vec<A> v = load(x + start + i, part);
+            Vec<A> z = standard(act.input(v));
+            Vec<A> g = kept<A>(gradient(start + i, part, v, z, w, b), part);
             sum += g;
             product += kept<A>(g * z, part);
         });
@@ -115,9 +112,10 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
         each_vector<A>(set.length, [&](int64_t i, auto part) LH_ATTRIBUTE {
             prefetch(x + start + i, set.ahead());
             prefetch(dy + start + i, set.ahead());
-            Vec<A> z = standard(load(x + start + i, part));
-            Vec<A> g = gradient(start + i, part, z, w, b);
-            store(dx + start + i, (g * w - z * mean_gz - mean_g) * standard.scale, part);
+            const Vec<A> v = load(x + start + i, part);
+            Vec<A> z = standard(act.input(v));
+            Vec<A> g = gradient(start + i, part, v, z, w, b);
+            store(dx + start + i, (g * w - z * mean_gz - mean_g) * scale, part);
             if (dresidual) store(dresidual + start + i, g, part);
         });
     }

@@ -134,6 +134,9 @@ template <class T, class P> LH_INLINE void store(T* to, Vec<Wide<T>> value, P pa
     constexpr int width = Lanes<Wide<T>>::width;
     T piece[width];
     T* target = __is_same(P, Part) ? piece : to;
+    if constexpr (__is_same(P, Overlap)) {  // what was written stays: it need not come out the same where y is x
+        value = lane_numbers<Wide<T>>() >= width - part.fresh ? value : load(static_cast<const T*>(to), Full{});
+    }
     if constexpr (sizeof(T) == 2) {
         H bits = narrow(T{}, value);
         memcpy(target, &bits, sizeof(bits));
@@ -164,7 +167,7 @@ template <int k> struct Number {
 };
 
 // Calls f(i, part) for vectors that cover 0..n. With n of at least a vector the rest is a vector that overlaps what was
-// done, so f must be free to repeat its stores.
+// done.
 template <class A, class Each> LH_INLINE void each_vector(int64_t n, Each f) {
     constexpr int width = Lanes<A>::width;
     int64_t i = 0;
