@@ -358,3 +358,14 @@ def test_shared_normalizations_are_left(fused):
     model = Shared(3)
     lh.convert(model)(torch.randn(4, 3))
     assert fused == []
+
+
+def test_a_channels_last_network_has_the_gradients_of_the_unconverted_one(backend):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(True), BasicBlock(4, 4), BasicBlock(4, 6, 2)
+    )
+    model = model.double().to(memory_format=torch.channels_last)
+    x = torch.randn(4, 3, 12, 12, dtype=torch.float64).to(memory_format=torch.channels_last)
+    ours, theirs = step(lh.convert(copy.deepcopy(model)), x), step(model, x)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)  # sums of 576 values in another order
+    assert ours[0].is_contiguous(memory_format=torch.channels_last)

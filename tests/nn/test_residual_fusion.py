@@ -258,7 +258,8 @@ class Refusals(nn.Module):
 
     def is_seen_by_a_lambda(self, x):
         h = self.dropout(self.linear(x))
-        y = (lambda: h + x)()
+        f = lambda: h + x  # noqa: E731
+        y = f()
         return self.norm(y + h)
 
     def is_shadowed_by_a_comprehension(self, x):
@@ -327,3 +328,42 @@ def test_pytorchs_layers_keep_their_fast_path(norm_first):
     with torch.profiler.profile() as profile, torch.no_grad():
         converted(x)
     assert any("_transformer_encoder_layer_fwd" in event.key for event in profile.key_averages())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")  # PyTorch's own call
+def test_onnx_in_onnxruntime(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model, x = lh.convert(nn.Sequential(PreNorm(), PostNorm(), Own())).eval(), torch.randn(2, 4, WIDTH)
+    torch.onnx.export(model, (x,), tmp_path / "model.onnx", dynamo=True)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(y), model(x), rtol=1e-4, atol=1e-5)  # two float32 programs
+
+
+def test_wrapped_for_distribution(tmp_path):
+    """One process: the hooks that gather gradients fire for every parameter, and the gradients are the same."""
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        model = lh.convert(nn.Sequential(PreNorm(), PostNorm(), Own())).double()
+        alone = step(model, inputs(1))
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        torch.testing.assert_close(step(wrapped, inputs(1)), alone)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_it_trains():
+    torch.manual_seed(0)
+    model = lh.convert(nn.Sequential(PreNorm(0.1), PostNorm(0.1), nn.Linear(WIDTH, 1)))
+    x = torch.randn(32, 5, WIDTH)
+    target = x[..., :1] * x[..., 1:2]
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = (model(x) - target).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
