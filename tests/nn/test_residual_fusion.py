@@ -244,13 +244,12 @@ class Refusals(nn.Module):
         return self.norm(self.inplace(self.linear(x)) + x)
 
     def may_fail(self, x):
-        h = self.linear(x)
         try:
+            h = self.linear(x)
             h = self.dropout(h)
-            h = h[:, :1] @ h
-            h = h + x
+            h = h + x[..., :5]
         except RuntimeError:
-            h = h + x
+            h = h * 2
         return self.norm(h)
 
     def draws_in_between(self, x):
@@ -285,6 +284,22 @@ def test_what_must_stay_in_its_place_does(method):
         with torch.no_grad():
             results.append((m(x.clone(), method), torch.rand(1)))
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("adds_two", ["norm"]),  # the one in a variable waits, and the other is what is added
+        ("takes_the_norm_or_not", ["sum"]),  # nothing is calculated ahead that may not be asked for
+        ("takes_two_norms", ["sum"]),
+        ("may_fail", []),
+        ("is_in_place", []),
+        ("adds_another_type", ["dropout"]),
+    ],
+)
+def test_how_much_is_one_step(method, expected, steps):
+    lh.convert(Refusals().double())(*inputs(1), method)
+    assert steps == expected
 
 
 def test_under_autocast_the_sum_is_pytorchs():

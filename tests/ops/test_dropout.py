@@ -208,6 +208,20 @@ def test_the_backward_pass_has_the_mask_of_the_forward_pass(backend, small):
     assert set(gradient.tolist()) == {0.0, np.float32(scale)}
 
 
+@compiled
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("n", [100, 100_000])
+def test_the_sum_has_one_result_with_and_without_gradients(n, dtype):
+    x, residual = torch.randn(2, n).to(dtype)
+    expected = philox.dropout(x, residual, STATE, 6554, 1.25, 0.0, 0.0)
+    leaves = [x.clone().requires_grad_(), residual.clone().requires_grad_()]
+    y = dropout_operator.dropout(*leaves, STATE, 6554, 1.25)
+    assert torch.equal(y, expected)
+    dx, dresidual = torch.autograd.grad(y, leaves, x)
+    assert torch.equal(dresidual, x)
+    assert torch.equal(dx, philox.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0))
+
+
 def test_nothing_of_the_size_of_the_input_is_saved():
     saved = []
     x = torch.randn(100_000, requires_grad=True)

@@ -156,8 +156,6 @@ class _Rewriter(ast.NodeTransformer):
             return self._within(helper("total", *found.arguments))
         if isinstance(node, ast.Call) and _is_helper(node.func):
             return self._within(node)
-        if isinstance(node, ast.Name) and node.id in self.held and isinstance(node.ctx, ast.Load):
-            return helper("finish", node)  # whatever else the statement does with it
         return self.generic_visit(node)
 
     def _within(self, call: ast.Call) -> ast.Call:

@@ -22,7 +22,7 @@ _MOST = 2**35
 
 def serves(x: Tensor, residual: Tensor, shape: Sequence[int], *parameters: Tensor | None) -> bool:
     """Whether the compiled kernel can do this; what it cannot do, and every mistake, is for the parts."""
-    if not library.plain(x) or library.transformed() or library.backend_for(x) != "cpu" or not cpu_dropout.serves(x):
+    if library.backend_for(x) != "cpu" or not cpu_dropout.serves(x) or not library.plain(x) or library.transformed():
         return False
     wide = torch.promote_types(x.dtype, torch.float32)
     return (
