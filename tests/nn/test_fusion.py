@@ -277,6 +277,17 @@ class Refusals(nn.Module):
         x = x * 1
         return F.relu(self.norm(x) + x.mul_(3))
 
+    def has_a_module_s_result_that_changes_in_the_sum(self, x):
+        y = self.other(x)
+        return F.relu(self.norm(y) + y.mul_(3))
+
+    def has_a_module_s_result_that_changes_in_between(self, x):
+        y = self.other(x)
+        z = self.norm(y)
+        y.mul_(3)
+        z = F.relu(z)
+        return z  # noqa: RET504 - the form that is looked for
+
     def is_called_in_between(self, x):
         y = self.norm(self.other(x))
         z = self.norm(x)
