@@ -116,10 +116,12 @@ def test_explain_says_it():
     assert "self._ff_block + add + self.norm2" in text[""]
 
 
-@pytest.mark.parametrize("who", ["dropout1", "norm2", "feed"])
+@pytest.mark.parametrize(
+    ("make", "who"), [(PreNorm, "dropout1"), (PreNorm, "norm2"), (PreNorm, "feed"), (PostNorm, "norm1")]
+)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_who_listens_with_a_hook_hears_what_was(who, when):
-    model = PreNorm().double()
+def test_who_listens_with_a_hook_hears_what_was(make, who, when):
+    model = make().double()
     heard = {"plain": [], "fused": []}
     results = []
     for key, prepare in (("plain", one_by_one), ("fused", lambda m: lh.convert(copy.deepcopy(m)))):
@@ -163,6 +165,7 @@ class Refusals(nn.Module):
         super().__init__()
         self.linear, self.norm, self.other = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.dropout, self.inplace = nn.Dropout(0.5), nn.Dropout(0.5, inplace=True)
+        nn.init.constant_(self.other.weight, 3.0)
 
     def changes_the_input_in_the_sum(self, x):
         y = self.linear(x)
@@ -231,6 +234,14 @@ class Refusals(nn.Module):
         s, t = x, self.norm(s)
         return s + t
 
+    def exchanges_the_norm_in_between(self, x):
+        s = x + self.dropout(self.linear(x))
+        return self.exchanged(x) + self.norm(s)
+
+    def exchanged(self, x):
+        self.norm, self.other = self.other, self.norm
+        return x
+
     def broadcasts(self, x):
         return self.norm(x[:1, :1] + self.dropout(self.linear(x)))
 
@@ -270,7 +281,11 @@ class Refusals(nn.Module):
         return getattr(self, method)(x)
 
 
-CASES = [name for name, f in vars(Refusals).items() if callable(f) and name[0] != "_" and name != "forward"]
+CASES = [
+    name
+    for name, f in vars(Refusals).items()
+    if callable(f) and name[0] != "_" and name not in {"forward", "exchanged"}
+]
 
 
 @pytest.mark.parametrize("method", CASES)

@@ -149,8 +149,8 @@ class Ahead:
         self.total: Any = total(how, left, right) if both is None else both[1]
 
     def normalized(self, norm: Any, x: Any) -> Any:
-        """``norm(x)``; it is given out once, and nothing is held after."""
-        found = self._y if norm is self._norm and x is self.total and not hooked(norm) else None
+        """``norm(x)``, where x is the sum; it is given out once, and nothing is held after."""
+        found = self._y if norm is self._norm and not hooked(norm) else None
         self._norm = self._y = self.total = None
         return norm(x) if found is None else found
 
