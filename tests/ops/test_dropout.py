@@ -376,6 +376,17 @@ def test_dropout_add_norm_is_the_composition(backend, norm, training):
         getattr(ops, f"dropout_add_{norm}_norm")(x, residual[0], (1000,))
 
 
+@pytest.mark.parametrize("n", [100, 100_000])
+def test_a_sum_of_two_types_is_that_of_pytorch(backend, n):
+    x, residual = torch.randn(n).bfloat16(), torch.randn(n)
+    results = []
+    for call in (lambda: ops.dropout_add(x, residual, 0.2), lambda: ops.dropout(x, 0.2) + residual):
+        torch.manual_seed(6)
+        results.append(call())
+    assert results[0].dtype == torch.float32
+    assert torch.equal(*results)
+
+
 def test_opcheck():
     x, residual = (torch.randn(5, 7, requires_grad=True) for _ in range(2))
     for extras in ((None, STATE, 30000, 1.2, 0.0, 0.0), (residual, STATE, 30000, 1.2, 0.0, 0.0)):

@@ -100,10 +100,11 @@ def test_every_type_against_float64(kernel, dtype):
     z = oracles.normalize(s, at, 1e-5)
     dsum = oracles.normalize_backward(g * w, s, at, 1e-5) + other
     exact = (z * w + b, dsum * noise, dsum, (g * z).sum(0), g.sum(0))
-    for ours, truth in zip((y, dx, dresidual, dweight, dbias), exact, strict=True):
+    # roundings of the largest value: two, and √70 for a running sum of 70 rows; in float64 the oracle has its own
+    roundings = (2, 2, 2, 70**0.5, 70**0.5)
+    for ours, truth, allowed in zip((y, dx, dresidual, dweight, dbias), exact, roundings, strict=True):
         error = abs(ours.detach().double().numpy() - truth).max() / abs(truth).max()
-        # two roundings of the largest value; in float64 the oracle has as many of its own
-        assert error < (4 if dtype == torch.float64 else 2) * torch.finfo(dtype).eps
+        assert error < (2 if dtype == torch.float64 else 1) * allowed * torch.finfo(dtype).eps
 
 
 @compiled
