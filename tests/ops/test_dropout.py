@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +49,30 @@ def test_known_answers_of_random123(counter, key, expected):
     words = philox.philox(*(tuple(map(torch.tensor, group)) for group in (counter, key)))
     assert " ".join(f"{int(word):08x}" for word in words) == expected
     assert philox_of_random123(counter, key) == tuple(map(int, words))
+
+
+def test_the_page_of_the_docs_is_true(backend):
+    """Its constants, its two checks and its mask, through the oracle, the reference and whatever runs."""
+    page = (Path(__file__).parents[2] / "docs" / "dropout.md").read_text()
+
+    def find(pattern):
+        (found,) = re.findall(pattern, page)
+        return found
+
+    assert tuple(int(v, 16) for v in find(r"M0 = 0x(\w+) and M1 = 0x(\w+)")) == philox.MULTIPLIERS
+    assert tuple(int(v, 16) for v in find(r"k0 \+= 0x(\w+), k1 \+= 0x(\w+)")) == philox.WEYL
+    words = find(r"seed 0, stream 0, block 0 is ((?:\w{8} ?){4})")
+    assert words.split() == [f"{word:08x}" for word in philox_of_random123((0,) * 4, (0, 0), philox.ROUNDS)]
+    numbers = find(r"Seed (\d+), stream (\d+), p = ([\d.]+): T = (\d+), the first halves are ((?:\w{4} ?){8}), and")
+    seed, stream, threshold = int(numbers[0]), int(numbers[1]), int(numbers[3])
+    assert ops.dropouts.rate(float(numbers[2]))[0] == threshold
+    oracle = philox_of_random123((0, 0, stream, 0), (seed % 2**32, seed >> 32))
+    halves = [half for word in oracle for half in (word % 2**16, word >> 16)]
+    assert numbers[4].split() == [f"{half:04x}" for half in halves]
+    mask = [int(bit) for bit in find(r"the\s+mask begins ((?:[01] ?){8})").split()]
+    assert mask == [int(half >= threshold) for half in halves]
+    y = dropout_operator.dropout(torch.ones(100_000), None, torch.tensor([seed, stream]), threshold, 1.0)
+    assert y[:8].tolist() == mask
 
 
 @pytest.mark.parametrize("state", [(0, 0), (2**62 + 12345, 7), (-1, 2**63 - 1)])
@@ -180,6 +206,20 @@ def test_the_backward_pass_has_the_mask_of_the_forward_pass(backend, small):
     _, scale = ops.dropouts.rate(0.3)
     assert torch.equal(gradient != 0, y != 0)
     assert set(gradient.tolist()) == {0.0, np.float32(scale)}
+
+
+@compiled
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("n", [100, 100_000])
+def test_the_sum_has_one_result_with_and_without_gradients(n, dtype):
+    x, residual = torch.randn(2, n).to(dtype)
+    expected = philox.dropout(x, residual, STATE, 6554, 1.25, 0.0, 0.0)
+    leaves = [x.clone().requires_grad_(), residual.clone().requires_grad_()]
+    y = dropout_operator.dropout(*leaves, STATE, 6554, 1.25)
+    assert torch.equal(y, expected)
+    dx, dresidual = torch.autograd.grad(y, leaves, x)
+    assert torch.equal(dresidual, x)
+    assert torch.equal(dx, philox.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0))
 
 
 def test_nothing_of_the_size_of_the_input_is_saved():
@@ -334,6 +374,17 @@ def test_dropout_add_norm_is_the_composition(backend, norm, training):
     torch.testing.assert_close(*results)
     with pytest.raises(ValueError, match=r"must have the shape of the input, \(70, 1000\), but got \(1000,\)"):
         getattr(ops, f"dropout_add_{norm}_norm")(x, residual[0], (1000,))
+
+
+@pytest.mark.parametrize("n", [100, 100_000])
+def test_a_sum_of_two_types_is_that_of_pytorch(backend, n):
+    x, residual = torch.randn(n).bfloat16(), torch.randn(n)
+    results = []
+    for call in (lambda: ops.dropout_add(x, residual, 0.2), lambda: ops.dropout(x, 0.2) + residual):
+        torch.manual_seed(6)
+        results.append(call())
+    assert results[0].dtype == torch.float32
+    assert torch.equal(*results)
 
 
 def test_opcheck():

@@ -14,6 +14,7 @@ import pytest
 import study_fakes as fakes
 from study_fakes import FakeData
 
+from levelhead.allocator import _why_not
 from levelhead.records import Run
 from levelhead.studies import Study, StudyError
 from levelhead.studies.jobs import Job, file_name, kept, locked
@@ -78,6 +79,14 @@ def test_a_run_that_raises_is_a_failed_run_and_the_study_goes_on(tmp_path):
     listener = Listener()
     healed = study(arms=arms).run(tmp_path, workers=2, watcher=listener, train=fakes.train)
     assert (listener.fresh, healed.rows[2].failed) == (3, 0), "a failed run is made again"
+
+
+@pytest.mark.skipif(_why_not() is not None, reason="glibc's malloc is not in use")
+def test_workers_keep_freed_memory(tmp_path):
+    with pytest.raises(StudyError, match="no run of the baseline"):
+        study(seeds=3, arms={"plain": fakes.RECIPES["plain"]}).run(tmp_path, workers=1, train=fakes.counts_page_faults)
+    _, faults = Run.load(tmp_path / "runs" / "plain-0.json").message.split(": ")
+    assert int(faults) < 500  # fresh pages would be 9766
 
 
 def test_no_baseline_no_target(tmp_path):

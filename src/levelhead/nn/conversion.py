@@ -16,13 +16,17 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from levelhead.nn import fusion, rewriting, source
+from levelhead.nn import fusion, residuals, rewriting, source
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.residuals import Droppers
 from levelhead.nn.rewriting import Names
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.source import Unreadable
+
+#: The classes of PyTorch whose own source is fused, as a user's is.
+_READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -46,15 +50,17 @@ _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
     nn.AlphaDropout: AlphaDropout,
     nn.FeatureAlphaDropout: FeatureAlphaDropout,
 }
+_NORMS = frozenset(kind for kind, ours in _REPLACEMENTS.items() if ours in fusion.FUSIBLE)
 
 
 def convert(model: Model) -> Model:
-    """Replace every normalization layer of a model by levelhead's, in place, and fuse what follows it.
+    """Replace every normalization and dropout layer of a model by levelhead's, in place, and fuse what goes with them.
 
-    ``activation(norm(x) + residual)`` becomes one call, in ``nn.Sequential`` and in the methods of the model's own
-    classes; ``explain`` says where. Parameters, buffers, hooks, modes and the names in the state_dict stay what they
-    are, and so do references to a module from elsewhere: each keeps its identity and takes another class, a subclass
-    of its own or of its namesake. Lazy modules are converted once they have their shapes.
+    ``activation(norm(x) + residual)`` and ``norm(residual + dropout(x))`` become one call, in ``nn.Sequential``, in the
+    methods of the model's own classes and in PyTorch's layers of a transformer; ``explain`` says where. Parameters,
+    buffers, hooks, modes and the names in the state_dict stay what they are, and so do references to a module from
+    elsewhere: each keeps its identity and takes another class, a subclass of its own or of its namesake. Lazy modules
+    are converted once they have their shapes.
 
     Args:
         model: any module; one that is itself a normalization layer is converted too.
@@ -121,7 +127,7 @@ def _fused(module: nn.Module, places: Counter[int]) -> _Change:
     kind = _original(type(module))
     if isinstance(module, nn.Sequential) and getattr(kind, "forward", None) is nn.Sequential.forward:
         return _fused_sequential(module, kind)
-    if kind.__module__.split(".")[0] in {"torch", "levelhead"}:
+    if kind.__module__.split(".")[0] in {"torch", "levelhead"} and kind not in _READ:
         return _Change(None)
     try:
         names = _names(module, kind, places)
@@ -136,14 +142,14 @@ def _fused(module: nn.Module, places: Counter[int]) -> _Change:
 
 
 def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
-    """A sequence is fused within, and where it ends in a normalization, with what follows the sequence."""
+    """A sequence is fused within, and where it ends in a norm or a dropout, with what follows the sequence."""
     entries = list(module._modules.items())
     found = [
         f"{name} + {fusion.activation_of(after)}"
         for (name, entry), (_, after) in pairwise(entries)
         if _ends_in_norm(entry) and fusion.activation_of(after)
     ]
-    if not found and not (entries and _ends_in_norm(entries[-1][1])):
+    if not found and not (entries and (_ends_in_norm(entries[-1][1]) or _ends_in_dropout(entries[-1][1]))):
         return _Change(None)
     return _Change(_fused_class(kind, None)[0], ", ".join(found))
 
@@ -151,14 +157,20 @@ def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
 def _ends_in_norm(module: nn.Module | None) -> bool:
     if isinstance(module, nn.Sequential) and len(module):
         return _original(type(module)).forward is nn.Sequential.forward and _ends_in_norm(module[-1])
-    return type(module) in _REPLACEMENTS or type(module) in fusion.FUSIBLE
+    return type(module) in _NORMS or type(module) in fusion.FUSIBLE
+
+
+def _ends_in_dropout(module: nn.Module | None) -> bool:
+    if isinstance(module, nn.Sequential) and len(module):
+        return _original(type(module)).forward is nn.Sequential.forward and _ends_in_dropout(module[-1])
+    return type(module) in (nn.Dropout, Dropout)
 
 
 def _methods(kind: type[nn.Module]) -> dict[str, types.FunctionType]:
     """The methods of a module's own classes, as they are inherited."""
     found: dict[str, types.FunctionType] = {}
     for base in kind.__mro__:
-        if base.__module__.split(".")[0] == "torch" or base is object:
+        if (base.__module__.split(".")[0] == "torch" and base not in _READ) or base is object:
             continue
         for name, member in vars(base).items():
             special = name.startswith("__") and name != "__call__"
@@ -168,30 +180,38 @@ def _methods(kind: type[nn.Module]) -> dict[str, types.FunctionType]:
 
 
 def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Names | None:
-    """What the methods of a module call; None where they call no normalization.
+    """What the methods of a module call; None where they call no normalization and no dropout.
 
     Raises:
         Unreadable: the forward method of a module that holds a normalization cannot be read.
     """
-    norms, activations, sequences = set(), set(), set()
+    norms, activations, sequences, dropouts, row_norms = set(), set(), set(), set(), set()
+    trees = {}
     for name, method in _methods(kind).items():
         try:
-            tree = source.read(method)
+            trees[name] = source.read(method)
         except Unreadable:
             if name == "forward" and any(_ends_in_norm(child) for child in module.children()):
                 raise
-            continue
-        for callee in rewriting.callees(tree):
-            target = _resolve(callee, module)
-            if target is not None and _ends_in_norm(target) and places[id(target)] == 1:
-                norms.add(ast.unparse(callee))
-                if isinstance(target, nn.Sequential) and len(target) > 1:
-                    sequences.add(ast.unparse(callee))
-            elif type(target) in fusion.ACTIVATION_MODULES:
-                activations.add(ast.unparse(callee))
+    for callee in (each for tree in trees.values() for each in rewriting.callees(tree)):
+        target, text = _resolve(callee, module), ast.unparse(callee)
+        if target is not None and _ends_in_norm(target) and places[id(target)] == 1:
+            norms.add(text)
+            if isinstance(target, nn.Sequential) and len(target) > 1:
+                sequences.add(text)
+            elif isinstance(target, nn.LayerNorm | nn.RMSNorm):
+                row_norms.add(text)
+        elif type(target) in fusion.ACTIVATION_MODULES:
+            activations.add(text)
+        elif _ends_in_dropout(target):
+            dropouts.add(text)
     lists = [child for child in module.children() if isinstance(child, nn.ModuleList | nn.ModuleDict)]
     local = any(_ends_in_norm(child) for each in lists for child in each.modules())
-    return Names(frozenset(norms), frozenset(activations), frozenset(sequences), local) if norms or local else None
+    if not (norms or local or dropouts):
+        return None
+    last = {n for n, tree in trees.items() if n != "forward" and residuals.ends_in_dropout(tree, frozenset(dropouts))}
+    droppers = Droppers(frozenset(dropouts), frozenset(row_norms), frozenset(last))
+    return Names(frozenset(norms), frozenset(activations), frozenset(sequences), local, droppers)
 
 
 def _resolve(callee: ast.expr, module: nn.Module) -> nn.Module | None:
@@ -218,6 +238,7 @@ def _fused_class(kind: Any, names: Names | None) -> tuple[type[nn.Module], list[
         bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
         return _subclass(kind, names, bases, ()), []
     members: list[tuple[str, Any]] = []
+    twins: list[tuple[str, Any]] = []
     found: list[str] = []
     for name, method in _methods(kind).items():
         with contextlib.suppress(Unreadable):  # that method stays as it is
@@ -225,12 +246,19 @@ def _fused_class(kind: Any, names: Names | None) -> tuple[type[nn.Module], list[
             if rewritten is not None:
                 members.append((name, rewritten.function))
                 found.extend(rewritten.found)
-    return (_subclass(kind, names, (kind,), tuple(members)), found) if members else (kind, [])
+            if name in names.droppers.methods:
+                twins.append((fusion.DROPPING + name, _rewrite_last(method, names)))
+    return (_subclass(kind, names, (kind,), (*members, *twins)), found) if members else (kind, [])
 
 
 @cache
 def _rewrite(method: types.FunctionType, names: Names) -> rewriting.Rewritten | None:
     return rewriting.rewrite(method, names)
+
+
+@cache
+def _rewrite_last(method: types.FunctionType, names: Names) -> types.FunctionType:
+    return rewriting.rewrite_last(method, names)
 
 
 @cache

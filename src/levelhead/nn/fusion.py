@@ -1,12 +1,15 @@
-"""What a converted model calls: a normalization is put off until its sum and its activation are known.
+"""What a converted model calls: norms and dropouts are put off until it is known what goes with them.
 
-``rewriting`` turns ``relu(self.bn(x) + r)`` into ``activate("relu", relu, add(defer(self.bn, x), r))``. Everything is
+A norm waits for the sum and the activation behind it, a dropout for the sum and the norm behind that.
+``rewriting`` turns ``relu(self.bn(x) + r)`` into ``activate("relu", relu, add(defer(self.bn, x), r))``. ``residuals``
+turns ``self.norm(r + self.dropout(x))`` into ``normalized(self.norm, "add", r, drop(self.dropout, x))``. Everything is
 decided here, at the call, by what the callees are at that moment: where the callee of ``defer`` is no normalization of
 ours, or somebody listens to one of the modules with a hook, each function does what was written.
 """
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from levelhead.nn.dropout import Dropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.ops import dropouts
 
 #: Exact types, for a subclass may calculate something else.
 FUSIBLE: frozenset[type[nn.Module]] = frozenset(
@@ -39,6 +44,14 @@ class Pending(NamedTuple):
     norm: nn.Module
     x: Tensor
     residual: Tensor | None = None
+
+
+class Dropped(NamedTuple):
+    """``dropout(x)``, not yet calculated; its mask is drawn, so that every draw stays in its turn."""
+
+    x: Tensor
+    state: Tensor
+    p: float
 
 
 def defer(norm: Any, x: Any) -> Any:
@@ -90,8 +103,86 @@ def call_method(name: str, method: str, value: Any) -> Any:
     return getattr(value, method)()
 
 
+def drop(dropout: Any, x: Any) -> Any:
+    """``dropout(x)``, put off where it can be one with the sum behind it."""
+    if not isinstance(dropout, nn.Module) or not isinstance(x, Tensor) or hooked(dropout):
+        return dropout(x)
+    if isinstance(dropout, FusedSequential):
+        return dropout.run(x)
+    if type(dropout) is not Dropout or dropout.inplace or not dropout.training or not 0 < dropout.p < 1:
+        return dropout(x)
+    if not x.numel() or dropouts.pytorchs(x, None):
+        return dropout(x)
+    return Dropped(x, dropouts.draw(), dropout.p)
+
+
+def dropping(module: nn.Module, name: str) -> Any:
+    """The method of that name in the form that puts off the dropout it ends in, unless it was exchanged."""
+    return getattr(module, name if name in module.__dict__ else DROPPING + name)
+
+
+#: Before the name of a method whose result may be ``Dropped``.
+DROPPING = "_levelhead_dropping_"
+
+
+def total(how: str, left: Any, right: Any) -> Any:
+    """The sum of the two, of which one may be ``Dropped``."""
+    pair = _dropped_and_other(left, right)
+    return (
+        _SUMS[how](finish(left), finish(right)) if pair is None else dropouts.summed(pair[0].x, pair[1], *pair[0][1:])
+    )
+
+
+def normalized(norm: Any, how: str, left: Any, right: Any) -> Any:
+    """``norm(left + right)``."""
+    both = _sum_and_norm(norm, left, right)
+    return norm(total(how, left, right)) if both is None else both[0]
+
+
+class Ahead:
+    """A sum whose norm, which the next statement asks for, is calculated with it."""
+
+    def __init__(self, norm: Any, how: str, left: Any, right: Any) -> None:
+        both = _sum_and_norm(norm, left, right)
+        self._norm: Any = norm
+        self._y: Tensor | None = None if both is None else both[0]
+        self.total: Any = total(how, left, right) if both is None else both[1]
+
+    def normalized(self, norm: Any, x: Any) -> Any:
+        """``norm(x)``, where x is the sum; it is given out once, and nothing is held after."""
+        found = self._y if norm is self._norm and not hooked(norm) else None
+        self._norm = self._y = self.total = None
+        return norm(x) if found is None else found
+
+
+_SUMS: dict[str, Any] = {"add": operator.add, "torch_add": torch.add}
+
+
+def _dropped_and_other(left: Any, right: Any) -> tuple[Dropped, Tensor] | None:
+    """The one that is ``Dropped``, and the other; None where that would not be the same sum."""
+    dropped, other = (left, right) if isinstance(left, Dropped) else (right, left)
+    if not isinstance(dropped, Dropped) or not isinstance(other, Tensor):
+        return None
+    x = dropped.x
+    same = other.shape == x.shape and other.dtype == x.dtype and other.device == x.device
+    return (dropped, other) if same else None
+
+
+def _sum_and_norm(norm: Any, left: Any, right: Any) -> tuple[Tensor, Tensor] | None:
+    """``norm(s)`` and the sum s; None where they are no matter of one step."""
+    pair = _dropped_and_other(left, right)
+    if pair is None or type(norm) not in (LayerNorm, RMSNorm) or hooked(norm) or norm.activation is not None:
+        return None
+    (x, state, p), other = pair
+    parameters = (norm.normalized_shape, norm.weight, getattr(norm, "bias", None), norm.eps)
+    y, s = dropouts.summed_and_normalized(x, other, state, p, *parameters, center=type(norm) is LayerNorm)
+    return y, s
+
+
 def finish(value: Any) -> Any:
-    """The value itself, calculated now if it is pending."""
+    """The value itself, calculated now if it was put off."""
+    if isinstance(value, Dropped):
+        return dropouts.multiplied(*value)
     if not isinstance(value, Pending):
         return value
     return value.norm(value.x) if value.residual is None else value.norm(value.x, residual=value.residual)
@@ -154,13 +245,13 @@ class FusedSequential(nn.Sequential):
         return finish(self.run(input))
 
     def run(self, value: Any) -> Any:
-        """As ``forward``, but pending where the last entry is a normalization."""
+        """As ``forward``, but put off where the last entry is a normalization or a dropout."""
         for module in self:
             if isinstance(value, Pending):
                 name = activation_of(module)
                 if name is not None:
                     value = value.norm(value.x, activation=name)
                     continue
-                value = finish(value)
-            value = defer(module, value)
+            value = finish(value)
+            value = drop(module, value) if type(module) is Dropout else defer(module, value)
         return value

@@ -23,10 +23,20 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from levelhead.nn import fusion, source
-
-#: The free variable under which a rewritten method finds ``fusion``.
-_HELPERS = "levelhead_fusion"
+from levelhead.nn import fusion, residuals, source
+from levelhead.nn.residuals import Droppers
+from levelhead.nn.scope import (
+    HELPERS,
+    SCOPES,
+    Scope,
+    assigned,
+    count,
+    escapes,
+    helper,
+    is_result,
+    may_precede,
+    mentions,
+)
 
 
 class Names(NamedTuple):
@@ -36,6 +46,7 @@ class Names(NamedTuple):
     activations: frozenset[str]
     sequences: frozenset[str]  # those of the norms that are a sequence, which ends in one
     local_norms: bool  # whether a local variable may be one, as in ``for norm in self.norms``
+    droppers: Droppers
 
 
 class Rewritten(NamedTuple):
@@ -73,9 +84,6 @@ _METHODS = {
     "tanh": "tanh",
     "tanh_": "tanh",
 }
-_ESCAPES = (ast.Return, ast.Raise, ast.Break, ast.Continue, ast.Assert, ast.Yield, ast.YieldFrom, ast.Await)
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
 
 
 def callees(tree: ast.FunctionDef) -> Iterator[ast.expr]:
@@ -89,20 +97,35 @@ def rewrite(function: types.FunctionType, names: Names) -> Rewritten | None:
     Raises:
         Unreadable: as ``source.read``.
     """
+    tree, found = _rewritten(function, names)
+    return Rewritten(_function(tree, function), tuple(found)) if found else None
+
+
+def rewrite_last(function: types.FunctionType, names: Names) -> types.FunctionType:
+    """The method, which ends in a dropout, with every pattern exchanged and that dropout left to the caller."""
+    tree, _ = _rewritten(function, names)
+    residuals.put_off_last(tree)
+    return _function(tree, function)
+
+
+def _rewritten(function: types.FunctionType, names: Names) -> tuple[ast.FunctionDef, list[str]]:
     tree = source.read(function)
     rewriter = _Rewriter(tree, function, names)
     rewriter.body(tree.body)
-    if not rewriter.found:
-        return None
-    code = source.compiled(ast.fix_missing_locations(tree), function, _HELPERS)
+    return tree, rewriter.found + residuals.rewrite(ast.fix_missing_locations(tree), function, names.droppers)
+
+
+def _function(tree: ast.FunctionDef, function: types.FunctionType) -> types.FunctionType:
+    """A function of another body that is like the original in all else."""
+    code = source.compiled(ast.fix_missing_locations(tree), function, HELPERS)
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    cells[_HELPERS] = types.CellType(fusion)
+    cells[HELPERS] = types.CellType(fusion)
     new = types.FunctionType(
         code, function.__globals__, function.__name__, function.__defaults__, tuple(cells[v] for v in code.co_freevars)
     )
     new.__kwdefaults__, new.__doc__ = function.__kwdefaults__, function.__doc__
     new.__annotations__, new.__module__ = function.__annotations__, function.__module__
-    return Rewritten(new, tuple(rewriter.found))
+    return new
 
 
 class _Site(NamedTuple):
@@ -120,31 +143,23 @@ class _Rewriter(ast.NodeTransformer):
 
     def __init__(self, tree: ast.FunctionDef, function: types.FunctionType, names: Names) -> None:
         self.names = names
-        self.globals = function.__globals__
-        self.locals = {*function.__code__.co_varnames, *function.__code__.co_cellvars, *function.__code__.co_freevars}
+        self.scope = Scope(tree, function)
         self.found: list[str] = []
         self.held: dict[str, _Site] = {}  # local variables whose value is put off, in the statement at hand
         self.fresh: set[str] = set()  # local variables that hold the result of a module, which nobody else has
-        inner = [n for scope in ast.walk(tree) if isinstance(scope, _SCOPES + _COMPREHENSIONS) and scope is not tree
-                 for n in ast.walk(scope)]  # fmt: skip
-        shared = {n.id for n in inner if isinstance(n, ast.Name)}
-        shared.update(v for n in ast.walk(tree) if isinstance(n, ast.Global | ast.Nonlocal) for v in n.names)
-        self.own = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - shared
-        self.loads = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
-        self.guarded = any(isinstance(n, ast.Try | ast.Match) for n in ast.walk(tree))
 
     # Statements: a value is put off in one and used in a later one of the same body.
 
     def body(self, statements: list[ast.stmt], looped: bool = False) -> None:
         """Rewrites a list of statements, and those within them."""
         for i, statement in enumerate(statements):
-            self.fresh = {v for v in self.own if _is_fresh(v, statements[:i])}
-            if not self.guarded:
+            self.fresh = self.scope.fresh(statements, i, looped)
+            if not self.scope.guarded:
                 self._put_off(statements, i, looped)
             inner = isinstance(statement, ast.For | ast.While)
             for field, value in ast.iter_fields(statement):
                 if field in {"body", "orelse", "finalbody"} and isinstance(statement, ast.stmt):
-                    if not isinstance(statement, _SCOPES):
+                    if not isinstance(statement, SCOPES):
                         self.body(value, looped or inner)
                 elif field == "handlers":
                     for handler in value:
@@ -154,8 +169,8 @@ class _Rewriter(ast.NodeTransformer):
 
     def _put_off(self, statements: list[ast.stmt], i: int, looped: bool) -> None:
         first = statements[i]
-        name = _assigned(first)
-        if name is None or name not in self.own or not isinstance(first, ast.Assign | ast.AnnAssign):
+        name = assigned(first)
+        if name is None or name not in self.scope.own or not isinstance(first, ast.Assign | ast.AnnAssign):
             return
         site = self._deferred(first.value) if first.value is not None else None
         if site is None:
@@ -164,16 +179,16 @@ class _Rewriter(ast.NodeTransformer):
         added: tuple[int, str, ast.expr] | None = None
         for j in range(i + 1, len(statements)):
             statement = statements[j]
-            if not (_mentions(statement, name) or _mentions(statement, start)):
-                if not site.fresh or _escapes(statement) or site.norm in ast.unparse(statement):
+            if not (mentions(statement, name) or mentions(statement, start)):
+                if not site.fresh or escapes(statement) or site.norm in ast.unparse(statement):
                     return
                 continue
             total = None if added else self._sum_of(statement, name, site)
             if total is not None:
-                target = _assigned(statement)
-                if target is None or target not in self.own:
+                target = assigned(statement)
+                if target is None or target not in self.scope.own:
                     return
-                if target != name and not self._dead_after(name, statement, looped):
+                if target != name and not self.scope.dead_after(name, statement, looped):
                     return
                 name, added, site = target, (j, target, total), site._replace(added=True)
                 continue
@@ -190,12 +205,12 @@ class _Rewriter(ast.NodeTransformer):
         """The new value of a statement that does nothing but add to ``name``."""
         value = ast.Name(name, ast.Load())
         if isinstance(statement, ast.AugAssign):
-            if not isinstance(statement.op, ast.Add) or _assigned(statement) != name:
+            if not isinstance(statement.op, ast.Add) or assigned(statement) != name:
                 return None
-            if _mentions(statement.value, name) or not _may_precede(site, statement.value):
+            if mentions(statement.value, name) or not may_precede(site.fresh, statement.value):
                 return None
-            return _call("add_in_place", value, statement.value)
-        if isinstance(statement, ast.Assign) and _count(statement.value, name) == 1:
+            return helper("add_in_place", value, statement.value)
+        if isinstance(statement, ast.Assign) and count(statement.value, name) == 1:
             self.held = {name: site._replace(node=value, held=True)}
             total = self._sum(statement.value)
             self.held = {}
@@ -206,12 +221,12 @@ class _Rewriter(ast.NodeTransformer):
         """Exchanges the activation in a statement that uses ``name`` once; False if it is none."""
         if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return | ast.Expr | ast.AugAssign):
             return False
-        if statement.value is None or _count(statement.value, name) != 1:
+        if statement.value is None or count(statement.value, name) != 1:
             return False
-        if isinstance(statement, ast.AugAssign) and _mentions(statement.target, name):
+        if isinstance(statement, ast.AugAssign) and mentions(statement.target, name):
             return False
-        rebound = isinstance(statement, ast.Assign | ast.AnnAssign) and _assigned(statement) == name
-        if not (rebound or isinstance(statement, ast.Return) or self._dead_after(name, statement, looped)):
+        rebound = isinstance(statement, ast.Assign | ast.AnnAssign) and assigned(statement) == name
+        if not (rebound or isinstance(statement, ast.Return) or self.scope.dead_after(name, statement, looped)):
             return False
         self.held, self.fresh = {name: site._replace(node=ast.Name(name, ast.Load()), held=True)}, set()
         used = any(self._uses_held(node) for node in ast.walk(statement.value))
@@ -225,13 +240,6 @@ class _Rewriter(ast.NodeTransformer):
         site = None if name is None or value is None else self._sum(value)
         return site is not None and site.held
 
-    def _dead_after(self, name: str, statement: ast.stmt, looped: bool) -> bool:
-        """Whether nobody reads ``name`` after the statement."""
-        uses = [n for n in self.loads if n.id == name]
-        if looped:  # a reader above may come after, in the next round
-            return len(uses) == 1
-        return all(n.lineno <= (statement.end_lineno or 0) for n in uses)
-
     # Expressions.
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
@@ -244,11 +252,11 @@ class _Rewriter(ast.NodeTransformer):
                 self.found.append(" + ".join([total.norm, *["add"] * total.added, label]))
                 if function is None:
                     assert isinstance(node.func, ast.Attribute)
-                    node = _call("call_method", ast.Constant(name), ast.Constant(node.func.attr), total.node)
+                    node = helper("call_method", ast.Constant(name), ast.Constant(node.func.attr), total.node)
                 else:
                     known = ast.Constant(None if name == _MODULE else name)
                     arguments, keywords = node.args[1:], node.keywords
-                    node = _call("activate", known, function, total.node, *arguments)
+                    node = helper("activate", known, function, total.node, *arguments)
                     node.keywords = keywords
         self.generic_visit(node)
         return node
@@ -259,7 +267,7 @@ class _Rewriter(ast.NodeTransformer):
         plain = not node.keywords and len(node.args) == 1 and not isinstance(node.args[0], ast.Starred)
         if text in self.names.activations:
             return (_MODULE, node.func, node.args[0]) if plain else (None, None, None)
-        known = self._function(node.func)
+        known = self.scope.function(node.func)
         if known in _FUNCTIONS and node.args:
             return _name_with_arguments(_FUNCTIONS[known], known, node), node.func, node.args[0]
         if isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS and not node.args and not node.keywords:
@@ -268,28 +276,21 @@ class _Rewriter(ast.NodeTransformer):
 
     def _sum(self, node: ast.expr) -> _Site | None:
         """What can be put off, or its sum with something else."""
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            left, right, helper = node.left, node.right, "add"
-        elif (
-            isinstance(node, ast.Call)
-            and self._function(node.func) is torch.add
-            and len(node.args) == 2
-            and not node.keywords
-        ):
-            (left, right), helper = node.args, "torch_add"
-        else:
+        addends = self.scope.addends(node)
+        if addends is None:
             return self._deferred(node)
+        left, right, adds = addends
         candidates = []
         after = self._deferred(right)
         if after is not None:  # it is calculated last in any case
             candidates.append((after, left, (left, after.node)))
         before = self._deferred(left)
-        if before is not None and _may_precede(before, right):
+        if before is not None and may_precede(before.fresh, right):
             candidates.append((before, right, (before.node, right)))
         candidates.sort(key=lambda candidate: not candidate[0].held)
         for site, other, arguments in candidates:
             if not site.added and site.norm not in ast.unparse(other):
-                return site._replace(node=_call(helper, *arguments), added=True)
+                return site._replace(node=helper(adds, *arguments), added=True)
         return None
 
     def _deferred(self, node: ast.expr) -> _Site | None:
@@ -300,20 +301,11 @@ class _Rewriter(ast.NodeTransformer):
             return None
         (x,) = node.args
         text = ast.unparse(node.func)
-        local = self.names.local_norms and isinstance(node.func, ast.Name) and text in self.locals
+        local = self.names.local_norms and isinstance(node.func, ast.Name) and text in self.scope.locals
         if isinstance(x, ast.Starred) or not (text in self.names.norms or local):
             return None
-        fresh = _is_result(x) or text in self.names.sequences or (isinstance(x, ast.Name) and x.id in self.fresh)
-        return _Site(_call("defer", node.func, x), text, fresh)
-
-    def _function(self, node: ast.expr) -> Any:
-        """What a name of the module's scope stands for, as ``F.relu``; None for anything else."""
-        if isinstance(node, ast.Attribute):
-            owner = self._function(node.value)
-            return getattr(owner, node.attr, None) if isinstance(owner, types.ModuleType) else None
-        known = isinstance(node, ast.Name) and node.id not in self.locals
-        found = self.globals.get(node.id) if known and isinstance(node, ast.Name) else None
-        return found if isinstance(found, types.ModuleType) or callable(found) else None
+        fresh = is_result(x) or text in self.names.sequences or (isinstance(x, ast.Name) and x.id in self.fresh)
+        return _Site(helper("defer", node.func, x), text, fresh)
 
 
 _MODULE = "activation"  # which one, its module says when it runs
@@ -343,55 +335,3 @@ def _name_with_arguments(function: _Function, known: Any, node: ast.Call) -> str
 
 def _is_constant(node: ast.expr, values: list[Any]) -> bool:
     return isinstance(node, ast.Constant) and [node.value] == values
-
-
-def _call(helper: str, *arguments: ast.expr) -> ast.Call:
-    function = ast.Attribute(ast.Name(_HELPERS, ast.Load()), helper, ast.Load())
-    call = ast.Call(function, list(arguments), [])
-    for node in (call, function, function.value):
-        ast.copy_location(node, arguments[-1])
-    return call
-
-
-def _assigned(statement: ast.stmt) -> str | None:
-    """The one local variable that a statement assigns to."""
-    if isinstance(statement, ast.Assign):
-        target = statement.targets[0] if len(statement.targets) == 1 else None
-    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
-        target = statement.target
-    else:
-        return None
-    return target.id if isinstance(target, ast.Name) else None
-
-
-def _mentions(node: ast.AST, name: str) -> bool:
-    return _count(node, name) > 0
-
-
-def _count(node: ast.AST, name: str) -> int:
-    return sum(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node))
-
-
-def _escapes(statement: ast.stmt) -> bool:
-    return any(isinstance(n, _ESCAPES) for n in ast.walk(statement))
-
-
-def _is_result(node: ast.expr) -> bool:
-    """Whether an expression is the result of one of the modules: nobody else has it, and it is no view."""
-    return isinstance(node, ast.Call) and ast.unparse(node.func).startswith("self.")
-
-
-def _is_fresh(name: str, before: list[ast.stmt]) -> bool:
-    """Whether the last statement that mentions a variable gave it the result of a module."""
-    for statement in reversed(before):
-        if _mentions(statement, name):
-            simple = isinstance(statement, ast.Assign) and _assigned(statement) == name
-            return simple and _is_result(statement.value)  # type: ignore[attr-defined]
-    return False
-
-
-def _may_precede(site: _Site, residual: ast.expr) -> bool:
-    """Whether the residual may be calculated before the normalization that stands before it."""
-    if any(isinstance(n, ast.NamedExpr) for n in ast.walk(residual)):
-        return False
-    return site.fresh or isinstance(residual, ast.Name | ast.Attribute)

@@ -34,8 +34,9 @@ def dropout(
     if not library.differentiated(x, residual):
         return _dropout(x, residual, state, threshold, scale, shift, fill)
     wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
-    if x.numel() <= SMALL_MASK and wide and residual is None and not fill and x.is_contiguous() and _by_cpu(x):
-        return x * cpu_dropout.noise(x, state, threshold, scale)
+    if x.numel() <= SMALL_MASK and wide and not fill and x.is_contiguous() and _by_cpu(x):
+        y = x * cpu_dropout.noise(x, state, threshold, scale)
+        return y if residual is None else y + residual
     masked = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
     return cast(Tensor, masked)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from levelhead.ops import dropout_norm
 from levelhead.ops.dropout_operator import dropout as masked
 from levelhead.ops.philox import LEVELS
 
@@ -57,7 +58,7 @@ def dropout(
     _check_probability(p)
     if not training or p == 0:
         return input
-    if _torchs(input, generator):
+    if pytorchs(input, generator):
         return F.dropout(input, p, True, inplace)
     if input.numel() == 0:
         return input
@@ -147,7 +148,7 @@ def alpha_dropout(
     _check_probability(p)
     if not training or p == 0:
         return input
-    if _torchs(input, generator):
+    if pytorchs(input, generator):
         return F.alpha_dropout(input, p, True, inplace)
     if input.numel() == 0:
         return input
@@ -201,10 +202,8 @@ def dropout_add_layer_norm(
     Raises:
         ValueError: ``p`` is not between 0 and 1, or the shapes differ.
     """
-    from levelhead.ops import layer_norm  # which imports this file
-
-    total = dropout_add(input, residual, p, training, generator=generator)
-    return layer_norm(total, normalized_shape, weight, bias, eps), total
+    parameters = (normalized_shape, weight, bias, eps)
+    return _add_norm(input, residual, p, training, generator, *parameters, center=True)
 
 
 def dropout_add_rms_norm(
@@ -219,10 +218,8 @@ def dropout_add_rms_norm(
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """RMS norm of ``s = dropout(input) + residual``; as ``dropout_add_layer_norm``."""
-    from levelhead.ops import rms_norm  # which imports this file
-
-    total = dropout_add(input, residual, p, training, generator=generator)
-    return rms_norm(total, normalized_shape, weight, eps), total
+    parameters = (normalized_shape, weight, None, eps)
+    return _add_norm(input, residual, p, training, generator, *parameters, center=False)
 
 
 def dropout_add(
@@ -234,15 +231,43 @@ def dropout_add(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """``dropout(input) + residual`` in one pass; arguments and errors as ``dropout_add_layer_norm``."""
-    _check_probability(p)
-    if residual.shape != input.shape:
-        raise ValueError(
-            f"the residual must have the shape of the input, {tuple(input.shape)}, but got {tuple(residual.shape)}"
-        )
-    if training and 0 < p < 1 and input.numel() and input.dtype == residual.dtype and not _torchs(input, generator):
-        threshold, scale = rate(p)
-        return _by_elements(input, residual, draw(generator), threshold, scale)
+    _check_residual(input, residual, p)
+    if _sum_is_ours(input, residual, p, training, generator):
+        return summed(input, residual, draw(generator), p)
     return dropout(input, p, training, generator=generator) + residual
+
+
+def multiplied(input: Tensor, state: Tensor, p: float) -> Tensor:
+    """``dropout(input)`` with a mask that is drawn, 0 < p < 1."""
+    return _by_elements(input, None, state, *rate(p))
+
+
+def summed(input: Tensor, residual: Tensor, state: Tensor, p: float) -> Tensor:
+    """``dropout(input) + residual`` with a mask that is drawn, 0 < p < 1; shapes and types are the same."""
+    return _by_elements(input, residual, state, *rate(p))
+
+
+def summed_and_normalized(
+    input: Tensor,
+    residual: Tensor,
+    state: Tensor,
+    p: float,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float | None,
+    center: bool,
+) -> tuple[Tensor, Tensor]:
+    """Layer norm, or RMS norm with ``center=False``, of ``summed``; returns the norm and the sum."""
+    if dropout_norm.serves(input, residual, normalized_shape, weight, bias):
+        if eps is None:
+            eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
+        threshold, scale = rate(p)
+        return dropout_norm.dropout_add_norm(
+            input, residual, state, threshold, scale, normalized_shape, weight, bias, eps, center
+        )
+    total = summed(input, residual, state, p)
+    return _norm(total, normalized_shape, weight, bias, eps, center), total
 
 
 def draw(generator: torch.Generator | None = None) -> Tensor:
@@ -263,6 +288,50 @@ def _alpha(threshold: int) -> tuple[float, float, float]:
     scale = 1 / math.sqrt((1 - p) * (1 + p * _SELU_FLOOR**2))
     shift = scale * _SELU_FLOOR * p
     return scale, shift, shift - scale * _SELU_FLOOR
+
+
+def _add_norm(
+    input: Tensor,
+    residual: Tensor,
+    p: float,
+    training: bool,
+    generator: torch.Generator | None,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float | None,
+    center: bool,
+) -> tuple[Tensor, Tensor]:
+    parameters = (normalized_shape, weight, bias, eps, center)
+    _check_residual(input, residual, p)
+    if _sum_is_ours(input, residual, p, training, generator):
+        return summed_and_normalized(input, residual, draw(generator), p, *parameters)
+    total = dropout(input, p, training, generator=generator) + residual
+    return _norm(total, *parameters), total
+
+
+def _norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float | None, center: bool
+) -> Tensor:
+    from levelhead.ops import layer_norm, rms_norm  # which imports this file
+
+    if not center:
+        return rms_norm(x, shape, weight, eps)
+    return layer_norm(x, shape, weight, bias, 1e-5 if eps is None else eps)
+
+
+def _check_residual(input: Tensor, residual: Tensor, p: float) -> None:
+    _check_probability(p)
+    if residual.shape != input.shape:
+        raise ValueError(
+            f"the residual must have the shape of the input, {tuple(input.shape)}, but got {tuple(residual.shape)}"
+        )
+
+
+def _sum_is_ours(input: Tensor, residual: Tensor, p: float, training: bool, generator: torch.Generator | None) -> bool:
+    """Whether something is dropped, by us, and added to what has its type."""
+    drops = training and 0 < p < 1 and input.numel() > 0
+    return drops and input.dtype == residual.dtype and not pytorchs(input, generator)
 
 
 def _by_elements(
@@ -300,7 +369,7 @@ def _channels(
         return input
     if batched and input.ndim < 2:
         raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, got {tuple(input.shape)}")
-    if _torchs(input, generator):
+    if pytorchs(input, generator):
         whole = input if batched else input.unsqueeze(0)
         y = F.feature_alpha_dropout(whole, p, True) if alpha else torch.feature_dropout(whole, p, True)
         return _placed(input, y if batched else y.squeeze(0), inplace)
@@ -322,7 +391,7 @@ def _channels(
     return _placed(input, (input * noise).to(input.dtype), inplace)
 
 
-def _torchs(x: Tensor, generator: torch.Generator | None) -> bool:
+def pytorchs(x: Tensor, generator: torch.Generator | None) -> bool:
     """Whether PyTorch's own dropout does it: exporting or tracing, or a type that we do not know."""
     if x.dtype in _TYPES and not torch.compiler.is_exporting() and torch._C._get_tracing_state() is None:
         return False

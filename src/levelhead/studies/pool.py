@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from levelhead.allocator import tune_allocator
 from levelhead.records import Run
 from levelhead.studies.jobs import Job, StudyError, described, failed, kept, save
 
@@ -222,6 +224,8 @@ def _work(pipe: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
+    with warnings.catch_warnings(action="ignore"):  # where there is nothing to tune, the study runs all the same
+        tune_allocator()
     data, description, given, options = pickle.loads(pipe.recv_bytes())
     train = given or _default_train()
     pipe.send(("ready",))

@@ -20,6 +20,7 @@ struct Choice {
     std::string name;
     Kernels kernels;
     void (*dropout)(const Dropout&);
+    bool (*dropout_norm)(const DropoutNorm&);
 };
 
 // What this CPU can run, the best first.
@@ -28,14 +29,14 @@ std::vector<Choice> available() {
 #ifdef LEVELHEAD_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2"))
-        choices.push_back({"avx512", avx512::kernels(), avx512::dropout});
+        choices.push_back({"avx512", avx512::kernels(), avx512::dropout, avx512::dropout_norm});
 #endif
 #ifdef LEVELHEAD_HAS_AVX2
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
         __builtin_cpu_supports("bmi2"))
-        choices.push_back({"avx2", avx2::kernels(), avx2::dropout});
+        choices.push_back({"avx2", avx2::kernels(), avx2::dropout, avx2::dropout_norm});
 #endif
-    choices.push_back({"baseline", baseline::kernels(), baseline::dropout});
+    choices.push_back({"baseline", baseline::kernels(), baseline::dropout, baseline::dropout_norm});
     return choices;
 }
 
@@ -112,5 +113,20 @@ NB_MODULE(_kernels, m) {
                         at<void>(y), threads < 1 ? 1 : threads};
         nb::gil_scoped_release release;
         chosen.dropout(t);
+    });
+    // Backward where dy is not 0: then x is the gradient of the sum that is written first, and y that of the input.
+    m.def("dropout_norm", [](int type, bool center, int64_t n, int64_t l, double eps, int threads, Address state,
+                             int threshold, double scale, Address x, Address residual, Address weight, Address bias,
+                             Address sum, Address mean, Address var, Address y, Address dy, Address dsum,
+                             Address dweight, Address dbias) {
+        const uint64_t *seed = at<uint64_t>(state), *stream = seed + 1;
+        Task norm = task(ROWS, type, IDENTITY, false, center, false, n, 1, l, 1, eps, threads, sum, 0, weight, bias,
+                         mean, var);
+        norm.y = at<void>(y), norm.dy = at<void>(dy), norm.dx = at<void>(x);
+        norm.dweight = at<void>(dweight), norm.dbias = at<void>(dbias);
+        const Dropout dropout{type, n * l, *seed, *stream, threshold, scale, 0, 0, at<void>(x), at<void>(residual),
+                              at<void>(dy ? y : sum), norm.threads};
+        nb::gil_scoped_release release;
+        if (!chosen.dropout_norm({dropout, norm, at<void>(dsum)})) throw std::bad_alloc();
     });
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels.h"
+
 namespace levelhead {
 
 // y = x * noise + offset, where noise is `scale` for what is kept and 0 for what is dropped, and the offset is
@@ -19,8 +21,17 @@ struct Dropout {
     int threads;
 };
 
-namespace baseline { void dropout(const Dropout&); }
-namespace avx2 { void dropout(const Dropout&); }
-namespace avx512 { void dropout(const Dropout&); }
+// y = norm(s), s = x * noise + residual: the dropout's y is s, which is the norm's x, of layout ROWS. Backward, with the
+// norm's dy: its dx is the gradient of s, which is the dropout's x, and the dropout's y is the gradient of x.
+struct DropoutNorm {
+    Dropout dropout;
+    Task norm;
+    const void* dsum;  // the gradient of s by its other uses, or null
+};
+
+// dropout_norm answers false where memory is short.
+namespace baseline { void dropout(const Dropout&); bool dropout_norm(const DropoutNorm&); }
+namespace avx2 { void dropout(const Dropout&); bool dropout_norm(const DropoutNorm&); }
+namespace avx512 { void dropout(const Dropout&); bool dropout_norm(const DropoutNorm&); }
 
 }  // namespace levelhead

@@ -1,0 +1,101 @@
+"""Dropout, the sum with a residual, and the layer or RMS norm behind it, as one step of autograd.
+
+On the CPU each tensor crosses the memory once a way: forward reads the input and the residual and writes the sum and
+its norm; backward reads the sum and the gradients of both and writes two. Elsewhere the parts run one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from levelhead.ops import cpu_dropout, dropout_operator, library, reference
+from levelhead.ops.reference import Statistics
+
+#: From here on a block of the generator has a number of two words, which the kernel does not count.
+_MOST = 2**35
+
+
+def serves(x: Tensor, residual: Tensor, shape: Sequence[int], *parameters: Tensor | None) -> bool:
+    """Whether the compiled kernel can do this; what it cannot do, and every mistake, is for the parts."""
+    if library.backend_for(x) != "cpu" or not cpu_dropout.serves(x) or not library.plain(x) or library.transformed():
+        return False
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (
+        0 < x.numel() < _MOST
+        and residual.shape == x.shape
+        and residual.dtype == x.dtype
+        and residual.device == x.device
+        and x.is_contiguous()
+        and residual.is_contiguous()
+        and 0 < len(shape) <= x.ndim
+        and x.shape[x.ndim - len(shape) :] == tuple(shape)
+        and all(
+            p is None or (p.shape == tuple(shape) and p.dtype in (x.dtype, wide) and p.device == x.device)
+            for p in parameters
+        )
+    )
+
+
+def dropout_add_norm(
+    x: Tensor,
+    residual: Tensor,
+    state: Tensor,
+    threshold: int,
+    scale: float,
+    shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    center: bool,
+) -> tuple[Tensor, Tensor]:
+    """``(norm(s), s)`` with ``s = x * noise + residual``, where ``serves`` says so; see ``philox.dropout``."""
+    rest = (state, threshold, scale, math.prod(shape), weight, bias, eps, center)
+    if library.differentiated(x, residual, weight, bias):
+        results = _Together.apply(x, residual, *rest)  # type: ignore[no-untyped-call]
+        return cast(tuple[Tensor, Tensor], results)
+    y, total, *_ = cpu_dropout.add_norm(x, residual, *rest)
+    return y, total
+
+
+class _Together(torch.autograd.Function):
+    """Saves the sum, two statistics a row and the two numbers of the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        y, total, mean, var = cpu_dropout.add_norm(*inputs)
+        _, _, state, ctx.threshold, ctx.scale, ctx.length, weight, bias, ctx.eps, ctx.center = inputs
+        ctx.save_for_backward(total, mean, var, state, weight, bias)
+        ctx.set_materialize_grads(False)
+        return y, total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        dy, dtotal = gradients
+        total, mean, var, state, weight, bias = ctx.saved_tensors
+        rest = (state, ctx.threshold, ctx.scale)
+        dweight = dbias = None
+        if dy is None or torch.is_grad_enabled() or not library.plain(dy):
+            if dy is not None:
+                dsum, dweight, dbias = _of_norm(ctx, dy, total, weight, bias)
+                dtotal = dsum if dtotal is None else dsum + dtotal
+            dx = None if dtotal is None else dropout_operator.dropout(dtotal, None, *rest)
+        else:
+            dx, dtotal, dweight, dbias = cpu_dropout.add_norm_backward(
+                dy, dtotal, total, mean, var, *rest, ctx.length, weight, bias, ctx.eps, ctx.center
+            )
+        return dx, dtotal, None, None, None, None, dweight, dbias, None, None
+
+
+def _of_norm(ctx: Any, dy: Tensor, total: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
+    """The norm's gradients in plain PyTorch, which can be differentiated again."""
+    rows = total.reshape(-1, ctx.length)
+    weight, bias = (None if p is None else p.reshape(ctx.length) for p in parameters)
+    stats = Statistics(*map(reference.widen, reference.statistics(rows, (1,), ctx.center)))
+    found = reference.backward(dy.reshape(rows.shape), rows, stats, weight, bias, None, ctx.eps, "", (1,), ctx.center)
+    like = (total, *parameters)
+    return [None if t is None or g is None else g.reshape(t.shape) for t, g in zip(like, found, strict=False)]
