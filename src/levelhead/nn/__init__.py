@@ -9,6 +9,7 @@ from levelhead.nn.conversion import convert, explain
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.standardizer import Standardizer
 
 __all__ = [
     "AlphaDropout",
@@ -26,6 +27,7 @@ __all__ = [
     "InstanceNorm3d",
     "LayerNorm",
     "RMSNorm",
+    "Standardizer",
     "convert",
     "explain",
 ]
