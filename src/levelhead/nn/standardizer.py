@@ -256,7 +256,8 @@ class Standardizer(Transformer):
     def _constant(self) -> Tensor:
         """Which features have no spread beyond the rounding of their own mean, or no value at all."""
         rounding = 128 * torch.finfo(self.var_.dtype).eps  # a sum in blocks of 2**15 is off by a few dozen of them
-        return ~(self.var_.sqrt() > rounding * self.statistics.mean.abs())
+        varies: Tensor = self.var_.sqrt() > rounding * self.statistics.mean.abs()  # not where it is NaN
+        return ~varies
 
     def _ready(self) -> tuple[Tensor, Tensor, Tensor]:
         """The center, and the factors forth and back; calculated at the first use after a change."""
