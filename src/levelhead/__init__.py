@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from levelhead import nn, ops
 from levelhead.allocator import tune_allocator
 from levelhead.moments import Moments
-from levelhead.nn import Standardizer, convert, freeze_norm, unfreeze_norm
+from levelhead.nn import Standardizer, convert, freeze_norm, recalibrate, unfreeze_norm
 
 if TYPE_CHECKING:
     from levelhead import data, training
@@ -21,6 +21,7 @@ __all__ = [
     "freeze_norm",
     "nn",
     "ops",
+    "recalibrate",
     "training",
     "tune_allocator",
     "unfreeze_norm",

@@ -9,6 +9,7 @@ from levelhead.nn.conversion import convert, explain
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.freezing import freeze_norm, unfreeze_norm
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.recalibration import recalibrate
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.standardizer import Standardizer
 
@@ -32,5 +33,6 @@ __all__ = [
     "convert",
     "explain",
     "freeze_norm",
+    "recalibrate",
     "unfreeze_norm",
 ]
