@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from levelhead import nn, ops
 from levelhead.allocator import tune_allocator
 from levelhead.moments import Moments
-from levelhead.nn import Standardizer, convert, freeze_norm, recalibrate, unfreeze_norm
+from levelhead.nn import Standardizer, convert, fold, freeze_norm, recalibrate, unfreeze_norm
 
 if TYPE_CHECKING:
     from levelhead import data, training
@@ -18,6 +18,7 @@ __all__ = [
     "Study",
     "convert",
     "data",
+    "fold",
     "freeze_norm",
     "nn",
     "ops",

@@ -7,6 +7,7 @@ Each is a subclass of its namesake: the same constructor, state_dict, results an
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.conversion import convert, explain
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from levelhead.nn.folding import fold
 from levelhead.nn.freezing import freeze_norm, unfreeze_norm
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.recalibration import recalibrate
@@ -32,6 +33,7 @@ __all__ = [
     "Standardizer",
     "convert",
     "explain",
+    "fold",
     "freeze_norm",
     "recalibrate",
     "unfreeze_norm",
