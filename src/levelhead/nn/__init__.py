@@ -8,7 +8,9 @@ from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.conversion import convert, explain
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.policy import StatePolicy
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.sync import SyncBatchNorm
 
 __all__ = [
     "AlphaDropout",
@@ -26,6 +28,8 @@ __all__ = [
     "InstanceNorm3d",
     "LayerNorm",
     "RMSNorm",
+    "StatePolicy",
+    "SyncBatchNorm",
     "convert",
     "explain",
 ]
