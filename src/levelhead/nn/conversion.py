@@ -23,6 +23,7 @@ from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rewriting import Names
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.source import Unreadable
+from levelhead.nn.sync import SyncBatchNorm
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -39,6 +40,7 @@ _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
     nn.InstanceNorm3d: InstanceNorm3d,
     nn.LayerNorm: LayerNorm,
     nn.RMSNorm: RMSNorm,
+    nn.SyncBatchNorm: SyncBatchNorm,
     nn.Dropout: Dropout,
     nn.Dropout1d: Dropout1d,
     nn.Dropout2d: Dropout2d,

@@ -16,6 +16,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.sync import SyncBatchNorm
 
 #: Exact types, for a subclass may calculate something else.
 FUSIBLE: frozenset[type[nn.Module]] = frozenset(
@@ -29,6 +30,7 @@ FUSIBLE: frozenset[type[nn.Module]] = frozenset(
         InstanceNorm3d,
         LayerNorm,
         RMSNorm,
+        SyncBatchNorm,
     }
 )
 

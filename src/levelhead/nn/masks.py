@@ -25,6 +25,8 @@ def resolve(x: Tensor, mask: Tensor | None, lengths: Tensor | Sequence[int] | No
         return mask
     if mask is not None:
         raise ValueError("mask and lengths both say what counts: give one of them")
+    if x.is_nested:
+        raise ValueError("a nested tensor knows its lengths; leave them out")
     if x.ndim < 3:
         raise ValueError(f"lengths are of sequences, and the input {tuple(x.shape)} has no axis for them; give a mask")
     counts = torch.as_tensor(lengths, device=x.device)

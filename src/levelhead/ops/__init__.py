@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from levelhead.ops import library, masked, reference
+from levelhead.ops import library, masked, nested, reference
 from levelhead.ops.dropouts import (
     alpha_dropout,
     dropout,
@@ -302,7 +302,7 @@ def layer_norm(
     The formula is that of ``batch_norm`` with the statistics over the dimensions of ``normalized_shape``.
 
     Args:
-        input: (..., *normalized_shape), floating point.
+        input: (..., *normalized_shape), floating point; dense, or nested with ``layout=torch.jagged``.
         normalized_shape: the sizes of the last dimensions.
         weight: of ``normalized_shape`` or None for 1.
         bias: of ``normalized_shape`` or None for 0.
@@ -340,7 +340,7 @@ def rms_norm(
     .. math:: y = a\Big(\frac{x}{\sqrt{\mathrm{mean}(x^2) + \epsilon}} w + r\Big)
 
     Args:
-        input: (..., *normalized_shape), floating point.
+        input: (..., *normalized_shape), floating point; dense, or nested with ``layout=torch.jagged``.
         normalized_shape: the sizes of the last dimensions.
         weight: of ``normalized_shape`` or None for 1.
         eps: added to the mean square; by default the machine epsilon of ``input``'s type (of float32 for 16 bits).
@@ -455,6 +455,14 @@ def _row_norm(
     center: bool,
     mask: Tensor | None,
 ) -> Tensor:
+    if input.is_nested:
+        return nested.over_values(
+            lambda x, r: _row_norm(x, normalized_shape, weight, bias, eps, activation, r, center, None),
+            input,
+            residual,
+            normalized_shape,
+            mask,
+        )
     act = check_activation(activation)
     if _composed(input, residual):
         y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)

@@ -93,6 +93,8 @@ def normalize(
         center: False leaves the mean at 0, as RMS norm does.
         group: the name of the process group whose values count; "" is this process alone.
     """
+    if library.FORCED == "cpu" and mask is not None and x.numel():
+        raise RuntimeError("LEVELHEAD_BACKEND=cpu cannot serve a mask; unset it, or use reference")
     arguments = (x, mask, weight, bias, residual, list(dims), eps, activation, center, group)
     if library.transformed():
         return _plain(*arguments)
