@@ -69,13 +69,11 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv1d(CHANNELS, CHANNELS, 1), nn.BatchNorm1d(CHANNELS), nn.ReLU(), nn.Flatten())
 
 
-def step(model: nn.Module, x: torch.Tensor, rows: int) -> None:
-    """One step of gradient descent on the mean over all processes' rows."""
+def step(model: nn.Module, x: torch.Tensor, rows: float) -> None:
+    """One step of gradient descent; over processes their mean is taken, so ``rows`` are those of the mean process."""
     model(x).square().sum().div(rows).backward()
     with torch.no_grad():
         for parameter in model.parameters():
-            if dist.is_initialized():
-                dist.all_reduce(parameter.grad)
             parameter.sub_(0.1 * parameter.grad)
             parameter.grad = None
 
@@ -96,8 +94,9 @@ def work(rank: int, folder: str, sizes: tuple[int, ...]) -> None:
         sync, x = lh.nn.SyncBatchNorm, part(rank, sizes)
         alone = dist.new_group([0], use_local_synchronization=False)
         model = sync.convert_sync_batchnorm(network())
+        parallel = nn.parallel.DistributedDataParallel(model)
         for i in range(2):
-            step(model, part(rank, sizes, i), sum(sizes))
+            step(parallel, part(rank, sizes, i), sum(sizes) / len(sizes))
         batches = [part(rank, sizes, i) for i in range(4)]
         compiled = torch.compile(fresh(sync), backend="aot_eager", fullgraph=True, dynamic=False)
         compile_too = len(sizes) == 2  # once is enough: it takes seconds
@@ -195,6 +194,19 @@ class TestConvert:
             lh.nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.ReLU(), nn.LazyBatchNorm1d()))
 
 
-def test_no_channels_and_too_few_dimensions():
-    with pytest.raises(ValueError, match="at least 2D"):
-        lh.nn.SyncBatchNorm(2)(torch.randn(2))
+def test_bad_input_as_pytorchs():
+    for x in (torch.randn(2), torch.randn(2, 0)):
+        with pytest.raises(ValueError) as theirs:
+            nn.SyncBatchNorm(x.shape[-1])(x)
+        with pytest.raises(ValueError) as ours:
+            lh.nn.SyncBatchNorm(x.shape[-1])(x)
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_constructor_and_state_as_pytorchs():
+    arguments = (CHANNELS, 1e-3, None, True, True, "group", "cpu", torch.float64)
+    ours, theirs = lh.nn.SyncBatchNorm(*arguments, bias=False), nn.SyncBatchNorm(*arguments, bias=False)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert ours.process_group == "group"
+    assert str(ours) == str(theirs)

@@ -15,7 +15,7 @@ from levelhead.nn import masks
 from levelhead.nn.batch import _Batch
 
 
-class SyncBatchNorm(_Batch, nn.SyncBatchNorm):
+class SyncBatchNorm(_Batch):
     """Batch normalization of (N, C, ...) over the batches of all processes: ``torch.nn.SyncBatchNorm``, on CPUs too.
 
     In training the statistics are those of the concatenated batch, from one collective each way: count, mean and M2
@@ -23,12 +23,35 @@ class SyncBatchNorm(_Batch, nn.SyncBatchNorm):
     size, and be empty. Where there is one process or no process group, and in evaluation, it is plain batch norm.
     Every process of the group must make the same calls, the backward passes included.
 
+    Constructor and state_dict are those of ``torch.nn.SyncBatchNorm``, but it is no subclass of it: on a CPU
+    ``DistributedDataParallel`` refuses every model that holds one.
+
     Args:
-        *args: as ``torch.nn.SyncBatchNorm``; ``process_group=None`` is all processes.
-        **kwargs: as ``torch.nn.SyncBatchNorm``, and the extras of ``BatchNorm1d``.
+        num_features: the number of channels C; this and the next four as ``torch.nn.SyncBatchNorm``.
+        eps: added to the variance.
+        momentum: the weight of a new batch in the running estimates; None keeps the cumulative average.
+        affine: whether there are weight and bias.
+        track_running_stats: whether running estimates are kept.
+        process_group: who shares; None is all processes.
+        **extras: device, dtype and bias as ``torch.nn.SyncBatchNorm``, and the extras of ``BatchNorm1d``.
 
     Source: Ioffe & Szegedy 2015 (batch norm); Chan, Golub & LeVeque 1979, eq. 2.1 (the merge).
     """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: dist.ProcessGroup | None = None,
+        device: Any = None,
+        dtype: Any = None,
+        **extras: Any,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, **extras)
+        self.process_group = process_group
 
     def forward(
         self,
@@ -43,7 +66,6 @@ class SyncBatchNorm(_Batch, nn.SyncBatchNorm):
         if not (self.training and self._group()):
             return super().forward(input, residual, activation=activation, mask=mask, lengths=lengths)
         self._check_input_dim(input)
-        self._check_non_zero_input_channels(input)
         mask = masks.resolve(input, mask, lengths, -1)
         return self._forward_by_policy(input, residual, activation or self.activation, mask)
 
@@ -52,6 +74,12 @@ class SyncBatchNorm(_Batch, nn.SyncBatchNorm):
         if not group:
             return super()._normalize(input, extras)
         return self._checked(ops.normalize_batch(input, self.weight, self.bias, self.eps, group=group, **extras))
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2D input (got {input.ndim}D input)")
+        if input.shape[1] == 0:
+            raise ValueError("SyncBatchNorm number of input channels should be non-zero")
 
     def _group(self) -> str:
         """The name of the group to share with; "" where there is nobody."""
@@ -81,5 +109,5 @@ class SyncBatchNorm(_Batch, nn.SyncBatchNorm):
                 raise ValueError(f"the lazy batch norm {name!r} has no channels yet: run the model once before")
             if isinstance(child, _BatchNorm):
                 child.__class__ = cls
-                cast(SyncBatchNorm, child).process_group = process_group
+                child.process_group = process_group
         return module
