@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from levelhead import ops
-from levelhead.ops import library
+from levelhead.ops import cpu, library
 
 C, L = 4, 6
 LENGTHS = (6, 2, 4)
@@ -66,7 +66,9 @@ def unpadded(norm, x, w, b, mask, name):
 
 @pytest.mark.parametrize("extras", [False, True], ids=["plain", "residual and activation"])
 @pytest.mark.parametrize("name", NORMS)
-def test_as_on_the_unpadded_data(name, extras):
+@pytest.mark.parametrize("forced", [None, "reference"])
+def test_as_on_the_unpadded_data(monkeypatch, forced, name, extras):
+    monkeypatch.setattr(library, "FORCED", forced)
     norm, last = NORMS[name]
     x, mask = padded(last)
     w, b = parameters()
@@ -122,6 +124,21 @@ def test_half_precision(dtype):
     x, mask = padded(False, dtype)
     y = ops.batch_norm(x, None, None, training=True, mask=mask)
     assert y.dtype == dtype
+
+
+@pytest.mark.skipif(not cpu.PRESENT, reason="the compiled kernels are absent")
+def test_batch_norm_goes_through_the_kernels_and_layer_norm_does_not(monkeypatch):
+    served = []
+    for name in ("standardize", "normalize_backward"):
+        original = getattr(cpu, name)
+        monkeypatch.setattr(
+            cpu, name, lambda *a, f=original, n=name: served.append((n, (result := f(*a)) is not None)) or result
+        )
+    for norm, last in (NORMS["batch"], NORMS["layer"]):
+        x, mask = padded(last)
+        norm(ops, x.requires_grad_(), None, None, mask=mask).sum().backward()
+    expected = [("standardize", True), ("normalize_backward", True), ("standardize", True)]
+    assert served == [*expected, ("standardize", False), ("normalize_backward", False)]
 
 
 def test_running_estimates_are_of_what_counts():
