@@ -1,6 +1,6 @@
 """A pytest plugin: the kernels of another build in the place of the installed ones, for `make sanitize`.
 
-    LEVELHEAD_KERNELS=build/sanitize pytest -p kernels_of_build ...
+LEVELHEAD_KERNELS=build/sanitize pytest -p kernels_of_build ...
 """
 
 import importlib.util

@@ -10,9 +10,11 @@ from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dr
 from levelhead.nn.folding import fold
 from levelhead.nn.freezing import freeze_norm, unfreeze_norm
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.policy import StatePolicy
 from levelhead.nn.recalibration import recalibrate
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.standardizer import Standardizer
+from levelhead.nn.sync import SyncBatchNorm
 
 __all__ = [
     "AlphaDropout",
@@ -31,6 +33,8 @@ __all__ = [
     "LayerNorm",
     "RMSNorm",
     "Standardizer",
+    "StatePolicy",
+    "SyncBatchNorm",
     "convert",
     "explain",
     "fold",

@@ -24,6 +24,7 @@ from levelhead.nn.residuals import Droppers
 from levelhead.nn.rewriting import Names
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.source import Unreadable
+from levelhead.nn.sync import SyncBatchNorm
 
 #: The classes of PyTorch whose own source is fused, as a user's is.
 _READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
@@ -43,6 +44,7 @@ _REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
     nn.InstanceNorm3d: InstanceNorm3d,
     nn.LayerNorm: LayerNorm,
     nn.RMSNorm: RMSNorm,
+    nn.SyncBatchNorm: SyncBatchNorm,
     nn.Dropout: Dropout,
     nn.Dropout1d: Dropout1d,
     nn.Dropout2d: Dropout2d,

@@ -40,11 +40,10 @@ class Freezable(nn.Module):
         if self.frozen and hasattr(destination, "_metadata"):
             destination._metadata.setdefault(prefix[:-1], {})[_FROZEN] = True
 
-    def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, local_metadata: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
-        if local_metadata.get(_FROZEN):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        metadata: dict[str, Any] = args[0]
+        if metadata.get(_FROZEN):
             self.freeze()
 
 

@@ -20,6 +20,7 @@ from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.dropout import Dropout
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.sync import SyncBatchNorm
 from levelhead.ops import dropouts
 
 #: Exact types, for a subclass may calculate something else.
@@ -34,6 +35,7 @@ FUSIBLE: frozenset[type[nn.Module]] = frozenset(
         InstanceNorm3d,
         LayerNorm,
         RMSNorm,
+        SyncBatchNorm,
     }
 )
 

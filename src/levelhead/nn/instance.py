@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from levelhead import ops
+from levelhead.nn import masks
 from levelhead.nn.extras import Tracked
+from levelhead.nn.policy import recomputed
 
 
 class _Instance(Tracked, _InstanceNorm):
-    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        *,
+        activation: str | None = None,
+        mask: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """``activation(instance_norm(input) + residual)``; see the class."""
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         single = input.ndim == self._get_no_batch_dim()  # type: ignore[no-untyped-call]  # one example, no batch
@@ -22,18 +33,21 @@ class _Instance(Tracked, _InstanceNorm):
             if self.affine:
                 raise ValueError(message)
             warnings.warn(f"{message}; without affine it is not used", stacklevel=2)
+        input = input.unsqueeze(0) if single else input
+        again = self.running_mean is not None and self.training and recomputed()
         y = ops.instance_norm(
-            input.unsqueeze(0) if single else input,
+            input,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
             self.training or not self.track_running_stats,
-            0.0 if self.momentum is None else self.momentum,
+            0.0 if again or self.momentum is None else self.momentum,
             self.eps,
             activation=activation or self.activation,
             residual=residual.unsqueeze(0) if single and residual is not None else residual,
             unbiased=self.unbiased,
+            mask=mask if lengths is None else masks.resolve(input, mask, lengths, -1),
         )
         return y.squeeze(0) if single else y
 
@@ -41,7 +55,7 @@ class _Instance(Tracked, _InstanceNorm):
 class InstanceNorm1d(_Instance, nn.InstanceNorm1d):
     """Instance normalization of (N, C, L) or (C, L): ``torch.nn.InstanceNorm1d`` with extras.
 
-    See ``ops.instance_norm`` for the formula.
+    See ``ops.instance_norm`` for the formula; ``forward`` takes ``mask`` or ``lengths`` as ``BatchNorm1d``.
 
     Args:
         *args: as ``torch.nn.InstanceNorm1d``.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from levelhead import ops
+from levelhead.nn import masks
 from levelhead.nn.extras import Fused
 
 
 class LayerNorm(Fused, nn.LayerNorm):
     """Normalization over the last dimensions: ``torch.nn.LayerNorm`` with extras; see ``ops.layer_norm``.
+
+    ``forward`` takes ``mask``, boolean and broadcastable to the input, True where a value counts; or ``lengths``, (N,),
+    of the sequences in an input (N, L, ...).
 
     Args:
         *args: as ``torch.nn.LayerNorm``.
@@ -17,7 +23,15 @@ class LayerNorm(Fused, nn.LayerNorm):
         **kwargs: as ``torch.nn.LayerNorm``.
     """
 
-    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        *,
+        activation: str | None = None,
+        mask: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """``activation(layer_norm(input) + residual)``."""
         return ops.layer_norm(
             input,
@@ -27,23 +41,49 @@ class LayerNorm(Fused, nn.LayerNorm):
             self.eps,
             activation=activation or self.activation,
             residual=residual,
+            mask=mask if lengths is None else masks.resolve(input, mask, lengths, 1),
         )
 
 
 class RMSNorm(Fused, nn.RMSNorm):
     """Division by the root mean square: ``torch.nn.RMSNorm`` with the extras of ``LayerNorm``; see ``ops.rms_norm``."""
 
-    def forward(self, x: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        residual: Tensor | None = None,
+        *,
+        activation: str | None = None,
+        mask: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """``activation(rms_norm(x) + residual)``."""
         return ops.rms_norm(
-            x, self.normalized_shape, self.weight, self.eps, activation=activation or self.activation, residual=residual
+            x,
+            self.normalized_shape,
+            self.weight,
+            self.eps,
+            activation=activation or self.activation,
+            residual=residual,
+            mask=mask if lengths is None else masks.resolve(x, mask, lengths, 1),
         )
 
 
 class GroupNorm(Fused, nn.GroupNorm):
-    """Normalization over groups of channels: ``torch.nn.GroupNorm`` with the extras of ``LayerNorm``."""
+    """Normalization over groups of channels: ``torch.nn.GroupNorm`` with the extras of ``LayerNorm``.
 
-    def forward(self, input: Tensor, residual: Tensor | None = None, *, activation: str | None = None) -> Tensor:
+    ``lengths`` are along the last axis.
+    """
+
+    def forward(
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        *,
+        activation: str | None = None,
+        mask: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """``activation(group_norm(input) + residual)``; see ``ops.group_norm``."""
         return ops.group_norm(
             input,
@@ -53,4 +93,5 @@ class GroupNorm(Fused, nn.GroupNorm):
             self.eps,
             activation=activation or self.activation,
             residual=residual,
+            mask=mask if lengths is None else masks.resolve(input, mask, lengths, -1),
         )

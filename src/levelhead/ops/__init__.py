@@ -1,7 +1,8 @@
 r"""The operations, with the signatures of ``torch.nn.functional``.
 
 Keyword-only extras everywhere: ``activation`` is applied to the result, ``residual`` is added to it before the
-activation, so that ``y = activation(norm(x) + residual)``. Arguments are checked once, here.
+activation, so that ``y = activation(norm(x) + residual)``. With ``mask`` only the values count where it is True; the
+others have no influence, NaN included, and come out as zero with zero gradient. Arguments are checked once, here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from levelhead.ops import inplace, library, reference
+from levelhead.ops import inplace, library, masked, nested, reference
 from levelhead.ops.dropouts import (
     alpha_dropout,
     dropout,
@@ -26,8 +27,10 @@ from levelhead.ops.dropouts import (
     feature_alpha_dropout,
 )
 from levelhead.ops.library import backends
+from levelhead.ops.masked import Normalized
 
 __all__ = [
+    "Normalized",
     "alpha_dropout",
     "backends",
     "batch_norm",
@@ -43,6 +46,7 @@ __all__ = [
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "normalize_batch",
     "rms_norm",
 ]
 
@@ -61,6 +65,7 @@ def batch_norm(
     residual: Tensor | None = None,
     unbiased: bool = True,
     memory: str | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Normalize each channel over the batch and all positions.
 
@@ -83,27 +88,40 @@ def batch_norm(
         unbiased: whether ``running_var`` keeps σ² n/(n-1), as PyTorch does, or σ² itself, as ONNX does.
         memory: "inplace" keeps the result alone for the backward pass, and lets it take the place of ``input`` in
             memory where that is an intermediate result, so use ``input`` no more; see ``ops.inplace``.
+        mask: boolean, broadcastable to ``input``; True counts. The counts may differ by channel: one without any value
+            comes out as zero, and its running estimates stay.
 
     Returns:
         A tensor of the shape, type and memory format of ``input``.
 
     Raises:
-        ValueError: ``memory="inplace"`` with an activation without an inverse, or with a residual.
-        ValueError: fewer than two values a channel in training, or one running estimate without the other.
+        ValueError: fewer than two values a channel in training, one running estimate without the other, or a mask
+            that cannot be broadcast to ``input``.
+        ValueError: ``memory="inplace"`` with an activation without an inverse, with a residual or with a mask.
+        TypeError: the mask is not boolean.
         RuntimeError: a parameter is not of shape (C,), or no running estimates in evaluation.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
     """
-    simple = activation is None and residual is None and unbiased and memory is None
+    simple = activation is None and residual is None and mask is None and unbiased and memory is None
     if simple and _small(input) and type(momentum) is float:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     act = check_activation(activation)
-    inplace.check(memory, act, residual)
+    inplace.check(memory, act, residual, mask)
+    if mask is not None and training:
+        _check_running(running_mean, running_var)
+        found = normalize_batch(input, weight, bias, eps, activation=activation, residual=residual, mask=mask)
+        masked.check_counts(found.counts)
+        if running_mean is not None and running_var is not None:
+            _check_channels(input, {"running_mean": running_mean, "running_var": running_var}, input.shape[1])
+            masked.track(running_mean, running_var, found, momentum, unbiased)
+        return found.y
     if _composed(input, residual):
-        y = batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, unbiased=unbiased)
-        return _finish(y, residual, act)
+        estimates = (running_mean, running_var)
+        y = batch_norm(input, *estimates, weight, bias, training, momentum, eps, unbiased=unbiased, mask=mask)
+        return _finish(y, residual, act, mask)
     tracks = training and running_mean is not None
-    plain = isinstance(momentum, float | int) and (unbiased or not tracks)
+    plain = mask is None and isinstance(momentum, float | int) and (unbiased or not tracks)
     if plain and library.backend_for(input) == "torch":
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
         return _finish(y, residual, act)
@@ -130,9 +148,12 @@ def batch_norm(
                 "running_mean and running_var must be defined in evaluation mode; train first, or pass training=True"
             )
         mean, var = running_mean.view(shape), running_var.view(shape)
+        if mask is not None:
+            mask = masked.check(mask, input)
+            input, residual = masked.clean(input, mask), None if residual is None else masked.clean(residual, mask)
         if memory is not None:
             return inplace.standardize(input, mean, var, scale, shift, eps, act)
-        return library.standardize(input, mean, var, scale, shift, residual, eps, act)
+        return masked.clean(library.standardize(input, mean, var, scale, shift, residual, eps, act), mask)
     dims = (0, *range(2, input.ndim))
     if memory is not None:
         y, mean, var = inplace.normalize(input, scale, shift, dims, eps, act)
@@ -141,6 +162,46 @@ def batch_norm(
     if running_mean is not None and running_var is not None and input.numel():
         _track(running_mean, running_var, mean.flatten(), var.flatten(), values, momentum, unbiased)
     return y
+
+
+def normalize_batch(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    *,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+    mask: Tensor | None = None,
+    group: str = "",
+) -> Normalized:
+    """``batch_norm`` in training, by the values that count, here and on the other processes of a group.
+
+    Args:
+        input: as in ``batch_norm``.
+        weight: as in ``batch_norm``.
+        bias: as in ``batch_norm``.
+        eps: as in ``batch_norm``.
+        activation: as in ``batch_norm``.
+        residual: as in ``batch_norm``.
+        mask: as in ``batch_norm``.
+        group: the name of a process group, all of whose processes must call this; "" is this process alone.
+
+    Returns:
+        The result, the mean, the biased variance and the count of each channel, which may be 0 or 1.
+    """
+    act = check_activation(activation)
+    if _composed(input, residual):
+        found = normalize_batch(input, weight, bias, eps, mask=mask, group=group)
+        return found._replace(y=_finish(found.y, residual, act, mask))
+    channels = input.shape[1]
+    _check_floating(input)
+    _check_channels(input, {"weight": weight, "bias": bias}, channels)
+    mask = None if mask is None else masked.check(mask, input)
+    shape = (1, channels, *[1] * (input.ndim - 2))
+    dims = (0, *range(2, input.ndim))
+    scale, shift = _view(weight, shape), _view(bias, shape)
+    return masked.normalize(input, mask, scale, shift, residual, dims, eps, act, group=group)
 
 
 def instance_norm(
@@ -156,6 +217,7 @@ def instance_norm(
     activation: str | None = None,
     residual: Tensor | None = None,
     unbiased: bool = True,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Normalize each channel of each example over its positions.
 
@@ -174,6 +236,7 @@ def instance_norm(
         activation: applied last.
         residual: of the shape of ``input``, added before the activation.
         unbiased: which variance ``running_var`` keeps.
+        mask: as in ``batch_norm``; an example and channel without two values does not enter the running estimates.
 
     Returns:
         A tensor of the shape, type and memory format of ``input``.
@@ -188,13 +251,14 @@ def instance_norm(
         if running_mean is None or running_var is None:
             raise RuntimeError("Expected running_mean and running_var to be defined when use_input_stats is false")
         return batch_norm(
-            input, running_mean, running_var, weight, bias, eps=eps, activation=activation, residual=residual
+            input, running_mean, running_var, weight, bias, eps=eps, activation=activation, residual=residual, mask=mask
         )
     act = check_activation(activation)
     if _composed(input, residual):
-        y = instance_norm(input, running_mean, running_var, weight, bias, True, momentum, eps, unbiased=unbiased)
-        return _finish(y, residual, act)
-    plain = isinstance(momentum, float | int) and (unbiased or running_mean is None)
+        estimates = (running_mean, running_var)
+        y = instance_norm(input, *estimates, weight, bias, True, momentum, eps, unbiased=unbiased, mask=mask)
+        return _finish(y, residual, act, mask)
+    plain = mask is None and isinstance(momentum, float | int) and (unbiased or running_mean is None)
     if plain and library.backend_for(input) == "torch":
         y = F.instance_norm(input, running_mean, running_var, weight, bias, True, float(momentum), eps)
         return _finish(y, residual, act)
@@ -212,6 +276,13 @@ def instance_norm(
     _check_running(running_mean, running_var)
     shape = (1, channels, *[1] * (input.ndim - 2))
     dims = tuple(range(2, input.ndim))
+    if mask is not None:
+        scale, shift = _view(weight, shape), _view(bias, shape)
+        found = masked.normalize(input, masked.check(mask, input), scale, shift, residual, dims, eps, act)
+        masked.check_counts(found.counts)
+        if running_mean is not None and running_var is not None:
+            masked.track(running_mean, running_var, found, momentum, unbiased)
+        return found.y
     y, mean, var = library.normalize(input, _view(weight, shape), _view(bias, shape), residual, dims, eps, act)
     if running_mean is not None and running_var is not None and input.numel():
         averages = mean.mean(0).flatten(), var.mean(0).flatten()
@@ -228,19 +299,21 @@ def layer_norm(
     *,
     activation: str | None = None,
     residual: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Normalize each example over its last dimensions.
 
     The formula is that of ``batch_norm`` with the statistics over the dimensions of ``normalized_shape``.
 
     Args:
-        input: (..., *normalized_shape), floating point.
+        input: (..., *normalized_shape), floating point; dense, or nested with ``layout=torch.jagged``.
         normalized_shape: the sizes of the last dimensions.
         weight: of ``normalized_shape`` or None for 1.
         bias: of ``normalized_shape`` or None for 0.
         eps: added to the variance.
         activation: applied last.
         residual: of the shape of ``input``, added before the activation.
+        mask: boolean, broadcastable to ``input``; True counts. An example of which nothing counts comes out as zero.
 
     Returns:
         A tensor of the shape, type and memory format of ``input``.
@@ -251,9 +324,9 @@ def layer_norm(
     Source: Ba, Kiros & Hinton 2016, "Layer Normalization", eq. 4.
     """
     # PyTorch's plain layer norm is as exact, and faster up to 8 * SMALL elements (benchmarks/norms.py).
-    if activation is None and residual is None and _small(input, library.SMALL * 8):
+    if activation is None and residual is None and mask is None and _small(input, library.SMALL * 8):
         return F.layer_norm(input, normalized_shape, weight, bias, eps)
-    return _row_norm(input, normalized_shape, weight, bias, eps, activation, residual, center=True)
+    return _row_norm(input, normalized_shape, weight, bias, eps, activation, residual, True, mask)
 
 
 def rms_norm(
@@ -264,18 +337,20 @@ def rms_norm(
     *,
     activation: str | None = None,
     residual: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Divide each example by its root mean square over the last dimensions.
 
     .. math:: y = a\Big(\frac{x}{\sqrt{\mathrm{mean}(x^2) + \epsilon}} w + r\Big)
 
     Args:
-        input: (..., *normalized_shape), floating point.
+        input: (..., *normalized_shape), floating point; dense, or nested with ``layout=torch.jagged``.
         normalized_shape: the sizes of the last dimensions.
         weight: of ``normalized_shape`` or None for 1.
         eps: added to the mean square; by default the machine epsilon of ``input``'s type (of float32 for 16 bits).
         activation: applied last.
         residual: of the shape of ``input``, added before the activation.
+        mask: boolean, broadcastable to ``input``; True counts. An example of which nothing counts comes out as zero.
 
     Returns:
         A tensor of the shape, type and memory format of ``input``.
@@ -285,9 +360,9 @@ def rms_norm(
 
     Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4.
     """
-    if activation is None and residual is None and _small(input):
+    if activation is None and residual is None and mask is None and _small(input):
         return F.rms_norm(input, normalized_shape, weight, eps)
-    return _row_norm(input, normalized_shape, weight, None, eps, activation, residual, center=False)
+    return _row_norm(input, normalized_shape, weight, None, eps, activation, residual, False, mask)
 
 
 def group_norm(
@@ -299,6 +374,7 @@ def group_norm(
     *,
     activation: str | None = None,
     residual: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Normalize each example over groups of channels and all positions.
 
@@ -312,6 +388,7 @@ def group_norm(
         eps: added to the variance.
         activation: applied last.
         residual: of the shape of ``input``, added before the activation.
+        mask: boolean, broadcastable to ``input``; True counts. An example of which nothing counts comes out as zero.
 
     Returns:
         A tensor of the shape, type and memory format of ``input``.
@@ -322,12 +399,12 @@ def group_norm(
 
     Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
     """
-    if activation is None and residual is None and _small(input):
+    if activation is None and residual is None and mask is None and _small(input):
         return F.group_norm(input, num_groups, weight, bias, eps)
     act = check_activation(activation)
     if _composed(input, residual):
-        return _finish(group_norm(input, num_groups, weight, bias, eps), residual, act)
-    if library.backend_for(input) == "torch":
+        return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, act, mask)
+    if mask is None and library.backend_for(input) == "torch":
         return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, act)
 
     if input.ndim < 2:
@@ -349,15 +426,11 @@ def group_norm(
     groups = (num_groups, channels // num_groups)
     shape = (*groups, *[1] * (input.ndim - 2))
     grouped = None if residual is None else residual.unflatten(1, groups)
-    y, *_ = library.normalize(
-        input.unflatten(1, groups),
-        _view(weight, shape),
-        _view(bias, shape),
-        grouped,
-        tuple(range(2, input.ndim + 1)),
-        eps,
-        act,
-    )
+    rest = (_view(weight, shape), _view(bias, shape), grouped, tuple(range(2, input.ndim + 1)), eps, act)
+    if mask is not None:
+        mask = masked.check(mask, input).unflatten(1, groups)
+        return masked.normalize(input.unflatten(1, groups), mask, *rest).y.flatten(1, 2)
+    y, *_ = library.normalize(input.unflatten(1, groups), *rest)
     return y.flatten(1, 2)
 
 
@@ -384,13 +457,22 @@ def _row_norm(
     activation: str | None,
     residual: Tensor | None,
     center: bool,
+    mask: Tensor | None,
 ) -> Tensor:
+    if input.is_nested:
+        return nested.over_values(
+            lambda x, r: _row_norm(x, normalized_shape, weight, bias, eps, activation, r, center, None),
+            input,
+            residual,
+            normalized_shape,
+            mask,
+        )
     act = check_activation(activation)
     if _composed(input, residual):
-        y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center)
-        return _finish(y, residual, act)
+        y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)
+        return _finish(y, residual, act, mask)
     shape = list(normalized_shape)
-    if library.backend_for(input) == "torch":
+    if mask is None and library.backend_for(input) == "torch":
         if center:
             y = F.layer_norm(input, shape, weight, bias, 1e-5 if eps is None else eps)
         else:
@@ -417,6 +499,8 @@ def _row_norm(
         eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
     input = _autocast_to_float32(input)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
+    if mask is not None:
+        return masked.normalize(input, masked.check(mask, input), weight, bias, residual, dims, eps, act, center).y
     y, *_ = library.normalize(input, weight, bias, residual, dims, eps, act, center)
     return y
 
@@ -437,9 +521,10 @@ def _composed(input: Tensor, residual: Tensor | None) -> bool:
     return residual.dtype != input.dtype
 
 
-def _finish(y: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+def _finish(y: Tensor, residual: Tensor | None, activation: str, mask: Tensor | None = None) -> Tensor:
     """The residual and the activation in plain PyTorch, behind a kernel that does not know them."""
-    return reference.ACTIVATIONS[activation].value(y if residual is None else y + residual)
+    y = reference.ACTIVATIONS[activation].value(y if residual is None else y + masked.clean(residual, mask))
+    return masked.clean(y, mask)
 
 
 def _autocast_to_float32(x: Tensor) -> Tensor:

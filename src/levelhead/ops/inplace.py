@@ -35,11 +35,11 @@ INVERSES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 _Maybe = Tensor | None
 
 
-def check(memory: str | None, activation: str, residual: Tensor | None = None) -> None:
+def check(memory: str | None, activation: str, residual: Tensor | None = None, mask: Tensor | None = None) -> None:
     """Refuses what cannot be done in place.
 
     Raises:
-        ValueError: an unknown ``memory``, an activation without an inverse, or a residual.
+        ValueError: an unknown ``memory``, an activation without an inverse, a residual or a mask.
     """
     if memory is None:
         return
@@ -52,6 +52,8 @@ def check(memory: str | None, activation: str, residual: Tensor | None = None) -
         )
     if residual is not None:
         raise ValueError("memory='inplace' takes no residual: add it outside, out of place, or use memory=None")
+    if mask is not None:
+        raise ValueError("memory='inplace' takes no mask, whose zeros have no inverse; use memory=None")
 
 
 def normalize(

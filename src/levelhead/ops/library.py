@@ -360,11 +360,12 @@ def register(
     schema: str,
     kernel: Callable[..., Any],
     fake: Callable[..., Any],
-    gradients: Callable[..., Any],
-    save: Callable[..., None],
+    gradients: Callable[..., Any] | None = None,
+    save: Callable[..., None] | None = None,
 ) -> None:
-    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and formula of the gradients."""
+    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and, if any, formula of the gradients."""
     _library.define(name + schema)
     _library.impl(name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"levelhead::{name}", fake, lib=_library)
-    torch.library.register_autograd(f"levelhead::{name}", gradients, setup_context=save, lib=_library)
+    if gradients is not None:
+        torch.library.register_autograd(f"levelhead::{name}", gradients, setup_context=save, lib=_library)

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from levelhead.nn import SyncBatchNorm
 from levelhead.records import Curve, Run, Status, environment
 from levelhead.training import checkpoints, probes
 from levelhead.training.batches import Batches
@@ -81,7 +82,7 @@ def train(
     A loss that is not finite ends the run as ``diverged``; its steps are those before the first such loss.
 
     Started by ``torchrun``, each process takes its share of every batch, and gradients are averaged; batch
-    normalization then takes its statistics from each share.
+    normalization takes its statistics from all shares together (``nn.SyncBatchNorm``).
 
     Args:
         recipe: the settings.
@@ -146,8 +147,11 @@ class _Training:
         probe: bool,
     ) -> None:
         self.fabric, self.recipe, self.data, self.loss, self.folder = fabric, recipe, data, loss, folder
+        network = build(recipe, data)
+        if fabric.world_size > 1:  # else each process would normalize by its own share of the batch
+            network = SyncBatchNorm.convert_sync_batchnorm(network)
         # In its final type before the optimizer is chosen, which depends on it.
-        self.network = fabric.strategy.precision.convert_module(build(recipe, data))
+        self.network = fabric.strategy.precision.convert_module(network)
         self.model, self.optimizer = fabric.setup(self.network, make_optimizer(recipe, self.network))
         self.train_split, self.validation, self.test = map(self._place, (data.train, data.validation, data.test))
         self.sample = _evenly(self.train_split, _TRAIN_ROWS)
