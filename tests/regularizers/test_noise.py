@@ -130,7 +130,7 @@ def test_rates_follow_a_schedule_and_resume():
     again, second, _ = start()
     second.load_state_dict(optimizer.state_dict())
     assert [m.p for m in again[1:]] == [0.5] * 3
-    with pytest.raises(ValueError, match="the rate must be at least 0 and below 1, got 1.0"):
+    with pytest.raises(ValueError, match=r"the rate must be at least 0 and below 1, got 1\.0"):
         schedule_rates(model, optimizer, 1.0)
     with pytest.raises(ValueError, match=r"no module of dropout.*F\.dropout"):
         schedule_rates(nn.Linear(2, 2), optimizer, 0.1)
@@ -140,15 +140,15 @@ def test_monte_carlo_dropout():
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 1)).train()
     x = torch.randn(6, 3)
     before = model[0].running_mean.clone()
-    mean, spread = mc_predict(model, x, passes=4000)
+    mean, spread = mc_predict(model, x, passes=1000)
     assert model[0].training
     assert torch.equal(model[0].running_mean, before)
     w = model[2].weight.detach()
     normed = (x / math.sqrt(1 + 1e-5)).detach()
     still = model.eval()(x).detach()
     wanted = (normed.square() @ w.square().T).sqrt()  # Σ w²x² p/(1-p), p = 1/2
-    torch.testing.assert_close(mean, still, rtol=0, atol=float(5 * wanted.max() / math.sqrt(4000)))
-    torch.testing.assert_close(spread, wanted, rtol=0.08, atol=0)
+    torch.testing.assert_close(mean, still, rtol=0, atol=float(5 * wanted.max() / math.sqrt(1000)))
+    torch.testing.assert_close(spread, wanted, rtol=0.15, atol=0)
     with pytest.raises(ValueError, match="at least 2 passes, got 1"):
         mc_predict(model, x, 1)
     with pytest.raises(ValueError, match="no module of dropout"):

@@ -47,8 +47,8 @@ def calibrate_(
         For each layer in its order, with attention's projections by name.
 
     Raises:
-        ValueError: there is no layer, or its weight is parametrized; an output does not vary, or is not finite; a layer has not come within the
-            tolerance.
+        ValueError: there is no layer, or its weight is parametrized; an output does not vary, or is not finite; a
+            layer has not come within the tolerance.
 
     Source: Mishkin & Matas 2016, "All you need is a good init" (LSUV), algorithm 1.
     """

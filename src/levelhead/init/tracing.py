@@ -82,7 +82,7 @@ class _Tracer(fx.Tracer):
         super().__init__()
         known = (*_NORMS, nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
         # Before tracing, in which no module can be called on numbers.
-        self._leaves = {m for m in model.modules() if isinstance(m, known) or _elementwise(m)} - {model}
+        self._leaves = {m for m in model.modules() if isinstance(m, known) or _kind(m)} - {model}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return m in self._leaves or super().is_leaf_module(m, module_qualified_name)
@@ -155,7 +155,7 @@ def _following(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, Eleme
 def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, Elementwise] | None:
     if node.op == "call_module":
         module = modules[str(node.target)]
-        if not isinstance(module, _TRANSPARENT_MODULES) and _elementwise(module):
+        if _kind(module) == "activation":
             return type(module).__name__, _function(module)
         return None
     name = _name(node)
@@ -169,7 +169,8 @@ def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, Elem
 
 def _is_transparent(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
-        return isinstance(modules[str(node.target)], _TRANSPARENT_MODULES)
+        module = modules[str(node.target)]
+        return isinstance(module, _TRANSPARENT_MODULES) or _kind(module) == "identity"
     return node.op in ("call_function", "call_method") and _name(node) in _TRANSPARENT
 
 
@@ -182,18 +183,20 @@ def _function(module: nn.Module) -> Elementwise:
     return lambda z: own(z.clone())
 
 
-def _elementwise(module: nn.Module) -> bool:
-    """Whether a module is a function of each element by itself, and not the identity."""
+def _kind(module: nn.Module) -> str:
+    """``activation``: a function of each element by itself; ``identity``: nothing, in evaluation; else empty."""
     if isinstance(module, (nn.MultiheadAttention, *_NORMS)) or any(True for _ in module.children()):
-        return False
+        return ""
     z = torch.linspace(-2, 2, 8, dtype=torch.float64)
     try:
         with torch.no_grad():
             function = _function(module)
             whole, half = function(z), function(z[::2])
-            return whole.shape == z.shape and torch.equal(whole[::2], half) and not torch.equal(whole, z)
-    except Exception:  # whatever a module says to one row of eight numbers: it is none
-        return False
+            if whole.shape != z.shape or not torch.equal(whole[::2], half):
+                return ""
+            return "identity" if torch.equal(whole, z) else "activation"
+    except Exception:  # whatever a module says to one row of eight numbers: it is neither
+        return ""
 
 
 def _by_order(model: nn.Module, found: Traced) -> None:
@@ -201,7 +204,7 @@ def _by_order(model: nn.Module, found: Traced) -> None:
     for name, module in model.named_modules():
         if name in layers:
             last = name
-        elif last and not isinstance(module, _TRANSPARENT_MODULES) and _elementwise(module):
+        elif last and _kind(module) == "activation":
             found.activations[last] = (type(module).__name__, _function(module))
             last = ""
 
