@@ -9,7 +9,7 @@ from levelhead.moments import Moments
 from levelhead.nn import Standardizer, convert, fold, freeze_norm, recalibrate, unfreeze_norm
 
 if TYPE_CHECKING:
-    from levelhead import data, training
+    from levelhead import data, init, regularizers, training
     from levelhead.studies import Study
 
 __all__ = [
@@ -20,16 +20,18 @@ __all__ = [
     "data",
     "fold",
     "freeze_norm",
+    "init",
     "nn",
     "ops",
     "recalibrate",
+    "regularizers",
     "training",
     "tune_allocator",
     "unfreeze_norm",
 ]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
-_LAZY = {"Study": "levelhead.studies", "data": None, "training": None}
+_LAZY = {"Study": "levelhead.studies", "data": None, "init": None, "regularizers": None, "training": None}
 
 
 def __getattr__(name: str) -> Any:
