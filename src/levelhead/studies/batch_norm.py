@@ -90,7 +90,9 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     base = own.best(swept[own.name])
     found = start.replace(learning_rate=base.learning_rate, initialization=base.initialization)
 
-    study = Study(QUESTION, data, arm_settings.build(found, arms), settings.seed_count, settings.target_score, "batch-norm")
+    study = Study(
+        QUESTION, data, arm_settings.build(found, arms), settings.seed_count, settings.target_score, "batch-norm"
+    )
     jobs = study.jobs(folder)
     tuned = {
         sweep.name: [

@@ -78,7 +78,7 @@ STUDY = Lecture(
         ),
         Claim(
             text="Batch normalization reduces the change of a layer's gradient that the update of the layers below causes.",
-            source="lectures 001, 002 (\"the problem of coordinating updates across many layers\")",
+            source='lectures 001, 002 ("the problem of coordinating updates across many layers")',
             effect="relative change of the gradient, geometric mean over training, with batch norm over without",
             measure=_gradient,
             side="below",

@@ -36,7 +36,7 @@ def curves(
 ) -> Chart:
     """One curve of several arms against steps; of scores as accuracy in per cent."""
     percent = y_label.endswith("%")
-    lines = (curve_line(samples, arm, name, scale=100.0 if percent else 1.0) for arm in arms)
+    lines = (curve_line(samples, arm, name, scale=100.0 if percent else 1.0) for arm in arms if arm in samples.arms)
     drawn = tuple(line for line in lines if line.x)
     return Chart(title, "steps", y_label, drawn, log_y=log_y, note=f"{AREA} {note}".strip(), band=True)
 
@@ -64,8 +64,11 @@ def points(
     log_y: bool = False,
 ) -> Chart:
     """Means over seeds against a number, a line a group."""
-    lines = tuple(point_line(name, list(found), list(found.values()), ratio=log_y) for name, found in groups.items())
-    return Chart(title, x_label, y_label, lines, log_x, log_y, f"{BARS} {note}".strip())
+    lines = []
+    for name, found in groups.items():
+        kept = {place: values for place, values in found.items() if values}
+        lines.append(point_line(name, list(kept), list(kept.values()), ratio=log_y))
+    return Chart(title, x_label, y_label, tuple(lines), log_x, log_y, f"{BARS} {note}".strip())
 
 
 def bars(
@@ -79,6 +82,7 @@ def bars(
     log_y: bool = False,
 ) -> Chart:
     """Figures of several arms side by side, named on the x axis."""
+    arms = [arm for arm in arms if arm in samples.arms]
     lines = []
     for name, measure in groups.items():
         found = {arm: [measure(arm, seed) for seed in samples.seeds] for arm in arms}
@@ -86,4 +90,3 @@ def bars(
         lines.append(point_line(name, range(len(arms)), finite, ratio=log_y))
     text = f"{BARS} {note}".strip()
     return Chart(title, "", y_label, tuple(lines), log_y=log_y, note=text, ticks=tuple(arms))
-

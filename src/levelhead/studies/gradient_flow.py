@@ -37,7 +37,9 @@ def _draw(samples: Samples) -> list[Chart]:
     }
     return [
         drawing.points("Gradients by layer before the first step", "layer", "gradient norm", at_start, log_y=True),
-        drawing.curves(samples, samples.arms, "decay", "From the last hidden layer's gradient to the first's", "decades"),
+        drawing.curves(
+            samples, samples.arms, "decay", "From the last hidden layer's gradient to the first's", "decades"
+        ),
         drawing.curves(samples, samples.arms, "validation_score", "What comes of it", "validation accuracy, %"),
     ]
 

@@ -35,7 +35,13 @@ def _ratio(name: str) -> Callable[[Samples, int], float]:
 def _draw(samples: Samples) -> list[Chart]:
     return [
         drawing.curves(
-            samples, samples.arms, name, TITLES[name], LABELS[name], log_y=True, note="Steps of 0.5 to 4 learning rates."
+            samples,
+            samples.arms,
+            name,
+            TITLES[name],
+            LABELS[name],
+            log_y=True,
+            note="Steps of 0.5 to 4 learning rates.",
         )
         for name in LABELS
     ]

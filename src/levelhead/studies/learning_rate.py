@@ -62,7 +62,9 @@ STUDY = Lecture(
     "the best validation accuracy is at least 90 % of the best that any of the runs has with the same seed.",
     recipe={"depth": 3, "steps": 400},
     quick={"steps": 200},
-    arms={_arm(norm, rate): Arm({"normalization": NORMS[norm], "learning_rate": rate}) for norm in NORMS for rate in RATES},
+    arms={
+        _arm(norm, rate): Arm({"normalization": NORMS[norm], "learning_rate": rate}) for norm in NORMS for rate in RATES
+    },
     claims=(
         Claim(
             text="Batch normalization allows higher learning rates.",

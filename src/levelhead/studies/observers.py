@@ -94,7 +94,7 @@ def landscape(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dic
                 weight.copy_(origin - eta * gradient)
         loss = loss_of(model, recipe, data)
         change = _norm([a - b for a, b in zip(torch.autograd.grad(loss, weights(model)), first, strict=True)])
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         changes.append(change)
         slopes.append(change / (eta * length))
     return {"variation": max(losses) - min(losses), "unpredicted": max(changes), "smoothness": max(slopes)}

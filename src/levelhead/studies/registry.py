@@ -21,10 +21,17 @@ if TYPE_CHECKING:
 LECTURES = {
     "batch-norm": "levelhead.studies.batch_norm",
     "learning-rate": "levelhead.studies.learning_rate",
+    "initialization": "levelhead.studies.initialization",
+    "input-normalization": "levelhead.studies.input_normalization",
     "saturation": "levelhead.studies.saturation",
     "covariate-shift": "levelhead.studies.covariate_shift",
     "landscape": "levelhead.studies.landscape",
     "gradient-flow": "levelhead.studies.gradient_flow",
+    "dropout": "levelhead.studies.dropout",
+    "batch-norm-regularizes": "levelhead.studies.batch_norm_regularizes",
+    "batch-size": "levelhead.studies.batch_size",
+    "overparameterization": "levelhead.studies.overparameterization",
+    "where-to-normalize": "levelhead.studies.where_to_normalize",
 }
 #: All studies. Each is a module, or the ``STUDY`` in it, with a ``QUESTION``, its ``DATA``, whether it takes them with
 #: ``STANDARDIZE``, and ``run(settings, data, pool, folder)``.

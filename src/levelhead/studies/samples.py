@@ -83,6 +83,11 @@ class Samples:
         return self.last(arm, seed, "train_score") - self.last(arm, seed, "validation_score")
 
     def every(self, arm: str, measure: str, *more: str) -> list[float]:
-        """A figure of each seed, by the name of the method that gives it; what is not finite is left out."""
+        """A figure of each seed, by the name of the method that gives it; what is not finite is left out.
+
+        Empty for an arm that was not run, as a quick study leaves some out.
+        """
+        if arm not in self.arms:
+            return []
         values = [float(getattr(self, measure)(arm, seed, *more)) for seed in self.seeds]
         return [value for value in values if math.isfinite(value)]

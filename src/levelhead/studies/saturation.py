@@ -35,7 +35,9 @@ def _draw(samples: Samples) -> list[Chart]:
         norm: {d: [100 * score for score in samples.every(_arm(norm, d), "best")] for d in DEPTHS} for norm in NORMS
     }
     return [
-        drawing.curves(samples, samples.arms, "saturated", "Saturated units over training", "outputs beyond 0.05 and 0.95, %"),
+        drawing.curves(
+            samples, samples.arms, "saturated", "Saturated units over training", "outputs beyond 0.05 and 0.95, %"
+        ),
         drawing.points("What each depth comes to", "hidden layers", "best validation accuracy, %", by_depth),
     ]
 
