@@ -9,13 +9,13 @@ from levelhead.moments import Moments
 from levelhead.nn import convert
 
 if TYPE_CHECKING:
-    from levelhead import data, training
+    from levelhead import data, init, regularizers, training
     from levelhead.studies import Study
 
-__all__ = ["Moments", "Study", "convert", "data", "nn", "ops", "training", "tune_allocator"]
+__all__ = ["Moments", "Study", "convert", "data", "init", "nn", "ops", "regularizers", "training", "tune_allocator"]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
-_LAZY = {"Study": "levelhead.studies", "data": None, "training": None}
+_LAZY = {"Study": "levelhead.studies", "data": None, "init": None, "regularizers": None, "training": None}
 
 
 def __getattr__(name: str) -> Any:

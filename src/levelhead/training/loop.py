@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from levelhead.records import Curve, Run, Status, environment
 from levelhead.training import checkpoints, probes
-from levelhead.training.batches import Batches
+from levelhead.training.batches import Batches, augmentation
 from levelhead.training.networks import build
 from levelhead.training.objectives import evaluate, improved, loss_function
 from levelhead.training.optimizers import optimizer as make_optimizer
+from levelhead.training.optimizers import regularize
 from levelhead.training.recipe import Recipe
 from levelhead.training.seeding import NOISE, derive
 
@@ -154,8 +156,11 @@ class _Training:
         self.fabric, self.recipe, self.data, self.loss, self.folder = fabric, recipe, data, loss, folder
         # In its final type before the optimizer is chosen, which depends on it.
         self.network = fabric.strategy.precision.convert_module(build(recipe, data))
-        self.model, self.optimizer = fabric.setup(self.network, make_optimizer(recipe, self.network))
+        optimizer = make_optimizer(recipe, self.network)
+        self.model, self.optimizer = fabric.setup(self.network, optimizer)
+        self.penalty = regularize(recipe, self.network, optimizer)
         self.train_split, self.validation, self.test = map(self._place, (data.train, data.validation, data.test))
+        self.augment = augmentation(recipe, data, fabric.global_rank)
         self.sample = _evenly(self.train_split, _TRAIN_ROWS)
         self.batches = Batches(
             self.train_split.inputs,
@@ -204,9 +209,12 @@ class _Training:
         """Do the updates, and give their losses; nothing here waits for the device."""
         self.model.train()
         losses = []
-        for inputs, targets in self.batches.between(start, stop):
+        batches = self.batches.between(start, stop)
+        for inputs, targets in batches if self.augment is None else map(self.augment, batches, count(start)):
             self.optimizer.zero_grad()
             loss = self.loss(self.model(inputs), targets)
+            if self.penalty is not None:
+                loss = loss + self.penalty()
             self.fabric.backward(loss)
             self.optimizer.step()
             losses.append(loss.detach())
