@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,6 +11,9 @@ from levelhead.records import Chart, Interval, chart_from, read_json, write_json
 
 Ruling = Literal["supported", "not supported", "not decided"]
 Side = Literal["above", "below", "within"]
+
+#: The signs that stand beside the words, so that nothing hangs on colour.
+SIGNS: dict[Ruling, str] = {"supported": "✓", "not supported": "✗", "not decided": "?"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +146,34 @@ def _contours(raw: dict[str, Any]) -> Contours:
         for panel in raw["panels"]
     )
     return Contours(**{**raw, "panels": panels})
+
+
+def number(value: float) -> str:
+    """A number to three digits, thousands apart, and without an exponent down to a thousandth."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) < 0.001:
+        return f"{value:.1e}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
+
+
+def figure(verdict: Verdict) -> str:
+    """The effect and its interval in words."""
+    interval = verdict.interval
+    if not math.isfinite(interval.value):
+        return "no figure"
+    unit = f" {verdict.unit}" if verdict.unit else ""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return f"{number(interval.value)}{unit}"
+    return f"{number(interval.value)}{unit} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def rule(verdict: Verdict) -> str:
+    """What would support the claim."""
+    threshold = number(verdict.threshold)
+    if verdict.side == "within":
+        return f"supported within ±{threshold}"
+    return f"supported {verdict.side} {threshold}"

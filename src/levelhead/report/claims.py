@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from levelhead.lessons import Lesson, Verdict
+from levelhead.lessons import SIGNS, Lesson, Verdict, figure, number, rule
 from levelhead.report import text
 from levelhead.report.figures import chart_block, contours_block
 from levelhead.report.page import assets, scripted, template
 from levelhead.report.parts import Block
-
-#: The signs that stand beside the words, so that nothing hangs on colour.
-SIGNS = {"supported": "✓", "not supported": "✗", "not decided": "?"}
 
 
 def render_claims(lessons: Mapping[str, Lesson]) -> str:
@@ -88,27 +85,8 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "rule": rule(verdict),
         "remark": verdict.remark,
         "gauge": _gauge(verdict),
-        "seeds": ", ".join(map(text.number, verdict.effects)),
+        "seeds": ", ".join(map(number, verdict.effects)),
     }
-
-
-def figure(verdict: Verdict) -> str:
-    """The effect and its interval in words."""
-    interval = verdict.interval
-    if not math.isfinite(interval.value):
-        return "no figure"
-    unit = f" {verdict.unit}" if verdict.unit else ""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return f"{text.number(interval.value)}{unit}"
-    return f"{text.number(interval.value)}{unit} [{text.number(interval.low)}, {text.number(interval.high)}]"
-
-
-def rule(verdict: Verdict) -> str:
-    """What would support the claim."""
-    threshold = text.number(verdict.threshold)
-    if verdict.side == "within":
-        return f"supported within ±{threshold}"
-    return f"supported {verdict.side} {threshold}"
 
 
 def _gauge(verdict: Verdict) -> dict[str, float] | None:

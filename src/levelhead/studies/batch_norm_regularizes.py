@@ -5,6 +5,8 @@ After Ioffe & Szegedy 2015, section 3.4 ("Batch Normalization regularizes the mo
 
 from __future__ import annotations
 
+from typing import Any
+
 from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim
@@ -12,7 +14,7 @@ from levelhead.studies.lecture import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import Rows
 
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dropout": {"dropout": 0.5},
     "BN": {"normalization": "batch"},
@@ -50,8 +52,9 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="batch-norm-regularizes",
     QUESTION="Does batch normalization regularize, and does it make dropout needless?",
-    setting="An MLP of 3 hidden layers of 200 ReLU units on 300 MNIST digits, drawn anew for each seed, SGD at 0.1, with batch "
-    "norm or not and with a dropout of 0.5 or not, all for the same steps, long after the training rows are learned.",
+    setting="An MLP of 3 hidden layers of 200 ReLU units on 300 MNIST digits, drawn anew for each seed, SGD at 0.1, "
+    "with batch norm or not and with a dropout of 0.5 or not, all for the same steps, long after the training rows "
+    "are learned.",
     view=Rows(300),
     recipe={"depth": 3, "width": 200, "steps": 800, "initialization": "he"},
     quick={"steps": 300},

@@ -47,7 +47,7 @@ def _draw(samples: Samples) -> list[Chart]:
 
 def _claim(norm: str) -> Claim:
     return Claim(
-        text=f"The dependence between the examples of a batch makes small batches cost batch norm more than {norm} norm.",
+        text=f"Examples of a batch depend on each other: small batches cost batch norm more than {norm} norm.",
         source="lecture 004 (the dependence); Wu & He 2018 (its cost)",
         effect=f"best validation accuracy at 256 rows less that at 2, batch norm less {norm} norm",
         measure=_more_than(norm),
@@ -58,9 +58,9 @@ def _claim(norm: str) -> Claim:
 STUDY = Lecture(
     name="batch-size",
     QUESTION="How do batch, group and layer normalization bear small batches?",
-    setting="An MLP of 3 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.05, the same number of updates "
-    "at every batch size. Small batches see fewer rows in all; layer and group norm, which do not look beyond a row, show "
-    "what that costs by itself.",
+    setting="An MLP of 3 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.05, the same number of "
+    "updates at every batch size. Small batches see fewer rows in all; layer and group norm, which do not look "
+    "beyond a row, show what that costs by itself.",
     DATA="digits",
     recipe={"depth": 3, "learning_rate": 0.05, "steps": 600, "initialization": "he"},
     quick={"steps": 250},

@@ -1,7 +1,7 @@
 """Does batch normalization reduce internal covariate shift?
 
-Two things are called so. The lectures mean that the distribution of a layer's inputs moves while the network learns; after
-Santurkar et al. 2018, section 2, it is how much the layers below change a layer's gradient by their own update.
+Two things are called so. The lectures mean that the distribution of a layer's inputs moves while the network learns;
+after Santurkar et al. 2018, section 2, it is how much the layers below change a layer's gradient by their own update.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="covariate-shift",
     QUESTION="Does batch normalization reduce internal covariate shift?",
-    setting="An MLP of 5 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1 with and without batch norm.",
+    setting="An MLP of 5 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1 with and without batch "
+    "norm.",
     DATA="digits",
     recipe={"depth": 5, "learning_rate": 0.1, "steps": 600, "initialization": "he"},
     quick={"steps": 200},
@@ -69,7 +70,8 @@ STUDY = Lecture(
         Claim(
             text="Batch normalization fixes the distribution of a layer's inputs while the network learns.",
             source="lectures 000, 002, 004",
-            effect="move of a unit's mean input between evaluations in its own deviations, with batch norm over without",
+            effect="move of a unit's mean input between evaluations in its own deviations, with batch norm over "
+            "without",
             measure=_distribution,
             side="below",
             threshold=1.0,
@@ -77,7 +79,8 @@ STUDY = Lecture(
             ratio=True,
         ),
         Claim(
-            text="Batch normalization reduces the change of a layer's gradient that the update of the layers below causes.",
+            text="Batch normalization reduces the change of a layer's gradient that the update of the layers below "
+            "causes.",
             source='lectures 001, 002 ("the problem of coordinating updates across many layers")',
             effect="relative change of the gradient, geometric mean over training, with batch norm over without",
             measure=_gradient,

@@ -57,7 +57,7 @@ def points(
     title: str,
     x_label: str,
     y_label: str,
-    groups: Mapping[str, Mapping[float, Sequence[float]]],
+    groups: Mapping[str, Mapping[int, Sequence[float]] | Mapping[float, Sequence[float]]],
     *,
     note: str = "",
     log_x: bool = False,

@@ -1,6 +1,7 @@
 """Does dropout prevent overfitting, and is evaluation without it the mean of training with it?
 
-After Srivastava et al. 2014, "Dropout: A simple way to prevent neural networks from overfitting", sections 6.1, 7.3, 7.5.
+After Srivastava et al. 2014, "Dropout: A simple way to prevent neural networks from overfitting", sections 6.1, 7.3,
+and 7.5.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="dropout",
     QUESTION="Does dropout prevent overfitting, and is evaluation without it the mean of training with it?",
-    setting="MLPs of 2 hidden layers of 64 and of 512 ReLU units on 200 of scikit-learn's digits, drawn anew for each seed, SGD "
-    "at 0.1, dropout in the hidden layers. The claims are judged at 512 units and a rate of 0.5.",
+    setting="MLPs of 2 hidden layers of 64 and of 512 ReLU units on 200 of scikit-learn's digits, drawn anew for "
+    "each seed, SGD at 0.1, dropout in the hidden layers. The claims are judged at 512 units and a rate of 0.5.",
     DATA="digits",
     view=Rows(200),
     observe=averaged,

@@ -59,9 +59,9 @@ def _claim(text: str, activation: str, *, start: bool) -> Claim:
 STUDY = Lecture(
     name="gradient-flow",
     QUESTION="Does batch normalization mitigate vanishing gradients?",
-    setting="An MLP of 8 hidden layers of 50 units on scikit-learn's digits, Xavier initialization, SGD at 0.1. The norm of "
-    "the gradient in each layer's weights, over 250 training rows. An even flow has 0 decades between layers, and a "
-    "gradient that grows towards the input counts as one that vanishes.",
+    setting="An MLP of 8 hidden layers of 50 units on scikit-learn's digits, Xavier initialization, SGD at 0.1. The "
+    "norm of the gradient in each layer's weights, over 250 training rows. An even flow has 0 decades between "
+    "layers, and a gradient that grows towards the input counts as one that vanishes.",
     DATA="digits",
     recipe={"depth": DEPTH, "width": 50, "initialization": "xavier", "steps": 400},
     quick={"steps": 150},

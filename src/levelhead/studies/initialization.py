@@ -14,7 +14,7 @@ from levelhead.studies.samples import Samples
 STARTS = {
     "zero": {"initialization": "zero"},
     "small": {"initialization": "small"},
-    "large": {"network": "levelhead.studies.networks:large"},
+    "large": {"initialization": "large"},
     "calibrated": {"initialization": "he"},
 }
 NORMS = {"plain": "none", "BN": "batch"}
@@ -49,8 +49,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="initialization",
     QUESTION="How much does training depend on the initial weights, with batch normalization and without?",
-    setting="An MLP of 5 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1. Weights are all zero, normal of "
-    "deviation 0.01 (small) or 1 (large), or calibrated to the number of inputs (He); biases are zero.",
+    setting="An MLP of 5 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1. Weights are all zero, "
+    "normal of deviation 0.01 (small) or 1 (large), or calibrated to the number of inputs (He); biases are zero.",
     DATA="digits",
     recipe={"depth": 5, "steps": 500},
     quick={"steps": 200},

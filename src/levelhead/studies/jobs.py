@@ -23,6 +23,10 @@ class StudyError(RuntimeError):
     """A study cannot go on; the message says why, what is kept, and what to do."""
 
 
+class ArmFailedError(StudyError):
+    """Every run of an arm raised, so that the study has no answer; others may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A run to be made: the arm it is a sample of, its recipe (with the seed), and the file that keeps it.

@@ -63,8 +63,9 @@ def _claim(text: str, name: str) -> Claim:
 STUDY = Lecture(
     name="landscape",
     QUESTION="Does batch normalization make the loss smoother and its gradients more predictive?",
-    setting="An MLP of 6 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1 with and without batch norm. At "
-    "each evaluation the loss and its gradient are taken at eight places along the gradient, over 250 training rows.",
+    setting="An MLP of 6 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1 with and without batch "
+    "norm. At each evaluation the loss and its gradient are taken at eight places along the gradient, over 250 "
+    "training rows.",
     DATA="digits",
     recipe={"depth": 6, "learning_rate": 0.1, "steps": 600, "initialization": "he"},
     quick={"steps": 200},
@@ -77,6 +78,7 @@ STUDY = Lecture(
     ),
     draw=_draw,
     notes=(
-        "Over the whole of training: a network that learns faster is nearer to its optimum, where all three are smaller.",
+        "Over the whole of training: a network that learns faster is nearer to its optimum, where all three are "
+        "smaller.",
     ),
 )

@@ -58,8 +58,9 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="learning-rate",
     QUESTION="Does batch normalization allow higher learning rates, and a wider range of them?",
-    setting="An MLP of 3 hidden layers of 100 units on 3,000 MNIST digits, with SGD at a constant rate, two rates a decade. A rate is good where "
-    "the best validation accuracy is at least 90 % of the best that any of the runs has with the same seed.",
+    setting="An MLP of 3 hidden layers of 100 units on 3,000 MNIST digits, with SGD at a constant rate, two rates a "
+    "decade. A rate is good where the best validation accuracy is at least 90 % of the best that any of the runs has "
+    "with the same seed.",
     recipe={"depth": 3, "steps": 400},
     quick={"steps": 200},
     arms={

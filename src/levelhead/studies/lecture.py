@@ -1,4 +1,4 @@
-"""The frame of a study of claims: arms, seeds, what is measured, and the verdicts. A study file says only what is its own."""
+"""The frame of a study of claims: arms, seeds, measures, verdicts; a study file says only what is its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from levelhead.records import Chart, Run, environment
 from levelhead.studies.arms import shared
 from levelhead.studies.claims import Claim
 from levelhead.studies.experiment import Experiment, View
-from levelhead.studies.jobs import Job, StudyError
+from levelhead.studies.jobs import ArmFailedError, Job
 from levelhead.studies.samples import Samples
 from levelhead.studies.settings import SettingsError
 from levelhead.studies.sweep import SEED, rank
@@ -86,7 +86,7 @@ class Lecture:
         Raises:
             SettingsError: the settings ask for what a study of claims does not have.
             RecipeError: a recipe's field cannot be.
-            StudyError: the runs cannot be made or stored, or all of an arm's failed.
+            StudyError: the runs cannot be made or stored; ``ArmFailedError`` where all of an arm's failed.
         """
         _refuse(settings)
         fields = {**self.recipe, **(self.quick if settings.quick else {}), **settings.recipe}
@@ -193,7 +193,7 @@ def _all_failed(runs: Sequence[Run]) -> None:
         by_arm.setdefault(run.arm, []).append(run)
     for arm, its in by_arm.items():
         if all(run.status == "failed" for run in its):
-            raise StudyError(f"every run of the arm {arm!r} failed: {its[0].message}")
+            raise ArmFailedError(f"every run of the arm {arm!r} failed: {its[0].message}")
 
 
 def _changes(recipe: Recipe, base: Mapping[str, Any], arm: Arm) -> dict[str, Any]:

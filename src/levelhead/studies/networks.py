@@ -6,25 +6,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torch.nn import init
 
 from levelhead.training.initialization import activation
-from levelhead.training.networks import build, normalizer
+from levelhead.training.networks import normalizer
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
     from levelhead.training import Recipe
-
-
-def large(recipe: Recipe, data: Dataset) -> nn.Module:
-    """The recipe's MLP with normal weights of deviation 1, and zero biases."""
-    model = build(recipe.replace(network="mlp"), data)
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-    return model
 
 
 class Block(nn.Module):

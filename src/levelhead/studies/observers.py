@@ -59,7 +59,7 @@ def drift(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[st
     batch normalization help optimization?", definition 2.1).
     """
     model.train()
-    seen = {}
+    seen: dict[str, float] = {}
     with _inputs(model) as inputs, torch.no_grad():
         model(batch(data)[0])
     for i, unit in enumerate(inputs[-1].T[:8].double()):
@@ -113,9 +113,10 @@ def flow(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str
 
 
 def size(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float | Sequence[float]]:
-    """``weight_norm`` over all layers, ``zeros`` (the share of weights that are exactly 0) and, of one input, the response.
+    """``weight_norm`` over all layers and ``zeros``, the share of weights that are exactly 0; of one input, the response.
 
-    ``response`` is the output at 101 places from -1 to 1, and ``roughness`` the mean absolute second derivative of it.
+    ``response`` is the output at 101 places from -1 to 1, ``steepness`` its largest slope, and ``roughness`` its mean absolute second
+    derivative.
     """
     flat = torch.cat([weight.detach().flatten() for weight in weights(model)])
     found: dict[str, float | Sequence[float]] = {

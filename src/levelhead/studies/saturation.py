@@ -45,8 +45,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="saturation",
     QUESTION="Does batch normalization keep sigmoid units out of saturation?",
-    setting="MLPs of 3, 5 and 8 hidden layers of 50 sigmoid units on scikit-learn's digits, Xavier initialization, SGD at "
-    "0.5. A unit is saturated on a row where its output is below 0.05 or above 0.95.",
+    setting="MLPs of 3, 5 and 8 hidden layers of 50 sigmoid units on scikit-learn's digits, Xavier initialization, "
+    "SGD at 0.5. A unit is saturated on a row where its output is below 0.05 or above 0.95.",
     DATA="digits",
     recipe={"activation": "sigmoid", "initialization": "xavier", "width": 50, "learning_rate": 0.5, "steps": 600},
     quick={"steps": 200},

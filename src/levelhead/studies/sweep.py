@@ -56,7 +56,6 @@ class Sweep:
 
         One that diverged is taken only where all did, however well it did before.
         """
-
         winner = min(runs, key=rank).recipe
         return self.recipe.replace(
             learning_rate=winner["learning_rate"], initialization=winner["initialization"], seed=self.recipe.seed

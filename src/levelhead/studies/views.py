@@ -71,8 +71,13 @@ class Inputs:
             inputs = (split.inputs.flatten(1).double()[:, varies] - mean) @ matrix
             return replace(split, inputs=inputs.float())
 
-        parts = {name: prepared(getattr(data, name)) for name in ("train", "validation", "test")}
-        return replace(data, features=tuple(f"feature {i}" for i in range(size)), **parts)
+        return replace(
+            data,
+            train=prepared(data.train),
+            validation=prepared(data.validation),
+            test=prepared(data.test),
+            features=tuple(f"feature {i}" for i in range(size)),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,17 @@ class Wave:
         """The regression data: few training points, many for validation and test, which have noise too."""
         random = torch.Generator().manual_seed(seed)
         train, validation, test = (self._split(n, random) for n in (self.count, 400, 400))
-        named = {"name": "wave", "source": repr(self), "task": "regression", "classes": (), "features": ("x",)}
-        return replace(data, train=train, validation=validation, test=test, **named)  # type: ignore[arg-type]
+        return replace(
+            data,
+            name="wave",
+            source=repr(self),
+            task="regression",
+            train=train,
+            validation=validation,
+            test=test,
+            classes=(),
+            features=("x",),
+        )
 
     def _split(self, count: int, random: torch.Generator) -> Split:
         from levelhead.data import Split

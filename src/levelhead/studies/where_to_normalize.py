@@ -1,11 +1,13 @@
-"""Where should a normalization stand: before or after the activation, at the head of a residual block or behind it?
+"""Where should a normalization stand: before or after the activation, at the head of a block or behind it?
 
-After Ioffe & Szegedy 2015, section 3.2, and Xiong et al. 2020, "On layer normalization in the transformer architecture".
+After Ioffe & Szegedy 2015, section 3.2, and Xiong et al. 2020, "On layer normalization in the transformer
+architecture".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from levelhead.records import Chart
 from levelhead.studies import drawing
@@ -14,12 +16,12 @@ from levelhead.studies.lecture import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 NET = "levelhead.studies.networks"
-PLACES = {
+PLACES: dict[str, dict[str, Any]] = {
     f"{place} {activation}": {"placement": place, "activation": activation, "normalization": "batch"}
     for activation in ("relu", "sigmoid")
     for place in ("before", "after")
 }
-RESIDUAL = {
+RESIDUAL: dict[str, dict[str, Any]] = {
     f"{place}-norm": {"network": f"{NET}:{place}_norm", "normalization": "layer", "depth": 12}
     for place in ("pre", "post")
 }
@@ -54,7 +56,7 @@ def _claim(text: str, source: str, one: str, other: str) -> Claim:
 
 STUDY = Lecture(
     name="where-to-normalize",
-    QUESTION="Where should a normalization stand: before or after the activation, at the head of a residual block or behind it?",
+    QUESTION="Where should a normalization stand: before or after the activation, at the head of a block or behind it?",
     setting="MLPs of 5 hidden layers of 50 units with batch norm, and residual MLPs of 12 blocks with layer norm, on "
     "scikit-learn's digits, SGD at 0.1 without warm-up. The mean over training rewards both speed and height.",
     DATA="digits",
