@@ -6,13 +6,29 @@ from typing import TYPE_CHECKING, Any
 from levelhead import nn, ops
 from levelhead.allocator import tune_allocator
 from levelhead.moments import Moments
-from levelhead.nn import convert
+from levelhead.nn import Standardizer, convert, fold, freeze_norm, recalibrate, unfreeze_norm
 
 if TYPE_CHECKING:
     from levelhead import data, init, regularizers, training
     from levelhead.studies import Study
 
-__all__ = ["Moments", "Study", "convert", "data", "init", "nn", "ops", "regularizers", "training", "tune_allocator"]
+__all__ = [
+    "Moments",
+    "Standardizer",
+    "Study",
+    "convert",
+    "data",
+    "fold",
+    "freeze_norm",
+    "init",
+    "nn",
+    "ops",
+    "recalibrate",
+    "regularizers",
+    "training",
+    "tune_allocator",
+    "unfreeze_norm",
+]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
 _LAZY = {"Study": "levelhead.studies", "data": None, "init": None, "regularizers": None, "training": None}

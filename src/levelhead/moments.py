@@ -103,7 +103,7 @@ class Moments:
     @classmethod
     def _of_block(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:
         """The centred two-pass moments of a tensor that is small enough to be copied to a wider type."""
-        wide = x.to(_statistics_dtype(x.device))
+        wide = x.to(statistics_dtype(x.device))
         if not dims:
             count = torch.ones((), dtype=torch.long, device=x.device) if mask is None else mask.long()
             return cls(count, wide if mask is None else wide.where(mask, torch.nan), torch.zeros_like(wide))
@@ -120,9 +120,7 @@ class Moments:
     @classmethod
     def empty(cls, shape: Sequence[int] = (), device: torch.device | str | None = None) -> Self:
         """The moments of nothing: merged with any others, they leave them as they are."""
-        mean = torch.full(
-            tuple(shape), torch.nan, dtype=_statistics_dtype(torch.device(device or "cpu")), device=device
-        )
+        mean = torch.full(tuple(shape), torch.nan, dtype=statistics_dtype(torch.device(device or "cpu")), device=device)
         return cls(torch.zeros((), dtype=torch.long, device=device), mean, torch.zeros_like(mean))
 
     @classmethod
@@ -196,7 +194,8 @@ class Moments:
         return type(self)(count.long(), mean, m2).reduce(0)
 
 
-def _statistics_dtype(device: torch.device) -> torch.dtype:
+def statistics_dtype(device: torch.device) -> torch.dtype:
+    """The widest type that a device calculates in."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 

@@ -17,7 +17,9 @@ modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"]
 
 
 def test_the_table_covers_every_module():
-    others = {name for name in nn.__all__ if name[0].islower() or "Dropout" in name}  # functions; test_dropout_modules.py
+    others = {
+        name for name in nn.__all__ if name[0].islower() or "Dropout" in name
+    }  # functions; test_dropout_modules.py
     assert set(ENTRIES) == set(nn.__all__) - others
 
 

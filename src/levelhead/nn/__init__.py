@@ -7,8 +7,12 @@ Each is a subclass of its namesake: the same constructor, state_dict, results an
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.conversion import convert, explain
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
+from levelhead.nn.folding import fold
+from levelhead.nn.freezing import freeze_norm, unfreeze_norm
 from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from levelhead.nn.recalibration import recalibrate
 from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
+from levelhead.nn.standardizer import Standardizer
 
 __all__ = [
     "AlphaDropout",
@@ -26,6 +30,11 @@ __all__ = [
     "InstanceNorm3d",
     "LayerNorm",
     "RMSNorm",
+    "Standardizer",
     "convert",
     "explain",
+    "fold",
+    "freeze_norm",
+    "recalibrate",
+    "unfreeze_norm",
 ]

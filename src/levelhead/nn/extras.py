@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from levelhead import ops
+from levelhead.nn.freezing import Freezable
 
 
 class Fused(nn.Module):
@@ -30,7 +31,7 @@ class Fused(nn.Module):
         return super().extra_repr() + own
 
 
-class Tracked(Fused):
+class Tracked(Freezable, Fused):
     """A mixin for modules that keep running estimates: ``unbiased`` decides which variance they keep."""
 
     unbiased: bool = True

@@ -1,0 +1,113 @@
+"""The arithmetic of folding: a layer takes in the affine map before or after it. In float64, rounded once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+#: What can take in a map; a subclass may calculate something else.
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class CannotFold(Exception):
+    """Why not, in words."""
+
+
+def affine_of(norm: _NormBase) -> tuple[Tensor, Tensor]:
+    """The map of a normalization by its running estimates: y = scale x + shift per channel, float64."""
+    if norm.running_mean is None or norm.running_var is None or not norm.track_running_stats:
+        raise CannotFold("it keeps no running statistics")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
+
+
+@torch.no_grad()
+def absorb_after(layer: Any, scale: Tensor, shift: Tensor) -> None:
+    """``layer`` becomes scale · layer(x) + shift, per output channel.
+
+    Raises:
+        CannotFold: the channels are not the outputs.
+    """
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    if channels != len(scale):
+        raise CannotFold(f"it has {len(scale)} channels, and the layer before it {channels} outputs")
+    weight = layer.weight.double()
+    if isinstance(layer, _ConvTransposeNd):  # (in, out / groups, ...)
+        grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
+        factor = scale.view(layer.groups, 1, -1, *[1] * (weight.ndim - 2))
+        weight = (grouped * factor).reshape(weight.shape)
+    else:
+        weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    _set(layer, weight, shift if layer.bias is None else layer.bias.double() * scale + shift)
+
+
+@torch.no_grad()
+def absorb_before(layer: Any, factor: Tensor, shift: Tensor) -> None:
+    """``layer`` becomes layer(factor x + shift), per input channel; the factor may be a matrix.
+
+    Raises:
+        CannotFold: the channels are not the inputs, or the border of the result would be another one.
+    """
+    if isinstance(layer, nn.Linear):
+        _absorb_into_linear(layer, factor, shift)
+        return
+    if layer.in_channels != len(shift):
+        raise CannotFold(f"it has {len(shift)} channels, and the layer behind it {layer.in_channels} inputs")
+    if bool((shift != 0).any()):
+        _check_border(layer)
+    weight, ones = layer.weight.double(), [1] * (layer.weight.ndim - 2)
+    if factor.ndim == 2:
+        if layer.groups > 1:
+            raise CannotFold("the groups of the convolution behind it do not mix all channels, as whitening does")
+        order = "io...,ij->jo..." if isinstance(layer, _ConvTransposeNd) else "oi...,ij->oj..."
+        new = torch.einsum(order, weight, factor)
+    elif isinstance(layer, _ConvTransposeNd):
+        new = weight * factor.view(-1, 1, *ones)
+    else:
+        grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
+        new = (grouped * factor.view(layer.groups, 1, -1, *ones)).reshape(weight.shape)
+    bias = None if layer.bias is None else layer.bias.double()
+    if not isinstance(layer, _ConvTransposeNd):  # there the shift is 0
+        inputs = shift.view(layer.groups, 1, -1, *ones)
+        more = (weight.reshape(layer.groups, -1, *weight.shape[1:]) * inputs).flatten(2).sum(2).flatten()
+        bias = more if bias is None else bias + more
+    _set(layer, new, bias)
+
+
+def _absorb_into_linear(layer: nn.Linear, factor: Tensor, shift: Tensor) -> None:
+    times = layer.in_features // len(shift)  # more than 1 behind a Flatten, which puts channel by channel
+    if times * len(shift) != layer.in_features or (times > 1 and factor.ndim == 2):
+        raise CannotFold(f"it has {len(shift)} channels, and the layer behind it {layer.in_features} inputs")
+    weight = layer.weight.double()
+    new = weight @ factor if factor.ndim == 2 else weight * factor.repeat_interleave(times)
+    more = weight @ shift.repeat_interleave(times)
+    _set(layer, new, more if layer.bias is None else layer.bias.double() + more)
+
+
+def _check_border(layer: _ConvNd) -> None:
+    """A shift can move behind a convolution only where each output sees all of the kernel."""
+    if isinstance(layer, _ConvTransposeNd):
+        raise CannotFold("it shifts, and not every output of a transposed convolution sees the whole kernel")
+    if isinstance(layer.padding, str):
+        spans = (d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        pads = layer.padding == "same" and any(spans)
+    else:
+        pads = math.prod(p + 1 for p in layer.padding) > 1
+    if pads and layer.padding_mode == "zeros":
+        raise CannotFold("it shifts, and the zeros that the convolution behind it pads with would be shifted, too")
+
+
+def _set(layer: Any, weight: Tensor, bias: Tensor | None) -> None:
+    layer.weight.copy_(weight)
+    if bias is not None and layer.bias is None:
+        layer.bias = nn.Parameter(bias.to(layer.weight.dtype), requires_grad=layer.weight.requires_grad)
+    elif bias is not None:
+        layer.bias.copy_(bias)
