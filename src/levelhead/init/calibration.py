@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 from levelhead.init.running import Batch, named_layers, quiet, run
 
@@ -46,8 +47,8 @@ def calibrate_(
         For each layer in its order, with attention's projections by name.
 
     Raises:
-        ValueError: there is no layer; an output does not vary, or is not finite; a layer has not come within the
-            tolerance.
+        ValueError: there is no layer, or its weight is parametrized; an output does not vary, or is not finite; a
+            layer has not come within the tolerance.
 
     Source: Mishkin & Matas 2016, "All you need is a good init" (LSUV), algorithm 1.
     """
@@ -56,6 +57,17 @@ def calibrate_(
     layers = named_layers(model)
     if not layers:
         raise ValueError("the model has no linear map, convolution or attention to calibrate")
+    for name, layer in layers.items():
+        if is_parametrized(layer, "weight"):
+            raise ValueError(
+                f"the weight of layer {name!r} is calculated from others (a parametrization), and cannot be scaled; "
+                "calibrate before it is registered"
+            )
+    for name, layer in layers.items():
+        if is_parametrized(layer, "weight"):
+            raise ValueError(
+                f"the weight of layer {name!r} is calculated from others (a parametrization); calibrate first"
+            )
     first: dict[str, float] = {}
     factors: dict[str, float] = {}
     for _ in range(max(passes, 1)):

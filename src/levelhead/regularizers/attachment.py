@@ -13,12 +13,27 @@ from levelhead.regularizers.selection import Owned, Where, choose, owned
 
 #: What is done to some parameters: the parameters, the learning rate of their group, and the step, from 0.
 Act = Callable[[list[Tensor], float, int], None]
+#: The attribute of an optimizer that holds its own parameter groups while a step runs with others.
+HELD = "_levelhead_groups"
+
+
+def groups_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The optimizer's parameter groups as the user made them; see ``shrinking``."""
+    held = getattr(optimizer, HELD, None)
+    groups: list[dict[str, Any]] = optimizer.param_groups if held is None else held[0]
+    return groups
+
+
+def skipped(optimizer: Optimizer) -> bool:
+    """Whether a GradScaler has this step skipped: it calls fused optimizers even so, and tells them by an attribute."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
 
 
 class Attachment:
     """A regularizer at work on an optimizer; ``attach`` makes it.
 
-    It acts after each step that moved the parameters, with the current learning rate of each parameter group, on the
+    It acts after each step (``L2``: at its beginning), with the current learning rate of each parameter group, on the
     chosen parameters that have a gradient. It does nothing in a step that a ``GradScaler`` skips. The number of steps
     taken is kept in the optimizer's first parameter group, so that ``optimizer.state_dict()`` carries it, and a
     schedule goes on where it was.
@@ -31,15 +46,23 @@ class Attachment:
             ``model.named_parameters()``, and any parameter of two and more dimensions counts as a weight.
         name: of the regularizer.
         needs_rate: whether it needs a learning rate.
+        counted: called with the number of steps after each, and after a state was loaded.
     """
 
     def __init__(
-        self, optimizer: Optimizer, act: Act, where: Where, model: nn.Module | None, name: str, needs_rate: bool = True
+        self,
+        optimizer: Optimizer,
+        act: Act,
+        where: Where,
+        model: nn.Module | None,
+        name: str,
+        needs_rate: bool = True,
+        counted: Callable[[int], None] | None = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"a regularizer is attached to a torch.optim.Optimizer, got {type(optimizer).__name__}")
         self.optimizer, self.where, self.model = optimizer, where, model
-        self._act, self._needs_rate = act, needs_rate
+        self._act, self._needs_rate, self._counted = act, needs_rate, counted
         for index, group in enumerate(optimizer.param_groups):
             if needs_rate and "lr" not in group:
                 raise ValueError(f"{name} needs a learning rate, and parameter group {index} has no 'lr'")
@@ -49,12 +72,14 @@ class Attachment:
         self._groups: list[list[nn.Parameter]] = []
         self._sizes: tuple[int, ...] = ()
         self._chosen()
-        self._handle = optimizer.register_step_post_hook(self._after)
+        self._handles = [optimizer.register_step_post_hook(self._after)]
+        if counted is not None:
+            self._handles.append(optimizer.register_load_state_dict_post_hook(lambda _: counted(self.steps)))
 
     @property
     def steps(self) -> int:
         """How often it has acted."""
-        return int(self.optimizer.param_groups[0].get(self._key, 0))
+        return int(groups_of(self.optimizer)[0].get(self._key, 0))
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -68,25 +93,31 @@ class Attachment:
 
     def remove(self) -> None:
         """Take it off the optimizer."""
-        self._handle.remove()
-        self.optimizer.param_groups[0].pop(self._key, None)
+        for handle in self._handles:
+            handle.remove()
+        groups_of(self.optimizer)[0].pop(self._key, None)
+
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not skipped(optimizer):
+            self._on_all(lambda parameter: parameter.grad is not None)
+            self._count()
 
     @torch.no_grad()
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        # A GradScaler calls fused optimizers even where it found an infinity, and tells them by this attribute.
-        found = getattr(optimizer, "found_inf", None)
-        if found is not None and bool(found):
-            return
-        step = self.steps
-        for group, chosen in zip(optimizer.param_groups, self._chosen(), strict=True):
-            moved: list[Tensor] = [parameter for parameter in chosen if parameter.grad is not None]
+    def _on_all(self, moves: Callable[[nn.Parameter], bool]) -> None:
+        """Act on the chosen parameters of each group that the step moves."""
+        for group, chosen in zip(groups_of(self.optimizer), self._chosen(), strict=True):
+            moved: list[Tensor] = [parameter for parameter in chosen if moves(parameter)]
             if moved:
-                self._act(moved, float(group["lr"]) if self._needs_rate else 0.0, step)
-        optimizer.param_groups[0][self._key] = step + 1
+                self._act(moved, float(group["lr"]) if self._needs_rate else 0.0, self.steps)
+
+    def _count(self) -> None:
+        groups_of(self.optimizer)[0][self._key] = self.steps + 1
+        if self._counted is not None:
+            self._counted(self.steps)
 
     def _chosen(self) -> list[list[nn.Parameter]]:
         """The chosen parameters of each group, looked up again where parameters were added."""
-        groups = self.optimizer.param_groups
+        groups = groups_of(self.optimizer)
         sizes = tuple(len(group["params"]) for group in groups)
         if sizes != self._sizes:
             taken = {id(parameter) for parameter in choose(self._listed(groups), self.where).values()}

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from levelhead.regularizers.penalty import Penalty, norm
+from levelhead.regularizers.attachment import Attachment
+from levelhead.regularizers.penalty import Penalty, row_norms
 from levelhead.regularizers.schedules import Schedule
 from levelhead.regularizers.selection import Where
+from levelhead.regularizers.shrinking import Shrinking
 
 
 class L1(Penalty):
@@ -33,7 +36,7 @@ class L1(Penalty):
 
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ Σ|w|."""
-        return strengths[0] * torch.stack([norm(weight, 1) for weight in weights]).sum()
+        return strengths[0] * absolute(weights)
 
     def move_(self, weights: list[Tensor], rate: float, *strengths: float) -> None:
         """Soft thresholding by αλ."""
@@ -57,18 +60,26 @@ class L2(Penalty):
 
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ/2 Σw²."""
-        return strengths[0] / 2 * torch.stack([norm(weight, 2) for weight in weights]).square().sum()
+        return strengths[0] / 2 * squares(weights)
 
     def move_(self, weights: list[Tensor], rate: float, *strengths: float) -> None:
         """Multiply by 1 - αλ."""
-        share = rate * strengths[0]
-        if share >= 1:
-            raise ValueError(
-                f"the shrink 1 - αλ would be {1 - share:g}, with learning rate α = {rate:g} and strength "
-                f"λ = {strengths[0]:g}; their product must be below 1"
-            )
-        if share:
-            torch._foreach_mul_(weights, 1 - share)
+        _check_shrink(strengths[0], rate)
+        if rate * strengths[0]:
+            torch._foreach_mul_(weights, 1 - rate * strengths[0])
+
+    def attach(self, optimizer: Optimizer, model: nn.Module | None = None) -> Attachment:
+        """As ``Penalty.attach``, but at the beginning of each step, as ``AdamW`` does; see ``Shrinking``."""
+
+        def act(weights: list[Tensor], rate: float, step: int) -> None:
+            self.move_(weights, rate, *self.at(step))
+
+        def strength(step: int, rate: float) -> float:
+            (value,) = self.at(step)
+            _check_shrink(value, rate)
+            return value
+
+        return Shrinking(optimizer, act, strength, self.where, model, type(self).__name__)
 
 
 class ElasticNet(Penalty):
@@ -97,8 +108,7 @@ class ElasticNet(Penalty):
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ₁ Σ|w| + λ₂/2 Σw²."""
         l1, l2 = strengths
-        absolute = torch.stack([norm(weight, 1) for weight in weights]).sum()
-        return l1 * absolute + l2 / 2 * torch.stack([norm(weight, 2) for weight in weights]).square().sum()
+        return l1 * absolute(weights) + l2 / 2 * squares(weights)
 
     def move_(self, weights: list[Tensor], rate: float, *strengths: float) -> None:
         """Soft thresholding, then a shrink."""
@@ -106,6 +116,24 @@ class ElasticNet(Penalty):
         soft_threshold_(weights, rate * l1)
         if l2:
             torch._foreach_mul_(weights, 1 / (1 + rate * l2))
+
+
+def absolute(weights: list[Tensor]) -> Tensor:
+    """Σ|w|."""
+    return torch.stack([row_norms(weight, 1).sum() for weight in weights]).sum()
+
+
+def squares(weights: list[Tensor]) -> Tensor:
+    """Σw²."""
+    return torch.stack([row_norms(weight, 2).square().sum() for weight in weights]).sum()
+
+
+def _check_shrink(strength: float, rate: float) -> None:
+    if rate * strength >= 1:
+        raise ValueError(
+            f"the shrink 1 - αλ would be {1 - rate * strength:g}, with learning rate α = {rate:g} and strength "
+            f"λ = {strength:g}; their product must be below 1"
+        )
 
 
 def soft_threshold_(weights: list[Tensor], threshold: float) -> None:
