@@ -33,6 +33,7 @@ LECTURES = {
     "divergence": "levelhead.studies.divergence",
     "augmentation": "levelhead.studies.augmentation",
     "batch-size": "levelhead.studies.batch_size",
+    "inference-statistics": "levelhead.studies.inference_statistics",
     "overparameterization": "levelhead.studies.overparameterization",
     "where-to-normalize": "levelhead.studies.where_to_normalize",
 }

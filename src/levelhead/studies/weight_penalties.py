@@ -88,7 +88,7 @@ STUDY = Lecture(
         "penalty_form": "decoupled",
         "steps": 2000,
     },
-    quick={"steps": 1000},
+    quick={"steps": 500},
     quick_arms=("none", *MIDDLE.values(), *(_arm("L2", s) for s in (0.001, 0.1)), *SHAPES),
     arms={"none": Arm()}
     | {
