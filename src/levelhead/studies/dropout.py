@@ -6,6 +6,7 @@ and 7.5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,22 +32,24 @@ WIDE, RATE = WIDTHS[-1], 0.5
 def averaged(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
     """At the end: mean activations and accuracy of evaluation, against the average of 100 passes with dropout.
 
-    ``activation_ratio`` is of the outputs of the last hidden layer, dropout included; ``averaged_score`` is the
-    validation accuracy of the mean of the probabilities.
+    ``first_ratio`` and ``last_ratio`` are of the outputs of the first and the last hidden layer, dropout included;
+    ``averaged_score`` is the validation accuracy of the mean of the probabilities.
     """
     if step < recipe.steps or not recipe.dropout:
         return {}
-    last = [module for module in model.modules() if isinstance(module, nn.Dropout)][-1]
-    seen: list[float] = []
-    last.register_forward_hook(lambda _, __, out: seen.append(float(out.detach().double().mean())))
+    found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    seen: dict[str, list[float]] = {"first_ratio": [], "last_ratio": []}
+    for name, module in (("first_ratio", found[0]), ("last_ratio", found[-1])):
+        means = seen[name]
+        module.register_forward_hook(lambda _, __, out, means=means: means.append(float(out.double().mean())))
     x, y = data.validation.inputs, data.validation.targets
     with torch.no_grad():
         model(x)
         model.train()
         chances = sum(torch.softmax(model(x), 1) for _ in range(PASSES))
     assert isinstance(chances, torch.Tensor)
-    ratio = sum(seen[1:]) / PASSES / seen[0]
-    return {"activation_ratio": ratio, "averaged_score": float((chances.argmax(1) == y).double().mean())}
+    ratios = {name: sum(means[1:]) / PASSES / means[0] for name, means in seen.items()}
+    return ratios | {"averaged_score": float((chances.argmax(1) == y).double().mean())}
 
 
 def _arm(width: int, rate: float) -> str:
@@ -67,8 +70,8 @@ def _accuracy(samples: Samples, seed: int) -> float:
     return 100 * (samples.last(ON, seed, "validation_score") - samples.last(OFF, seed, "validation_score"))
 
 
-def _activation(samples: Samples, seed: int) -> float:
-    return 100 * (samples.last(ON, seed, "activation_ratio") - 1)
+def _activation(name: str) -> Callable[[Samples, int], float]:
+    return lambda samples, seed: 100 * (samples.last(ON, seed, f"{name}_ratio") - 1)
 
 
 def _scaling(samples: Samples, seed: int) -> float:
@@ -121,14 +124,17 @@ STUDY = Lecture(
             measure=_accuracy,
             unit="percentage points",
         ),
-        Claim(
-            text="Scaled by 1/(1-p), dropout leaves the mean activation as it is in evaluation.",
-            source="lectures 001, 004",
-            effect="mean output of the last hidden layer in training over evaluation, less 1",
-            measure=_activation,
-            side="within",
-            threshold=2.0,
-            unit="per cent",
+        *(
+            Claim(
+                text=f"Scaled by 1/(1-p), dropout leaves the mean activation as it is in evaluation: {name} hidden layer.",
+                source="lectures 001, 004",
+                effect=f"mean output of the {name} hidden layer in training over evaluation, less 1",
+                measure=_activation(name),
+                side="within",
+                threshold=2.0,
+                unit="per cent",
+            )
+            for name in ("first", "last")
         ),
         Claim(
             text="Evaluation with all units stands for the average over the thinned networks.",

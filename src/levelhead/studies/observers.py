@@ -113,10 +113,10 @@ def flow(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str
 
 
 def size(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float | Sequence[float]]:
-    """``weight_norm`` over all layers and ``zeros``, the share of weights that are exactly 0; of one input, the response.
+    """``weight_norm``, and ``zeros``, the share of weights that are exactly 0; of a network of one input, the response.
 
-    ``response`` is the output at 101 places from -1 to 1, ``steepness`` its largest slope, and ``roughness`` its mean absolute second
-    derivative.
+    ``response`` is the output at 101 places from -1 to 1, ``steepness`` its largest slope, and ``roughness`` its mean
+    absolute second derivative.
     """
     flat = torch.cat([weight.detach().flatten() for weight in weights(model)])
     found: dict[str, float | Sequence[float]] = {
