@@ -61,6 +61,10 @@ Examples:
 
     levelhead study my.toml         # a file that holds all of it
 
+    levelhead study dropout         # one of the studies of the lectures' claims
+
+    levelhead study --all --quick   # all of these, in minutes; without --quick in about half an hour
+
     levelhead study --list
 """
 
@@ -90,7 +94,9 @@ def study(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of runs and report; reports/STUDY-DATA by default.")
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the studies and stop.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Run every study of the lectures' claims; one report.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer seeds (3) and steps.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the studies with their claims and stop.")] = False,
 ) -> None:
     """Run a study: which arm trains best on this data, in how many fewer steps, and is the difference real?
 
@@ -101,7 +107,8 @@ def study(
 
     from levelhead import report as reports
     from levelhead import studies
-    from levelhead.studies.display import Display, print_answer, print_studies
+    from levelhead.records import Answer
+    from levelhead.studies.display import Display, print_answer, print_lessons, print_studies
 
     if list_:
         print_studies(Console())
@@ -115,23 +122,33 @@ def study(
             recipe={k: v for k, v in (("steps", steps), ("network", network), ("depth", depth)) if v is not None},
             target_score=target_score,
             standardize=standardize,
+            quick=quick or None,
             workers=workers,
             accelerator=accelerator,
             out=None if out is None else str(out),
         )
-        studies.find(settings.study)
+        if all_ and what is not None:
+            _end(f"--all runs every study, and {what!r} is one; leave one of them out", 2)
+        settings = studies.together(settings) if all_ else studies.complete(settings)
         progress = Console(stderr=True)
-        dataset = _load(settings.data, settings.target, settings.standardize, progress)
         with Display(progress) as display:
             try:
-                answer = studies.run(settings, dataset, watcher=display)
+                if all_:
+                    found: Any = studies.run_all(settings, load=_loads(progress), watcher=display)
+                else:
+                    assert settings.data is not None  # complete says so
+                    data_ = _load(settings.data, settings.target, settings.standardize is not False, progress)
+                    found = studies.run(settings, data_, watcher=display)
             except KeyboardInterrupt:
                 display.close()
                 _end(
                     f"stopped; {display.kept} finished runs are kept in {settings.folder}, the same command goes on",
                     130,
                 )
-        print_answer(answer, Console())
+        if isinstance(found, Answer):
+            print_answer(found, Console())
+        else:
+            print_lessons(found if all_ else [found], Console())
         typer.echo(f"Report: {reports.write(settings.folder)}")
 
 
@@ -262,6 +279,11 @@ def _load(data: str, target: str | None, standardize: bool, console: Console) ->
     for note in dataset.notes:
         console.print(note, style="dim", highlight=False, markup=False)
     return dataset
+
+
+def _loads(console: Console) -> Any:
+    """Loads data by name, and says what was done to them once."""
+    return lambda data, *, standardize: _load(data, None, standardize, console)
 
 
 @contextmanager

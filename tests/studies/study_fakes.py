@@ -1,5 +1,6 @@
 """A training function that takes no time, and data next to nothing, importable by worker processes."""
 
+import functools
 import os
 import random
 import resource
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from levelhead.data import Split
+from levelhead.data import Split, load
 from levelhead.records import Curve, Run, environment
 from levelhead.studies import Settings, run
 from levelhead.studies.display import Display
@@ -99,6 +100,12 @@ def never_ends(recipe, data, *, progress, **rest):
     while True:
         progress(1, recipe.steps)
         time.sleep(0.01)
+
+
+@functools.cache
+def digits():
+    """The digits, loaded once."""
+    return load("digits")
 
 
 RECIPES = {"plain": Recipe(steps=40, evaluate_every=4), "BN": Recipe(steps=40, evaluate_every=4, normalization="batch")}

@@ -1,9 +1,23 @@
-"""Studies: a question, arms and seeds; the runs; the answer with its intervals."""
+"""Studies: a question, arms and seeds; the runs; the answer or the verdicts with their intervals."""
 
 from levelhead.studies.jobs import StudyError
 from levelhead.studies.pool import Pool
-from levelhead.studies.registry import STUDIES, find, run
+from levelhead.studies.registry import LECTURES, STUDIES, complete, find, run
 from levelhead.studies.settings import Settings, SettingsError
 from levelhead.studies.study import Study
+from levelhead.studies.together import run_all, together
 
-__all__ = ["STUDIES", "Pool", "Settings", "SettingsError", "Study", "StudyError", "find", "run"]
+__all__ = [
+    "LECTURES",
+    "STUDIES",
+    "Pool",
+    "Settings",
+    "SettingsError",
+    "Study",
+    "StudyError",
+    "complete",
+    "find",
+    "run",
+    "run_all",
+    "together",
+]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from levelhead.lessons import SIGNS, Lesson, figure, rule
 from levelhead.records import Answer, Run
 from levelhead.studies import words
 from levelhead.studies.jobs import Job
@@ -54,7 +56,7 @@ class Display:
         from rich.markup import escape
 
         self._bars = {title: self._bar(f"[bold]{title}", jobs)}
-        for group in dict.fromkeys(job.group for job in jobs):
+        for group in dict.fromkeys(job.group for job in jobs if job.group != title):
             self._bars[group] = self._bar(escape(group), [job for job in jobs if job.group == group])
 
     def step(self, job: Job, done: int) -> None:
@@ -86,7 +88,7 @@ class Display:
     def _each(self, job: Job, *, advance: int = 0, shrink: int = 0, runs: int = 0) -> None:
         if self._progress is None:
             return
-        for bar in (next(iter(self._bars.values())), self._bars[job.group]):
+        for bar in {next(iter(self._bars.values())), self._bars[job.group]}:
             task = self._progress.tasks[bar]
             # A run that was found is taken out of the bar, or the steps a second would lie.
             total = (task.total or 0) - shrink
@@ -101,15 +103,50 @@ class Display:
 
 
 def print_studies(console: Console) -> None:
-    """Print every study's name and question."""
+    """Print every study's name, question and claims."""
     from rich.table import Table
+    from rich.text import Text
 
     from levelhead.studies.registry import STUDIES, find
 
     table = Table(box=None, show_header=False)
     for name in STUDIES:
-        table.add_row(f"[bold]{name}", find(name).QUESTION)
+        study = find(name)
+        table.add_row(f"[bold]{name}", study.QUESTION)
+        for claim in getattr(study, "claims", ()):
+            table.add_row("", Text(claim.text, style="dim"))
     console.print(table)
+
+
+def print_lessons(lessons: Sequence[Lesson], console: Console) -> None:
+    """Print every claim with its verdict and the effect that it comes from."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"supported": "green", "not supported": "red", "not decided": "yellow"}
+    for lesson in lessons:
+        table = Table(
+            box=box.SIMPLE_HEAD, title=lesson.question, title_justify="left", title_style="bold", pad_edge=False
+        )
+        table.add_column("verdict", no_wrap=True)
+        table.add_column("claim", ratio=2)
+        table.add_column("effect, with its 95 % interval", ratio=3)
+        for verdict in lesson.verdicts:
+            text = f"{verdict.effect}: {figure(verdict)}; {rule(verdict)}. {verdict.remark}".strip()
+            table.add_row(
+                Text(f"{SIGNS[verdict.ruling]} {verdict.ruling}", style=styles[verdict.ruling]),
+                Text(verdict.claim),
+                Text(text),
+            )
+        console.print(table)
+    count = Counter(verdict.ruling for lesson in lessons for verdict in lesson.verdicts)
+    said = ", ".join(f"{count[ruling]} {ruling}" for ruling in SIGNS)
+    seeds = " or ".join(map(str, sorted({lesson.seeds for lesson in lessons})))
+    quick = " A quick run: fewer seeds and steps decide less." if any(lesson.quick for lesson in lessons) else ""
+    console.print(
+        f"{sum(count.values())} claims: {said}. Means over {seeds} seeds with 95 % intervals.{quick}", highlight=False
+    )
 
 
 def print_answer(answer: Answer, console: Console) -> None:

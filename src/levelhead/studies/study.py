@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from levelhead.records import Answer, Chart, Interval, Run, environment
 from levelhead.studies import words
-from levelhead.studies.jobs import Job, StudyError, locked
+from levelhead.studies.jobs import ArmFailedError, Job, locked
 from levelhead.studies.outcome import best_scores, row, speedup, speedup_to_best, steps_to
 from levelhead.studies.pool import Pool, Train, Watcher
 
@@ -151,7 +151,7 @@ class Study:
             return self.target
         scores = best_scores(baseline)
         if not scores:
-            raise StudyError(f"no run of the baseline {self.baseline!r} has a score: {baseline[0].message}")
+            raise ArmFailedError(f"no run of the baseline {self.baseline!r} has a score: {baseline[0].message}")
         return statistics.median_low(scores)  # a score that a run had, so that half of them reach it
 
     def _gain(self, arm: str, runs: Sequence[Run], baseline: Sequence[Run]) -> Interval:

@@ -1,0 +1,94 @@
+"""Every study of the lectures' claims, one after the other, in one folder and with one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Protocol
+
+from levelhead.lessons import Lesson
+from levelhead.records import Answer, environment, write_json
+from levelhead.studies.jobs import ArmFailedError, StudyError, locked
+from levelhead.studies.pool import Pool, Train, Watcher
+from levelhead.studies.registry import LECTURES, complete, find, run_in
+from levelhead.studies.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from levelhead.data import Dataset
+
+
+class Load(Protocol):
+    """Loads a data set by name."""
+
+    def __call__(self, data: str, /, *, standardize: bool) -> Dataset:
+        """The data set."""
+
+
+def together(settings: Settings) -> Settings:
+    """The settings of a run of all studies, with their folder.
+
+    Raises:
+        SettingsError: they ask for what is a single study's own.
+    """
+    for name in ("data", "target", "target_score", "arms", "recipe", "depths", "learning_rates", "initializations"):
+        if getattr(settings, name):
+            raise SettingsError(f"--all runs every study on its own terms and takes no {name}; run one by its name")
+    return settings.changed(out=settings.out or ("reports/all-quick" if settings.quick else "reports/all"))
+
+
+def run_all(
+    settings: Settings,
+    *,
+    load: Load,
+    watcher: Watcher,
+    names: Sequence[str] = (),
+    train: Train | None = None,
+) -> list[Lesson]:
+    """Run the studies in ``settings.out``, a subfolder each; each goes on from where an earlier start left it.
+
+    A study in which all runs of an arm fail is left out, and it is said; the others go on.
+
+    Args:
+        settings: of which ``quick``, ``seeds``, ``workers``, ``accelerator`` and ``out`` hold for all studies.
+        load: loads the data sets that the studies name.
+        watcher: is told of the progress.
+        names: which studies; all of them where empty.
+        train: as in ``Pool``.
+
+    Raises:
+        SettingsError: the settings ask for what is a single study's own.
+        StudyError: the folder or the workers stop it, or every study failed; the message says what is kept.
+    """
+    settings = together(settings)
+    folder = settings.folder
+    names = list(names or LECTURES)
+    lessons: dict[str, Lesson] = {}
+    options = {} if train else {"accelerator": settings.accelerator}
+    loaded: dict[tuple[str, bool], Dataset] = {}
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        pool: Pool | None = None
+        for place, name in enumerate(names, start=1):
+            watcher.say(f"Study {place} of {len(names)}: {name}. {find(name).QUESTION}")
+            own = complete(settings.changed(study=name, out=str(folder / name)))
+            key = (str(own.data), bool(own.standardize))
+            if key not in loaded:
+                loaded[key] = load(key[0], standardize=key[1])
+            if pool is None:
+                pool = stack.enter_context(
+                    Pool(loaded[key], workers=settings.workers, train=train, options=options, watcher=watcher)
+                )
+            pool.use(loaded[key])
+            with locked(own.folder):
+                try:
+                    found = run_in(own, loaded[key], pool, own.folder)
+                except ArmFailedError as error:
+                    watcher.say(f"The study {name} is left out: {error}")
+                    continue
+            lessons[name] = find(name).lesson(found, own) if isinstance(found, Answer) else found
+            lessons[name].save(own.folder / "lesson.json")
+        if not lessons:
+            raise StudyError(f"no study came to an end; the runs are in {folder}")
+        index = {"studies": list(lessons), "quick": settings.quick, "environment": environment()}
+        write_json(folder / "all.json", index)
+    return list(lessons.values())

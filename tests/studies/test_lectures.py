@@ -1,0 +1,109 @@
+"""Every study of claims, from its arms to its verdicts and its page, at toy sizes and without processes."""
+
+import json
+
+import pytest
+from study_fakes import digits
+
+from levelhead.lessons import Lesson
+from levelhead.records import Run
+from levelhead.report import write
+from levelhead.studies import LECTURES, Settings, SettingsError, StudyError, find
+from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.views import Rows
+from levelhead.training import train
+
+#: Small enough that a study takes a second or two; the figures mean nothing.
+TOY = {"steps": 4, "evaluate_every": 2}
+NAMES = [name for name in LECTURES if name != "batch-norm"]
+
+
+class Inline:
+    """A pool that makes its runs here, and keeps them as a pool does."""
+
+    def __init__(self, data):
+        self.data, self.titles = data, []
+
+    def run(self, title, jobs):
+        self.titles.append(title)
+        for job in jobs:
+            make = job.experiment or train
+            make(job.recipe, self.data, arm=job.arm, probe=job.probe, accelerator="cpu").save(job.path)
+        return [Run.load(job.path) for job in jobs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_comes_to_verdicts(name, tmp_path):
+    study = find(name)
+    settings = Settings(study=name, seeds=2, quick=True, recipe=TOY)
+    lesson = study.run(settings, digits(), Inline(digits()), tmp_path)
+    assert lesson.study == name
+    assert [verdict.claim for verdict in lesson.verdicts] == [claim.text for claim in study.claims]
+    assert all(len(verdict.effects) == 2 for verdict in lesson.verdicts)
+    arms = study.quick_arms or study.arms
+    assert set(lesson.arms) == set(arms)
+    assert len(lesson.runs) == 2 * len(arms)
+    runs = [Run.load(tmp_path / path) for path in lesson.runs]
+    assert not [run.message for run in runs if run.status == "failed"]
+    assert sum(len(chart.lines) > 0 for chart in lesson.charts) == len(lesson.charts) >= 1
+    lesson.save(tmp_path / "lesson.json")
+    assert Lesson.load(tmp_path / "lesson.json") == Lesson.load(tmp_path / "lesson.json")
+    assert json.loads((tmp_path / "lesson.json").read_text())["verdicts"][0]["claim"] == lesson.verdicts[0].claim
+    page = write(tmp_path).read_text(encoding="utf-8")
+    assert all(plot in page for plot in (f'id="{name}-1-plot"', f'id="{name}-title"'))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_claim_needs_is_fixed_before_the_runs(name):
+    study = find(name)
+    assert study.name == name
+    assert set(study.quick_arms) <= set(study.arms)
+    assert len({claim.text for claim in study.claims}) == len(study.claims) >= 1
+    for claim in study.claims:
+        assert claim.source
+        assert claim.text.endswith((".", "sigmoids.", "ReLU."))
+        assert not claim.ratio or claim.threshold > 0
+
+
+def toy(**changes):
+    fields = {
+        "name": "toy",
+        "QUESTION": "Is it so?",
+        "setting": "A toy.",
+        "arms": {"a": Arm({}, Rows(30)), "b": Arm({"learning_rate": 0.5}, rates=(0.1, 0.2))},
+        "claims": (),
+        "draw": lambda samples: [],
+        "recipe": {"depth": 1, "width": 4, "batch_size": 10, **TOY},
+    }
+    return Lecture(**fields | changes)
+
+
+def test_an_arm_takes_the_learning_rate_of_its_sweep(tmp_path):
+    pool = Inline(digits())
+    lesson = toy().run(Settings(study="toy", seeds=1), digits(), pool, tmp_path)
+    assert pool.titles == ["toy: sweep", "toy"]
+    best = max(
+        (Run.load(tmp_path / f"runs/sweep-b-lr{rate}-1000.json") for rate in ("0.1", "0.2")),
+        key=lambda run: run.score.best(),
+    )
+    assert lesson.arms["b"] == {"learning_rate": best.recipe["learning_rate"]} or best.recipe["learning_rate"] == 0.1
+    assert lesson.arms["a"] == {"view": "Rows(count=30)"}
+    assert "at the edge" in " ".join(lesson.notes).lower()
+    assert Run.load(tmp_path / "runs/a-0.json").asked == {"view": "Rows(count=30)"}
+
+
+def test_the_settings_of_a_study_of_claims_are_fixed(tmp_path):
+    with pytest.raises(SettingsError, match=r"the study 'toy' judges fixed claims and takes no depths"):
+        toy().run(Settings(study="toy", depths=(1,)), digits(), Inline(digits()), tmp_path)
+
+
+def test_an_arm_of_which_all_runs_fail_is_named(tmp_path):
+    class Failing(Inline):
+        def run(self, title, jobs):
+            from levelhead.studies.jobs import failed
+
+            return [failed(job, {"task": "classification"}, "RuntimeError: no") for job in jobs]
+
+    with pytest.raises(StudyError, match=r"every run of the arm 'a' failed: RuntimeError: no"):
+        toy(arms={"a": Arm()}).run(Settings(study="toy"), digits(), Failing(digits()), tmp_path)
