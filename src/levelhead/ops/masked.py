@@ -233,7 +233,7 @@ def _backward(
     inner = dz - z * along - total if center else dz - z * along
     return (
         clean(inner * (stats.var + eps).rsqrt(), mask).to(x.dtype),
-        None if weight is None else clean(g * z, mask).sum_to_size(weight.shape).to(weight.dtype),
+        None if weight is None else (g * z).sum_to_size(weight.shape).to(weight.dtype),
         None if bias is None else g.sum_to_size(bias.shape).to(bias.dtype),
         None if residual is None else g.to(residual.dtype),
     )
