@@ -118,7 +118,8 @@ def normalize(
     if plain(x):
         if not differentiated(x, weight, bias, residual):
             return _normalize(x, weight, bias, residual, dims, eps, activation, center)
-        return cast(tuple[Tensor, Tensor, Tensor], _apply(x, weight, bias, residual, dims, eps, activation, center))
+        output = _Direct.apply(x, weight, bias, residual, dims, eps, activation, center)  # type: ignore[no-untyped-call]
+        return cast(tuple[Tensor, Tensor, Tensor], output)
     result: tuple[Tensor, Tensor, Tensor] = torch.ops.levelhead.normalize(
         x, weight, bias, residual, list(dims), eps, activation, center
     )
