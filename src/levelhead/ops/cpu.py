@@ -252,6 +252,7 @@ def normalize_backward(
     planned, form = _planned(x, dims, weight, bias)
     if form is None:
         return None
+    mean, var = mean.double().contiguous(), var.double().contiguous()  # an operator may be called with any
     dx = torch.empty_like(planned)
     dresidual = None if residual is None else torch.empty_like(planned)
     wide_weight, wide_bias = _wide(weight, x), _wide(bias, x)
