@@ -168,7 +168,7 @@ def chance(facts: Facts) -> list[Suspicion]:
         return []
     ours = agreement(*facts.train.kept)
     fell = base.first_loss - base.train_loss > 0.3 * abs(base.first_loss)
-    if ours is None or facts.normalized(base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
+    if ours is None or facts.gain(facts.floor, base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
         return []
     evidence = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
     summary = "the training labels are learnt by heart, and nothing carries over to validation: they fit no input"
