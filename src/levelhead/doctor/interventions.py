@@ -155,7 +155,9 @@ class Interventions:
         """
         if suspicion.measured is not None:
             return 0
-        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4)
+        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(
+            suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4
+        )
 
     @staticmethod
     def _first_of(tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
@@ -163,9 +165,7 @@ class Interventions:
         best: _Tried | None = None
         for each in tried:
             margin = UPSTREAM / 2 + (handicap if each.suspicion.generic else 0.0)
-            if best is None or (
-                each.gain > best.gain + (margin if each.suspicion is not best.suspicion else 0.0)
-            ):
+            if best is None or (each.gain > best.gain + (margin if each.suspicion is not best.suspicion else 0.0)):
                 best = each
         return best
 
@@ -230,7 +230,9 @@ class Interventions:
 
     def _train(self, applied: Sequence[Remedy], seed: int = 0) -> Outcome:
         updates = None if self.whole else self.base.updates
-        return train(self.facts.program, several(applied), updates=updates, seed=seed, seconds=6 * max(2.0, self.base.seconds))
+        return train(
+            self.facts.program, several(applied), updates=updates, seed=seed, seconds=6 * max(2.0, self.base.seconds)
+        )
 
     def _apply(self, tried: _Tried) -> None:
         self.applied.append(tried.remedy)
