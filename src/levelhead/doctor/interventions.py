@@ -19,6 +19,7 @@ UPSTREAM = 0.1
 #: From this gain on a fault is critical: the program has less than half of what the repair brings.
 CRITICAL = 0.5
 ROUNDS = 4
+_SLOW = ("learning-rate-too-low", "too-few-updates")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Interventions:
             left = [s for s in left if s is not best.suspicion]
             if not self._confirmed(best):
                 continue
+            if best.suspicion.cause in _SLOW:  # both are learning that is too slow for its time
+                left = [s for s in left if s.cause not in _SLOW]
             gain = best.gain
             if best.suspicion.measured is not None:
                 gain = max(gain, best.suspicion.measured)
@@ -199,7 +202,7 @@ class Interventions:
         return self.facts.gain(self.again[key].score, other.score) >= best.suspicion.gain / 2
 
     def _try(self, suspicion: Suspicion, count: int = 0) -> list[_Tried]:
-        """The remedies of a suspicion, until one leaves nothing to gain or the next is worse than the last."""
+        """The remedies of a suspicion, until one leaves nothing to gain, or goes the wrong way."""
         tried: list[_Tried] = []
         for remedy in suspicion.remedies[: count or None]:
             if time.perf_counter() + self.base.seconds > self.deadline:
@@ -214,6 +217,8 @@ class Interventions:
             tried.append(_Tried(suspicion, remedy, outcome, gain))
             if self.facts.room(outcome.score) < UPSTREAM and gain > 0:
                 break
+            if suspicion.generic and not gain and not outcome.train_loss < self.current.train_loss:
+                break  # a step in the wrong direction: no further one
         return tried
 
     def _together(self, data: list[Suspicion]) -> list[_Tried]:

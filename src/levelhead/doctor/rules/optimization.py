@@ -60,7 +60,7 @@ def rate_too_low(facts: Facts) -> list[Suspicion]:
         f"to {base.train_loss:.4g} "
         f"in {base.updates} updates"
     )
-    cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in (10, 100))
+    cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in (10, 100, 1000))
     return [
         Suspicion(
             "learning-rate-too-low", "optimizer", summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True
