@@ -10,14 +10,17 @@ from levelhead.nn import Standardizer, convert, fold, freeze_norm, recalibrate, 
 
 if TYPE_CHECKING:
     from levelhead import data, init, regularizers, training
+    from levelhead.doctor import Program, examine
     from levelhead.studies import Study
 
 __all__ = [
     "Moments",
+    "Program",
     "Standardizer",
     "Study",
     "convert",
     "data",
+    "examine",
     "fold",
     "freeze_norm",
     "init",
@@ -30,8 +33,17 @@ __all__ = [
     "unfreeze_norm",
 ]
 
-#: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
-_LAZY = {"Study": "levelhead.studies", "data": None, "init": None, "regularizers": None, "training": None}
+#: Imported when first used, because they need more than torch and numpy, or are not cheap: the name, and what it is an
+#: attribute of (None: a room of its own).
+_LAZY = {
+    "Program": "levelhead.doctor",
+    "Study": "levelhead.studies",
+    "data": None,
+    "examine": "levelhead.doctor",
+    "init": None,
+    "regularizers": None,
+    "training": None,
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,25 @@
+"""The doctor: probes measure a training program, rules judge, treatments mend.
+
+Imported when first used, name by name: ``findings`` and ``causes`` are plain data and need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from levelhead.doctor.examine import examine
+    from levelhead.doctor.findings import Examination, Finding, Treated
+    from levelhead.doctor.program import Program, ProgramError
+
+__all__ = ["Examination", "Finding", "Program", "ProgramError", "Treated", "examine"]
+
+_HOME = {"Examination": "findings", "Finding": "findings", "Treated": "findings"}
+_HOME |= {"Program": "program", "ProgramError": "program", "examine": "examine"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'levelhead.doctor' has no attribute {name!r}")
+    value = getattr(import_module(f"levelhead.doctor.{_HOME[name]}"), name)
+    globals()[name] = value  # else the submodule of the same name would stand here after its import
+    return value

@@ -1,0 +1,257 @@
+"""The examination: measure, suspect, try each remedy on a copy, and keep as findings what is certain or pays."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from levelhead.doctor.facts import Facts, gather
+from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Stage
+from levelhead.doctor.interventions import Interventions, Verdict
+from levelhead.doctor.isolation import Untouched, clone, random_state_kept
+from levelhead.doctor.probes.structure import rows_of
+from levelhead.doctor.program import Program, ProgramError, forward
+from levelhead.doctor.rules import RULES, TRAINED, Suspicion
+from levelhead.records import Chart, Line, environment
+
+Progress = Callable[[str], None]
+
+
+def examine(
+    program: Any,
+    budget: float = 30.0,
+    *,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Examination:
+    """Find what is wrong with a training program, why and where, and what mends it.
+
+    All work is done on copies: parameters, buffers, optimizer, modes, random states and the loaders' state are
+    afterwards as they were. A rule's suspicion counts where what was seen is itself a fault, or where its repair, tried
+    on a copy that is trained as long as the program itself, pays.
+
+    Args:
+        program: a ``Program``, any object with its attributes, or a function without arguments that builds one.
+        budget: seconds of wall-clock time at most, roughly; a program that trains longer is judged by its first
+            updates.
+        select: causes or codes (or beginnings of codes, ``LH3``) to look for; all of them by default.
+        ignore: causes or codes to leave out.
+        progress: called with a few words at each stage.
+
+    Returns:
+        The examination: ``.findings``, the most probable cause first; ``.treat()`` retrains with the remedies.
+
+    Raises:
+        ProgramError: the program cannot be run; the message names the mistake and the repair.
+    """
+    start = time.perf_counter()
+    with random_state_kept():
+        subject = Program.of(program)
+        guard = Untouched(subject, clone(subject))
+        try:
+            found = _examine(subject, start, budget, _wanted(select, ignore), progress or (lambda _: None))
+        finally:
+            leaks = guard.restore()
+    return replace(found, notes=(*found.notes, *leaks), seconds=time.perf_counter() - start, program=subject)
+
+
+def _wanted(select: Collection[str], ignore: Collection[str]) -> Callable[[Suspicion], bool]:
+    from levelhead.doctor.causes import CAUSES
+
+    def named(suspicion: Suspicion, names: Collection[str]) -> bool:
+        code = CAUSES[suspicion.cause].code
+        return any(suspicion.cause == name or code.startswith(name.upper()) for name in names)
+
+    known = set(CAUSES) | {c.code[:i] for c in CAUSES.values() for i in (2, 3, 4, 5)}
+    for name in (*select, *ignore):
+        if name not in known and name.upper() not in known:
+            raise ProgramError(
+                f"no rule {name!r}; give a code (LH304), its beginning (LH3), or a cause (output-mismatch)"
+            )
+    return lambda s: (not select or named(s, select)) and not named(s, ignore)
+
+
+def _examine(
+    program: Program, start: float, budget: float, wanted: Callable[[Suspicion], bool], progress: Progress
+) -> Examination:
+    progress("data and one batch")
+    facts = gather(program)
+    stages = [Stage(name, seconds) for name, seconds in facts.timing.items()]
+    suspicions = [s for rule in RULES for s in rule(facts)]
+    error = facts.loop.error or facts.evaluation.error
+    stopping = [s for s in suspicions if s.certain and s.severity == "critical"]
+    if error is not None and not stopping:
+        raise _failure(facts) from error
+
+    progress("short run")
+    clock = time.perf_counter()
+    trying = Interventions(facts, start + budget, progress)
+    trying.run_base(max(2.0, budget / 6))
+    base = trying.base
+    note = "" if base.updates >= base.planned else f"{base.updates} of {base.planned} updates, for lack of time"
+    stages.append(Stage("short run", time.perf_counter() - clock, note))
+    notes = (
+        [f"judged by the first {note}: a longer budget judges the whole training"] if note and not base.diverged else []
+    )
+    if base.error is not None and not stopping:
+        raise _failure(facts, base.error, base.updates + 1) from base.error
+
+    clock = time.perf_counter()
+    if base.error is None:
+        suspicions += [s for rule in TRAINED for s in rule(facts)]
+    verdicts = trying.judge([s for s in _once(suspicions) if wanted(s)])
+    stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(trying.trials) - 1} copies trained"))
+    notes += trying.notes
+    return Examination(
+        findings=_findings(verdicts, facts),
+        stages=tuple(stages),
+        trials=tuple(trying.trials),
+        charts=_charts(trying),
+        measured=_measured(facts),
+        notes=tuple(notes),
+        environment=environment(),
+        _remedies=tuple(v for v in verdicts if v.remedy is not None),
+    )
+
+
+def _once(suspicions: list[Suspicion]) -> list[Suspicion]:
+    """The first of each cause and place."""
+    found: dict[tuple[str, str], Suspicion] = {}
+    for suspicion in suspicions:
+        found.setdefault((suspicion.cause, suspicion.where), suspicion)
+    return list(found.values())
+
+
+def _failure(facts: Facts, error: Exception | None = None, batch: int = 0) -> ProgramError:
+    """What a user needs to know of a program that raises."""
+    if error is None and facts.loop.error is None and facts.evaluation.error is not None:
+        said = facts.evaluation.error
+        return ProgramError(f"the program fails at its evaluation: {type(said).__name__}: {_first_line(said)}")
+    said = error or facts.loop.error or RuntimeError("unknown")
+    if isinstance(said, ProgramError):
+        return said
+    number = batch or facts.loop.failed_at
+    return ProgramError(
+        f"the program fails at batch {number}: {type(said).__name__}: {_first_line(said)}; "
+        "run that batch by hand, then examine it again"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def _findings(verdicts: list[Verdict], facts: Facts) -> tuple[Finding, ...]:
+    """The most severe first, in the order in which they were found."""
+    symptoms = _symptoms(facts)
+    ordered = sorted(verdicts, key=lambda v: SEVERITIES.index(v.severity))
+    found = []
+    for i, verdict in enumerate(ordered):
+        mine = (*symptoms, *verdict.symptoms) if i == 0 and verdict.severity != "info" else verdict.symptoms
+        found.append(verdict.suspicion.finding(verdict.severity, verdict.evidence, mine, verdict.remedy))
+    return tuple(found)
+
+
+def _symptoms(facts: Facts) -> tuple[str, ...]:
+    """What the run as it is shows, and the first cause explains."""
+    base = facts.base
+    if base is None or base.error is not None:
+        return ()
+    found = []
+    if base.diverged:
+        count = next((i for i, loss in enumerate(base.losses, 1) if not math.isfinite(loss)), len(base.losses))
+        found.append(f"loss or weights are not finite after {count} updates")
+    elif math.isfinite(facts.floor) and facts.gain(facts.floor, base.score) < 0.05 and base.score < 1:
+        found.append(f"a score of {base.score:.3g}, no better than a constant answer's {facts.floor:.3g}")
+    shares = _dead_after(facts)
+    if shares:
+        name = max(shares, key=lambda n: shares[n])
+        found.append(f"{100 * shares[name]:.0f} % of the units of {name} are 0 for every row after training")
+    return tuple(found)
+
+
+def _dead_after(facts: Facts) -> dict[str, float]:
+    base, kept = facts.base, facts.train.kept
+    if base is None or kept is None or base.diverged:
+        return {}
+    shares: dict[str, float] = {}
+    copy = clone(base.program)
+
+    def look(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+            share = float((rows_of(output) == 0).all(0).double().mean())
+            if share > 0.5:
+                shares[name] = share
+
+        return hook
+
+    for name, module in copy.model.named_modules():
+        if isinstance(module, nn.ReLU) and name != facts.output.where:
+            module.register_forward_hook(look(name))
+    try:
+        copy.model.eval()
+        with torch.no_grad():
+            forward(copy.model, kept[0][:512])
+    except Exception:
+        return {}
+    return shares
+
+
+def _measured(facts: Facts) -> dict[str, Any]:
+    """The figures of the probes, for the record."""
+    x, y = facts.train.inputs, facts.train.targets
+    scale = lambda c: None if c is None else {"mean": c.mean, "std": c.std, "low": c.low, "high": c.high, "bad": c.bad}  # noqa: E731
+    return {
+        "data": {"rows": facts.train.rows, "batches": facts.train.batches, "inputs": scale(x), "targets": scale(y)},
+        "loss": {"kind": facts.loss.kind, "task": facts.loss.task, "broadcast": facts.loss.broadcast},
+        "output": {"activation": facts.output.activation, "where": facts.output.where},
+        "gradient norms": facts.loop.first_norms,
+        "updates": facts.updates,
+        "constant answer": facts.floor,
+    }
+
+
+def _charts(trying: Interventions) -> tuple[Chart, ...]:
+    lines = tuple(
+        Line(name, *_thinned(outcome.losses)) for name, outcome in trying.kept.items() if len(outcome.losses) > 1
+    )
+    charts = [Chart("Loss of the program and of its repair", "updates", "training loss", lines, log_y=_positive(lines))]
+    scores = trying.base.scores
+    if len(scores) > 3:
+        line = Line("as it is", tuple(float(s) for s, _ in scores), tuple(v for _, v in scores))
+        charts.append(Chart("Validation score of the program as it is", "updates", "score", (line,)))
+    norms = trying.facts.loop.first_norms
+    if len(norms) > 1 and any(norms.values()):
+        line = Line("gradient norm", tuple(float(i) for i in range(len(norms))), tuple(norms.values()))
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(list(norms)[:24]))
+        charts.append(
+            Chart(
+                "Gradient norm at the first update",
+                "parameter",
+                "norm",
+                (line,),
+                log_y=min(norms.values()) > 0,
+                note=names,
+            )
+        )
+    return tuple(charts)
+
+
+def _thinned(values: list[float], points: int = 200) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means of equal stretches, at most ``points`` of them."""
+    width = max(1, math.ceil(len(values) / points))
+    parts = [values[i : i + width] for i in range(0, len(values), width)]
+    return tuple(float(min((i + 1) * width, len(values))) for i in range(len(parts))), tuple(
+        sum(p) / len(p) for p in parts
+    )
+
+
+def _positive(lines: tuple[Line, ...]) -> bool:
+    return all(y > 0 for line in lines for y in line.y if math.isfinite(y))

@@ -1,0 +1,181 @@
+"""Everything that the rules judge, measured once."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from levelhead.doctor.isolation import clone, seeded
+from levelhead.doctor.probes import data, evaluation, loop, loss, structure
+from levelhead.doctor.probes.data import Data
+from levelhead.doctor.probes.evaluation import Evaluation
+from levelhead.doctor.probes.loop import Call, Loop
+from levelhead.doctor.probes.loss import LossKind
+from levelhead.doctor.probes.structure import LINEAR, Output
+from levelhead.doctor.program import Program
+from levelhead.doctor.trials import Outcome, updates_of
+
+#: Updates that are watched closely.
+WATCHED = 10
+
+
+@dataclass
+class Facts:
+    """What the probes measured on one program.
+
+    Args:
+        program: the program, untouched.
+        train: its training data; val: its validation data, where it has some.
+        loop: its first updates.
+        watched: the copy after them.
+        loss: what the loss is; output: what is done to the outputs last.
+        evaluation: how it evaluates.
+        updates: how many it plans.
+        seconds_an_update: how long one takes.
+        floor: the score of the best constant answer.
+        base: how it trained, as it is; None before.
+    """
+
+    program: Program
+    train: Data
+    val: Data | None
+    loop: Loop
+    watched: Program
+    loss: LossKind
+    output: Output
+    evaluation: Evaluation
+    updates: int
+    seconds_an_update: float
+    floor: float = -math.inf
+    base: Outcome | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """The targets that the loss saw in the first update."""
+        seen = self.loop.losses[0].targets if self.loop.losses else None
+        return seen if isinstance(seen, Tensor) else None
+
+    @property
+    def outputs(self) -> Tensor | None:
+        """The outputs that the loss saw in the first update."""
+        seen = self.loop.losses[0].outputs if self.loop.losses else None
+        return seen if isinstance(seen, Tensor) else None
+
+    @property
+    def usual_targets(self) -> bool:
+        """Whether the loss sees the loader's targets (a step of the program's own may take others)."""
+        if self.targets is None or self.train.kept is None:
+            return False
+        shape = self.train.kept[1].shape[1:]
+        return self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype
+
+    def calls(self, *kinds: type) -> list[Call]:
+        """The modules of these kinds that ran, in order, each once."""
+        found: dict[str, Call] = {}
+        for call in self.loop.calls:
+            if isinstance(call.module, kinds):
+                found.setdefault(call.name, call)
+        return list(found.values())
+
+    @property
+    def layers(self) -> list[Call]:
+        """The linear and convolution layers that ran, in order."""
+        return self.calls(*LINEAR)
+
+    def gain(self, before: float, after: float) -> float:
+        """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 0 is no better."""
+        if not after > max(before, self.floor) or not math.isfinite(after):
+            return 0.0
+        if not math.isfinite(before) or not math.isfinite(self.floor):
+            return 1.0 if not math.isfinite(before) else 0.0
+        return (after - before) / (after - self.floor)
+
+    def room(self, score: float) -> float:
+        """The largest gain that is still possible, where scores have an upper bound of 1; else 1.
+
+        A score between the constant answer's and 1 is taken to have that bound, as accuracies and coefficients of
+        determination do.
+        """
+        if not self.floor < score <= 1 or not self.floor >= -1:
+            return 1.0
+        return (1 - score) / (1 - self.floor)
+
+
+def gather(program: Program) -> Facts:
+    """Measure the data, the first updates, the graph, the loss and the evaluation, all on copies.
+
+    Raises:
+        ProgramError: the program is none, or its data cannot be read.
+    """
+    clock = time.perf_counter()
+    copy = clone(program)
+    seeded(0)
+    train = data.measure(copy.train)
+    val = None if copy.val is None else data.measure(copy.val)
+    after_data = time.perf_counter()
+    evaluated = evaluation.measure(clone(program))
+    watched = clone(program)
+    seeded(0)
+    updates = updates_of(watched)
+    batches = list(islice(_again(watched.train), WATCHED))
+    start = time.perf_counter()
+    seen = loop.measure(watched, batches)
+    each = (time.perf_counter() - start) / max(1, len(seen.returned))
+    first = seen.losses[0] if seen.losses else None
+    kind = loss.measure(program.loss, first.outputs, first.targets) if first else LossKind("", "", False)
+    out = structure.output(first.node if first else None, seen.calls)
+    facts = Facts(program, train, val, seen, watched, kind, out, evaluated, updates, each)
+    facts.floor = constant_score(program, facts)
+    facts.timing = {"data": after_data - clock, "one batch": time.perf_counter() - after_data}
+    return facts
+
+
+def _again(loader: Any) -> Any:
+    for _ in range(WATCHED):
+        yield from loader
+
+
+class Constant(nn.Module):
+    """Answers the same for every input."""
+
+    def __init__(self, row: Tensor) -> None:
+        super().__init__()
+        self.row = nn.Parameter(row)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The row, once for each row of the first tensor."""
+        first = loop._tensor((args, kwargs))
+        return self.row.expand(1 if first is None else len(first), *self.row.shape)
+
+
+def constant_score(program: Program, facts: Facts) -> float:
+    """The score of the best constant answer: mean target or class frequencies; of the untrained model if unknown."""
+    untrained = facts.evaluation.score
+    outputs, kept = facts.outputs, facts.train.kept
+    if outputs is None or kept is None or not facts.usual_targets:
+        return untrained
+    targets = kept[1]
+    if facts.loss.task == "classes" and not targets.is_floating_point():
+        if targets.min() < 0 or targets.max() >= outputs.shape[1]:
+            return untrained
+        row = torch.bincount(targets.flatten(), minlength=outputs.shape[1]).double().add(1e-6).log()
+        row = row.reshape(-1, *([1] * (outputs.ndim - 2))).expand(outputs.shape[1:]).to(outputs.dtype)
+    elif targets.is_floating_point() and targets.shape[1:].numel() == outputs.shape[1:].numel():
+        row = targets[torch.isfinite(targets.flatten(1)).all(1)] if targets.ndim > 1 else targets[targets.isfinite()]
+        row = row.double().mean(0).reshape(outputs.shape[1:]).to(outputs.dtype)
+    else:
+        return untrained
+    copy = clone(program)
+    copy.model = Constant(row.clone().to(outputs.device))
+    try:
+        score = float(copy.final_score())
+    except Exception:
+        return untrained
+    return score if math.isfinite(score) else untrained

@@ -1,0 +1,270 @@
+"""Tries remedies on copies, one after another, until nothing is left to gain: what pays was the cause."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from levelhead.doctor.facts import Facts
+from levelhead.doctor.findings import Severity, Trial
+from levelhead.doctor.remedies import Remedy, several
+from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.trials import Outcome, train
+
+#: Groups of causes from upstream to downstream; between repairs that pay alike, the upstream one is the root.
+UPSTREAM = 0.1
+#: From this gain on a fault is critical: the program has less than half of what the repair brings.
+CRITICAL = 0.5
+ROUNDS = 4
+_SLOW = ("learning-rate-too-low", "too-few-updates")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A suspicion that became a finding."""
+
+    suspicion: Suspicion
+    severity: Severity
+    evidence: dict[str, Any] = field(default_factory=dict)
+    symptoms: tuple[str, ...] = ()
+    remedy: Remedy | None = None
+
+
+@dataclass(frozen=True)
+class _Tried:
+    suspicion: Suspicion
+    remedy: Remedy
+    outcome: Outcome
+    gain: float
+
+
+class Interventions:
+    """The trials of one examination, within its time.
+
+    Args:
+        facts: what is known of the program.
+        deadline: the time (``time.perf_counter``) after which no trial is begun.
+        progress: called with a few words before each trial.
+    """
+
+    def __init__(self, facts: Facts, deadline: float, progress: Callable[[str], None]) -> None:
+        self.facts, self.deadline, self.progress = facts, deadline, progress
+        self.trials: list[Trial] = []
+        self.kept: dict[str, Outcome] = {}
+        self.notes: list[str] = []
+        self.base: Outcome
+        self.current: Outcome
+        self.applied: list[Remedy] = []
+        self.again: dict[int, Outcome] = {}
+
+    def run_base(self, seconds: float) -> None:
+        """Train a copy as it is, for ``seconds`` at most: the measure of all the others."""
+        self.base = self.current = train(self.facts.program, checks=True, seconds=seconds)
+        self.facts.base = self.base
+        self.kept["as it is"] = self.base
+        self._record("as it is", "", self.base, 0.0)
+
+    @property
+    def whole(self) -> bool:
+        """Whether trials see the whole training."""
+        return self.base.updates >= self.base.planned or self.base.diverged
+
+    def judge(self, suspicions: Sequence[Suspicion]) -> list[Verdict]:
+        """The suspicions that are certain or whose repair pays, in the order of their weight."""
+        certain = [s for s in suspicions if s.certain and s.severity != "info"]
+        style = [s for s in suspicions if s.certain and s.severity == "info"]
+        found = [verdict for s in certain for verdict in self._certain(s)]
+        if any(s.severity == "critical" and not s.remedies for s in certain):
+            return found + [Verdict(s, "info") for s in style]  # with such data nothing else can be judged
+        paying = [s for s in style if s.cause == "missing-nonlinearity"]
+        open_ = [*[s for s in suspicions if not s.certain], *paying]
+        won = self._search(open_)
+        found += won
+        return found + [Verdict(s, "info") for s in style if s not in [v.suspicion for v in won]]
+
+    def _certain(self, suspicion: Suspicion) -> list[Verdict]:
+        """A fault that was seen; its remedies are tried to know which is best and what is left for others."""
+        before = self.current
+        tried = self._try(suspicion, len(suspicion.remedies))
+        best = max(tried, key=lambda t: t.outcome.score, default=None)
+        if best is None or best.outcome.score < before.score - 0.02 * abs(before.score):
+            remedy = suspicion.remedies[0] if suspicion.remedies else None
+            return [Verdict(suspicion, suspicion.severity, {}, (), remedy)]
+        severity: Severity = suspicion.severity
+        if severity == "critical" and best.gain < 0.1 and self.facts.gain(self.facts.floor, before.score) > 0.5:
+            severity = "warning"
+        self._apply(best)
+        return [Verdict(suspicion, severity, self._evidence(before, best), (), best.remedy)]
+
+    def _search(self, suspicions: list[Suspicion]) -> list[Verdict]:
+        """Again and again: try all that is open, keep the best that pays, until nothing does."""
+        found: list[Verdict] = []
+        left = list(suspicions)
+        for _ in range(ROUNDS):
+            before = self.current
+            left = [s for s in left if self.facts.room(before.score) >= s.gain and self._worth(s)]
+            best = self._best(left)
+            if best is None:
+                break
+            left = [s for s in left if s is not best.suspicion]
+            if not self._confirmed(best):
+                continue
+            if best.suspicion.cause in _SLOW:  # both are learning that is too slow for its time
+                left = [s for s in left if s.cause not in _SLOW]
+            gain = best.gain
+            if best.suspicion.measured is not None and not self.applied:
+                gain = max(gain, best.suspicion.measured)
+            severity: Severity = "critical" if gain >= CRITICAL else "warning"
+            self._apply(best)
+            found.append(Verdict(best.suspicion, severity, self._evidence(before, best), (), best.remedy))
+        return found
+
+    def _worth(self, suspicion: Suspicion) -> bool:
+        """In the first updates alone, slow learning is no fault: there, only a run that does not learn is tried on."""
+        if suspicion.measured is not None and suspicion.measured < suspicion.gain:
+            return False
+        return self.whole or not suspicion.generic or self.facts.gain(self.facts.floor, self.current.score) < 0.1
+
+    def _best(self, left: list[Suspicion]) -> _Tried | None:
+        """The best of the specific suspicions; the generic ones only where these leave much to gain."""
+        tried: list[_Tried] = []
+        for suspicion in sorted((s for s in left if not s.generic), key=self._order):
+            tried += self._try(suspicion)
+            if tried and self._pays(tried[-1]) and self.facts.room(tried[-1].outcome.score) < UPSTREAM:
+                break  # the first, upstream repair that mends it all
+        paying = [t for t in tried if self._pays(t)]
+        if not paying:
+            paying = self._together([s for s in left if s.cause.endswith("-not-normalized")])
+        best = self._first_of(paying)
+        if best is not None and self.facts.room(best.outcome.score) < 0.25:
+            return best
+        for suspicion in [s for s in left if s.generic]:
+            tried += self._try(suspicion)
+            if tried and self._pays(tried[-1]) and self.facts.room(tried[-1].outcome.score) < UPSTREAM:
+                break
+        generic = [t for t in tried if t.suspicion.generic and self._pays(t)]
+        return self._first_of([*paying, *generic], handicap=UPSTREAM)
+
+    @staticmethod
+    def _order(suspicion: Suspicion) -> int:
+        """What is tried first, and is the cause where another repair does as much.
+
+        A gain that was measured without training speaks for itself. A loss that blows up does so at a rate beyond
+        two by the curvature (Cohen et al. 2021, section 2); the curvature of a squared error grows with the inputs,
+        and not with the targets: inputs come before the rate, and targets after it.
+        """
+        if suspicion.measured is not None:
+            return 0
+        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(
+            suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4
+        )
+
+    @staticmethod
+    def _first_of(tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
+        """The largest gain; one that is upstream (earlier) wins where another's is not clearly larger."""
+        best: _Tried | None = None
+        for each in tried:
+            margin = UPSTREAM / 2 + (handicap if each.suspicion.generic else 0.0)
+            if best is None or (each.gain > best.gain + (margin if each.suspicion is not best.suspicion else 0.0)):
+                best = each
+        return best
+
+    def _pays(self, tried: _Tried) -> bool:
+        s, out = tried.suspicion, tried.outcome
+        least = s.gain if self.whole else max(s.gain, 0.25)
+        if tried.gain < least or out.score - self.current.score <= 2 * self._error():
+            # What was measured on the program as it is says nothing after another repair.
+            return s.measured is not None and s.measured >= s.gain and tried.gain > 0 and not self.applied
+        if not s.fits:
+            return True
+        before, after = self.current.train_loss, out.train_loss
+        return not math.isfinite(before) or after < before
+
+    def _error(self) -> float:
+        """The standard error of a share of right answers, at its largest; scores beyond 0 .. 1 have none known."""
+        rows = self.facts.val.rows if self.facts.val else self.facts.train.rows
+        share = min(max(self.current.score, 0.0), 1.0)
+        return math.sqrt(share * (1 - share) / max(1, rows))
+
+    def _confirmed(self, best: _Tried) -> bool:
+        """A small gain must be there with other batches and noise as well."""
+        if best.gain >= 0.3 or best.suspicion.measured is not None:
+            return True
+        if time.perf_counter() + 2 * best.outcome.seconds > self.deadline:
+            self.notes.append(f"{best.suspicion.cause}: a small gain, not confirmed for lack of time")
+            return False
+        key = len(self.applied)
+        if key not in self.again:
+            self.again[key] = self._train(self.applied, 1)
+        other = self._train([*self.applied, best.remedy], 1)
+        return self.facts.gain(self.again[key].score, other.score) >= best.suspicion.gain / 2
+
+    def _try(self, suspicion: Suspicion, count: int = 0) -> list[_Tried]:
+        """The remedies of a suspicion, until one leaves nothing to gain, or goes the wrong way."""
+        tried: list[_Tried] = []
+        for remedy in suspicion.remedies[: count or None]:
+            if time.perf_counter() + self.base.seconds > self.deadline:
+                said = "time ran out before every suspicion was tried; a larger budget tries them"
+                if said not in self.notes:
+                    self.notes.append(said)
+                break
+            self.progress(remedy.words)
+            outcome = self._train([*self.applied, remedy])
+            gain = self.facts.gain(self.current.score, outcome.score)
+            self._record(remedy.words, suspicion.cause, outcome, gain)
+            tried.append(_Tried(suspicion, remedy, outcome, gain))
+            if self.facts.room(outcome.score) < UPSTREAM and gain > 0:
+                break
+            if suspicion.generic and not gain and not outcome.train_loss < self.current.train_loss:
+                break  # a step in the wrong direction: no further one
+        return tried
+
+    def _together(self, data: list[Suspicion]) -> list[_Tried]:
+        """Inputs and targets, each useless without the other."""
+        if len(data) < 2 or time.perf_counter() + self.base.seconds > self.deadline:
+            return []
+        parts = [s.remedies[0] for s in data]
+        both = Remedy(" and ".join(p.words for p in parts), "\n".join(p.patch for p in parts), several(parts))
+        outcome = self._train([*self.applied, both])
+        gain = self.facts.gain(self.current.score, outcome.score)
+        self._record(both.words, data[0].cause, outcome, gain)
+        tried = _Tried(data[0], both, outcome, gain)
+        return [tried] if self._pays(tried) else []
+
+    def _train(self, applied: Sequence[Remedy], seed: int = 0) -> Outcome:
+        updates = None if self.whole else self.base.updates
+        left = max(0.0, self.deadline - time.perf_counter()) + 2 * self.base.seconds
+        return train(
+            self.facts.program,
+            several(applied),
+            updates=updates,
+            seed=seed,
+            seconds=min(left, 6 * max(2.0, self.base.seconds)),
+        )
+
+    def _apply(self, tried: _Tried) -> None:
+        self.applied.append(tried.remedy)
+        self.current = tried.outcome
+        self.kept[" + ".join(remedy.words for remedy in self.applied)] = tried.outcome
+
+    def _evidence(self, before: Outcome, tried: _Tried) -> dict[str, Any]:
+        return {
+            "score before": before.score,
+            f"score with the remedy ({tried.remedy.words})": tried.outcome.score,
+            "score of a constant answer": self.facts.floor,
+            "gain": tried.gain,
+        }
+
+    def _record(self, change: str, cause: str, outcome: Outcome, gain: float) -> None:
+        note = ""
+        if outcome.error is not None:
+            note = f"{type(outcome.error).__name__}: {outcome.error}".splitlines()[0]
+        elif outcome.diverged:
+            note = "diverged"
+        words = " + ".join([*(r.words for r in self.applied), change]) if cause else change
+        self.trials.append(
+            Trial(words, cause, outcome.score, outcome.train_loss, outcome.updates, gain, outcome.seconds, note)
+        )

@@ -1,0 +1,1 @@
+"""What the doctor measures; judging is left to ``levelhead.doctor.rules``."""

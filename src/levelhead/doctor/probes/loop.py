@@ -1,0 +1,255 @@
+"""Watches a few updates of a copy: modes, gradients as they arrive, what the optimizer gets and what it changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from levelhead.doctor.program import Program
+
+
+@dataclass
+class Call:
+    """One run of a module without children: what went in and came out, with the graph's nodes."""
+
+    name: str
+    module: nn.Module
+    input: Tensor | None
+    output: Tensor | None
+    input_node: Any
+    output_node: Any
+
+
+@dataclass
+class LossCall:
+    """One call of the program's loss."""
+
+    outputs: Any
+    targets: Any
+    value: float
+    attached: bool
+    node: Any
+
+
+@dataclass
+class Update:
+    """One step of the optimizer, in scalar products.
+
+    Args:
+        arrived: norm of the gradients that this step's backward passes brought.
+        held: norm of the gradient that the optimizer got.
+        cleared: share of ``held`` that is not a multiple of what arrived: 0 where gradients were cleared.
+        kept: share that is not the last gradient plus a multiple of what arrived: 0 where they were not.
+        descent: cosine between what the optimizer got and the gradient of the loss: 1 is descent, -1 ascent.
+        move: cosine between the change of the parameters and what the optimizer got: negative is descent.
+    """
+
+    arrived: float
+    held: float
+    cleared: float
+    kept: float
+    descent: float
+    move: float
+
+
+@dataclass
+class Loop:
+    """What a few updates showed.
+
+    Args:
+        calls: the modules without children that ran in the first update, in order.
+        losses: calls of the program's loss in the first update.
+        returned: what each step returned.
+        updates: the optimizer's steps.
+        modes: of each module that ran with gradients on: the modes it was in.
+        reached: parameters that a backward pass arrived at; gradients: those where it was not zero.
+        executed: modules that ran.
+        error: what the program raised; failed_at: in which batch, from 1.
+        first_norms: norm of each parameter's gradient at the first step of the optimizer.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    losses: list[LossCall] = field(default_factory=list)
+    returned: list[float] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
+    modes: dict[str, set[bool]] = field(default_factory=dict)
+    reached: set[str] = field(default_factory=set)
+    gradients: set[str] = field(default_factory=set)
+    executed: set[str] = field(default_factory=set)
+    error: Exception | None = None
+    failed_at: int = 0
+    first_norms: dict[str, float] = field(default_factory=dict)
+
+
+class Recorded:
+    """A loss that tells of its calls; what else it has is the loss's own."""
+
+    def __init__(self, loss: Callable[..., Any], tell: Callable[[tuple[Any, ...], Any], None]) -> None:
+        self._loss, self._tell = loss, tell
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the loss, and tell of it."""
+        value = self._loss(*args, **kwargs)
+        self._tell(args, value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loss, name)
+
+
+def measure(twin: Program, batches: Iterable[Any], backward_of_loss: bool = True) -> Loop:
+    """Update a copy with these batches, and watch; the copy is used up.
+
+    An error of the program is kept in ``error``, with the number of the batch (from 1) in ``failed_at``.
+    """
+    watcher = _Watcher(twin, backward_of_loss)
+    try:
+        for number, batch in enumerate(batches, start=1):
+            watcher.first = number == 1
+            watcher.found.failed_at = number
+            watcher.found.returned.append(twin.update(batch))
+    except Exception as error:
+        watcher.found.error = error
+    else:
+        watcher.found.failed_at = 0
+    finally:
+        watcher.close()
+    return watcher.found
+
+
+class _Watcher:
+    def __init__(self, twin: Program, backward_of_loss: bool) -> None:
+        self.found = Loop()
+        self.first, self.asking = True, False
+        self.entered: tuple[Tensor | None, Any] = None, None
+        self.backward_of_loss = backward_of_loss
+        self.names = {parameter: name for name, parameter in twin.model.named_parameters()}
+        self.parameters = [p for p in self.names if p.requires_grad]
+        self.arrived: dict[Tensor, Tensor] = {}
+        self.of_loss: dict[Tensor, Tensor] = {}
+        self.last: dict[Tensor, Tensor] = {}
+        self.before: dict[Tensor, Tensor] = {}
+        self.got: dict[Tensor, Tensor] = {}
+        self.trained = [p for group in twin.optimizer.param_groups for p in group["params"]]
+        self.handles: list[Any] = [p.register_hook(self._arrives(p)) for p in self.parameters]
+        self.handles += [twin.optimizer.register_step_pre_hook(self._before)]
+        self.handles += [twin.optimizer.register_step_post_hook(self._after)]
+        for name, module in twin.model.named_modules():
+            self.handles.append(module.register_forward_pre_hook(self._mode(name)))
+            if not any(module.children()):
+                self.handles.append(module.register_forward_pre_hook(self._enters, with_kwargs=True))
+                self.handles.append(module.register_forward_hook(self._ran(name)))
+        twin.loss = Recorded(twin.loss, self._loss)
+
+    def close(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _arrives(self, parameter: Tensor) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            if self.asking:
+                return
+            gradient = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
+            self.arrived[parameter] = gradient + self.arrived.get(parameter, 0)
+            self.found.reached.add(self.names[parameter])
+            if bool((gradient != 0).any()):
+                self.found.gradients.add(self.names[parameter])
+
+        return hook
+
+    def _mode(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            if torch.is_grad_enabled():
+                self.found.modes.setdefault(name, set()).add(module.training)
+                self.found.executed.add(name)
+
+        return hook
+
+    def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        inside = _tensor((args, kwargs))
+        self.entered = inside, None if inside is None else inside.grad_fn  # a module may change it in place
+
+    def _ran(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if not self.first:
+                return
+            (inside, node), outside = self.entered, _tensor(output)
+            self.found.calls.append(
+                Call(
+                    name,
+                    module,
+                    None if inside is None else inside.detach(),
+                    None if outside is None else outside.detach(),
+                    node,
+                    None if outside is None else outside.grad_fn,
+                )
+            )
+
+        return hook
+
+    def _loss(self, args: tuple[Any, ...], value: Any) -> None:
+        attached = isinstance(value, Tensor) and value.requires_grad
+        number = float(value.detach().mean()) if isinstance(value, Tensor) and value.numel() else math.nan
+        outputs = args[0] if args else None
+        if self.first and len(self.found.losses) < 4:
+            node = outputs.grad_fn if isinstance(outputs, Tensor) else None
+            kept = [a.detach().clone() if isinstance(a, Tensor) else a for a in args[:2]] + [None, None]
+            self.found.losses.append(LossCall(kept[0], kept[1], number, attached, node))
+        if attached and value.numel() == 1 and self.backward_of_loss:
+            self.asking = True  # our own backward pass runs the parameters' hooks too
+            gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            self.asking = False
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                if gradient is not None:
+                    self.of_loss[parameter] = gradient.detach() + self.of_loss.get(parameter, 0)
+
+    def _before(self, *_: Any) -> None:
+        self.before = {p: p.detach().clone() for p in self.trained}
+        self.got = {p: p.grad.detach().clone() for p in self.trained if p.grad is not None}
+
+    def _after(self, *_: Any) -> None:
+        got, arrived = self.got, {p: g for p, g in self.arrived.items() if p in self.got}
+        change = {p: p.detach() - self.before[p] for p in got}
+        rest = {p: g - self.last[p] for p, g in got.items() if p in self.last}
+        held = _dot(got, got) ** 0.5
+        if not self.found.first_norms:
+            self.found.first_norms = {self.names[p]: float(g.norm()) for p, g in got.items() if p in self.names}
+        self.found.updates.append(
+            Update(
+                arrived=_dot(arrived, arrived) ** 0.5,
+                held=held,
+                cleared=_residual(got, arrived),
+                kept=_residual(rest, arrived) * (_dot(rest, rest) ** 0.5 / held if held else 0) if rest else math.nan,
+                descent=_cosine(got, self.of_loss),
+                move=_cosine(change, got),
+            )
+        )
+        self.last, self.arrived, self.of_loss = got, {}, {}
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """The first tensor in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next((found for item in items if (found := _tensor(item)) is not None), None)
+
+
+def _dot(a: dict[Tensor, Tensor], b: dict[Tensor, Tensor]) -> float:
+    return sum(float((g.double() * b[p].double()).sum()) for p, g in a.items() if p in b)
+
+
+def _cosine(a: dict[Tensor, Tensor], b: dict[Tensor, Tensor]) -> float:
+    norms = (_dot(a, a) * _dot(b, b)) ** 0.5
+    return _dot(a, b) / norms if norms and math.isfinite(norms) else math.nan
+
+
+def _residual(a: dict[Tensor, Tensor], b: dict[Tensor, Tensor]) -> float:
+    """The share of a's norm that no multiple of b explains."""
+    cosine = _cosine(a, b)
+    return math.sqrt(max(0.0, 1 - cosine**2)) if math.isfinite(cosine) else math.nan

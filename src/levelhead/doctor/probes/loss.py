@@ -1,0 +1,116 @@
+"""Finds out by questions what a loss is: what it expects of outputs and targets, whatever it is called."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from levelhead.doctor.program import are_classes
+
+
+@dataclass(frozen=True)
+class LossKind:
+    """What a loss does.
+
+    Args:
+        kind: ``softmax`` (applies one itself), ``nll`` (expects log-probabilities), ``logits`` (applies a sigmoid),
+            ``probabilities`` (takes only 0 .. 1), ``squared`` or ``absolute`` error; empty where none of these.
+        task: ``classes`` (class numbers or one-hot rows), ``binary`` (0 and 1) or ``quantity``; empty if unknown.
+        broadcast: whether outputs and targets hold as many values in shapes that are not the same, and the loss
+            is another one when they are aligned.
+    """
+
+    kind: str
+    task: str
+    broadcast: bool
+
+
+def measure(loss: Callable[..., Any], outputs: Any, targets: Any) -> LossKind:
+    """Ask a loss with made-up outputs of the same shape; nothing of the program is changed."""
+    if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or not outputs.is_floating_point():
+        return LossKind("", "", False)
+    ask = _Asking(loss, targets)
+    return LossKind(_kind(ask, outputs, targets), task(outputs, targets), _broadcast(ask, outputs, targets))
+
+
+def task(outputs: Tensor, targets: Tensor) -> str:
+    """What is to be learnt, by the targets' type and values."""
+    if are_classes(outputs, targets):
+        return "classes"
+    values = targets.detach().double()
+    if targets.numel() and bool(((values == 0) | (values == 1)).all()):
+        one_hot = targets.ndim == 2 and targets.shape[1] > 1 and bool((values.sum(1) == 1).all())
+        return "classes" if one_hot else "binary"
+    return "quantity" if targets.is_floating_point() else ""
+
+
+class _Asking:
+    """The loss as a function of outputs alone; NaN where it raises."""
+
+    def __init__(self, loss: Callable[..., Any], targets: Tensor) -> None:
+        self.loss, self.targets = loss, targets
+
+    def __call__(self, outputs: Tensor, targets: Tensor | None = None) -> float:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning of the loss comes in the user's own run, too
+            try:
+                return float(self.loss(outputs, self.targets if targets is None else targets))
+            except Exception:
+                return math.nan
+
+
+def _close(a: float, b: float, tolerance: float = 1e-3) -> bool:
+    """Equal up to rounding in single precision: sums of a batch are good to about 1e-5."""
+    return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-12)
+
+
+def _kind(ask: _Asking, outputs: Tensor, targets: Tensor) -> str:
+    generator = torch.Generator().manual_seed(0)
+    made = torch.randn(outputs.shape, generator=generator).to(outputs)
+    first = ask(made)
+    if outputs.ndim > 1 and outputs.shape[1] > 1:
+        shift = torch.randn([outputs.shape[0], 1, *outputs.shape[2:]], generator=generator).to(outputs)
+        if _close(first, ask(made + shift)) and not _close(first, ask(2 * made)):
+            return "softmax"
+        if are_classes(outputs, targets) and _close(2 * first, ask(2 * made)) and first:
+            return "nll"
+    aligned = _aligned(outputs, targets)
+    if aligned is None:
+        return ""
+    for kind, error in (("squared", torch.square), ("absolute", torch.abs)):
+        ratios = [ask(o) / float(error(o - aligned).double().mean() or math.nan) for o in (made, 2 * made, made + 1)]
+        if _close(ratios[0], ratios[1]) and _close(ratios[0], ratios[2]) and ratios[0] > 0:
+            return kind
+    if task(outputs, targets) == "binary":
+        ones = torch.ones_like(targets)
+        values = [ask(torch.full_like(outputs, z), ones) for z in (-6.0, -1.0, 0.5, 3.0, 8.0)]
+        if all(a > b for a, b in pairwise(values)):
+            return "logits"
+        if math.isnan(values[0]) and math.isnan(values[-1]) and math.isfinite(values[2]):
+            return "probabilities"
+    return ""
+
+
+def _aligned(outputs: Tensor, targets: Tensor) -> Tensor | None:
+    """The targets as numbers of the outputs' shape: class numbers as one-hot rows."""
+    if are_classes(outputs, targets):
+        if targets.min() < 0 or targets.max() >= outputs.shape[1]:
+            return None
+        return F.one_hot(targets.long(), outputs.shape[1]).movedim(-1, 1).to(outputs)
+    return targets.to(outputs) if targets.shape == outputs.shape else None
+
+
+def _broadcast(ask: _Asking, outputs: Tensor, targets: Tensor) -> bool:
+    if outputs.shape == targets.shape or outputs.numel() != targets.numel() or outputs.numel() < 2:
+        return False
+    made = torch.linspace(0, 1, outputs.numel()).reshape(outputs.shape).to(outputs)
+    as_it_is, aligned = ask(made), ask(made.reshape(targets.shape))
+    return math.isfinite(as_it_is) and math.isfinite(aligned) and not _close(as_it_is, aligned)

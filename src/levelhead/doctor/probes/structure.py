@@ -1,0 +1,159 @@
+"""Reads the graph of one forward pass: which modules follow each other, and what is done to the outputs last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from levelhead.doctor.probes.loop import Call
+
+#: Layers that multiply by weights.
+LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
+BATCH_NORM = (nn.modules.batchnorm._BatchNorm,)
+NORM = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []))
+DROPOUT = (nn.modules.dropout._DropoutNd,)
+SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softsign)
+
+#: Nodes of autograd that rearrange values and compute nothing.
+_VIEWS = (
+    "View",
+    "UnsafeView",
+    "ReshapeAlias",
+    "Permute",
+    "Transpose",
+    "T",
+    "Squeeze",
+    "Unsqueeze",
+    "Alias",
+    "Clone",
+    "ToCopy",
+    "Select",
+    "Slice",
+    "Expand",
+    "AsStrided",
+    "Split",
+    "Unbind",
+)
+#: The last activations that are known, by their node.
+_ACTIVATIONS = {
+    "Softmax": "softmax",
+    "LogSoftmax": "log_softmax",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Relu": "relu",
+    "LogSigmoid": "log_sigmoid",
+    "Softplus": "softplus",
+    "Hardtanh": "hardtanh",
+    "Hardsigmoid": "hardsigmoid",
+}
+#: What an activation can give.
+RANGES = {
+    "softmax": (0.0, 1.0),
+    "sigmoid": (0.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "relu": (0.0, float("inf")),
+    "softplus": (0.0, float("inf")),
+    "log_softmax": (-float("inf"), 0.0),
+    "log_sigmoid": (-float("inf"), 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is done to the outputs last.
+
+    Args:
+        activation: its name, empty where none is known.
+        where: the module that does it; the last module that ran, where a function does.
+        module: whether a module does it, which can be replaced.
+    """
+
+    activation: str
+    where: str
+    module: bool
+
+
+def name_of(node: Any) -> str:
+    """The operation of a node of autograd: ``Relu`` of ``ReluBackward0``."""
+    return type(node).__name__.split("Backward")[0].lstrip("_") if node is not None else ""
+
+
+def through_views(node: Any) -> Any:
+    """The node that computed the values, rearrangements skipped."""
+    while node is not None and name_of(node) in _VIEWS and node.next_functions:
+        node = node.next_functions[0][0]
+    return node
+
+
+def ancestors(node: Any, limit: int = 5000) -> Iterator[Any]:
+    """The nodes that a node's value was computed from, itself included."""
+    seen: set[Any] = set()
+    queue = [node]
+    while queue and len(seen) < limit:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        queue += [parent for parent, _ in node.next_functions]
+
+
+def pairs(calls: list[Call]) -> list[tuple[Call, Call]]:
+    """The modules that take another one's output as it is, or rearranged: (producer, consumer)."""
+    made: dict[Any, Call] = {}
+    found = []
+    for call in calls:
+        producer = made.get(through_views(call.input_node)) if call.input_node is not None else None
+        if producer is not None:
+            found.append((producer, call))
+        if call.output_node is not None:
+            made[through_views(call.output_node)] = call  # a module that only passes on stands for the values, too
+    return found
+
+
+def skipping(calls: list[Call], kinds: tuple[type, ...]) -> list[tuple[Call, Call]]:
+    """``pairs``, with modules of these kinds left out of the chains."""
+    before = {id(consumer): producer for producer, consumer in pairs(calls)}
+    found = []
+    for call in calls:
+        producer = before.get(id(call))
+        while producer is not None and isinstance(producer.module, kinds):
+            producer = before.get(id(producer))
+        if producer is not None and not isinstance(call.module, kinds):
+            found.append((producer, call))
+    return found
+
+
+def output(node: Any, calls: list[Call]) -> Output:
+    """The last activation on the way to the loss."""
+    node = through_views(node)
+    activation = _ACTIVATIONS.get(name_of(node), "")
+    makers = [call for call in calls if through_views(call.output_node) is node and node is not None]
+    makers = [call for call in makers if not isinstance(call.module, nn.Flatten | nn.Identity)] or makers
+    inside = bool(makers) and through_views(makers[0].input_node) is not node
+    where = makers[0].name if makers else (calls[-1].name if calls else "")
+    simple = inside and not isinstance(makers[0].module, LINEAR) and not any(makers[0].module.parameters())
+    return Output(activation, where, bool(activation) and simple)
+
+
+def hidden(calls: list[Call], last: Output) -> list[Call]:
+    """The modules that ran, without the one that makes the outputs."""
+    return [call for call in calls if call.name != last.where]
+
+
+def functional_squashing(node: Any) -> Counter[str]:
+    """How often each squashing function is in the graph, as module or as function."""
+    return Counter(name for n in ancestors(node) if (name := name_of(n)) in ("Sigmoid", "Tanh"))
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """The values of a layer as rows of units: [N, C, ...] becomes [N x ..., C]; [N, T, F] becomes [N x T, F]."""
+    if x.ndim >= 4:
+        return x.transpose(1, -1).flatten(0, -2)
+    return x.flatten(0, -2) if x.ndim > 1 else x.reshape(-1, 1)

@@ -1,0 +1,211 @@
+"""Rules on the data: scales, labels, order, and the preparation of training and validation data."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from levelhead.doctor import remedies
+from levelhead.doctor.facts import Facts
+from levelhead.doctor.isolation import clone
+from levelhead.doctor.probes.data import Columns, ordered
+from levelhead.doctor.probes.neighbours import agreement
+from levelhead.doctor.rules.suspicion import Suspicion
+
+#: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
+LARGE, SMALL, APART = 5.0, 0.1, 30.0
+
+
+def non_finite(facts: Facts) -> list[Suspicion]:
+    """NaN or infinity in inputs or targets."""
+    found = []
+    for name, half in (("training", facts.train), ("validation", facts.val)):
+        for kind, columns in (("inputs", half and half.inputs), ("targets", half and half.targets)):
+            if columns is not None and columns.bad:
+                summary = f"{columns.bad} values of the {name} {kind} are NaN or infinite"
+                evidence = {"values": columns.bad, "in": f"{name} {kind}"}
+                found.append(Suspicion("non-finite-data", "data", summary, evidence, True, "critical"))
+    return found[:1]
+
+
+def invalid_labels(facts: Facts) -> list[Suspicion]:
+    """Class numbers outside the classes, or one single label."""
+    counts, outputs = facts.train.counts, facts.outputs
+    if not counts or (facts.loop.losses and not facts.usual_targets):
+        return []
+    low, high = min(counts), max(counts)
+    classes = outputs.shape[1] if outputs is not None and facts.loss.task == "classes" and outputs.ndim > 1 else 0
+    ignored = getattr(facts.program.loss, "ignore_index", -100)
+    outside = sum(
+        n for label, n in counts.items() if label != ignored and (label < 0 or (classes and label >= classes))
+    )
+    evidence = {"labels": f"{low} .. {high}", "different": len(counts), "rows": sum(counts.values())}
+    failed = facts.loop.error is not None and "out of bounds" in str(facts.loop.error).lower()
+    if (outside and classes) or failed:
+        summary = f"labels from {low} to {high}" + (f" for {classes} outputs" if classes else "") + " do not fit"
+        return [Suspicion("labels-invalid", "data", summary, evidence, True, "critical")]
+    if len(counts) == 1 and sum(counts.values()) >= 20 and facts.loss.task == "classes":
+        others = len(facts.val.counts) if facts.val else 0
+        summary = f"all {sum(counts.values())} training labels are {low}" + (
+            f", while the validation data have {others} different ones" if others > 1 else ""
+        )
+        return [Suspicion("labels-invalid", "data", summary, evidence, True, "critical")]
+    return []
+
+
+def disjoint_labels(facts: Facts) -> list[Suspicion]:
+    """No label in common between training and validation data."""
+    if facts.val is None or not facts.train.counts or not facts.val.counts or not facts.usual_targets:
+        return []
+    ours, theirs = set(facts.train.counts), set(facts.val.counts)
+    if ours & theirs or len(ours) < 2:
+        return []
+    evidence = {"training labels": sorted(ours)[:12], "validation labels": sorted(theirs)[:12]}
+    summary = "training and validation data have no label in common"
+    return [Suspicion("train-val-mismatch", "data", summary, evidence, True, "critical")]
+
+
+def input_scale(facts: Facts) -> list[Suspicion]:
+    """Inputs far from zero mean and unit deviation."""
+    x = facts.train.inputs
+    if x is None or not x.std:
+        return []
+    offset = abs(x.mean) / x.std
+    if SMALL <= x.rms <= LARGE and x.spread <= APART and offset <= LARGE:
+        return []
+    evidence = {"mean": x.mean, "deviation": x.std, "least": x.low, "largest": x.high, "columns apart": x.spread}
+    summary = f"inputs run from {x.low:.4g} to {x.high:.4g}, with mean {x.mean:.4g} and deviation {x.std:.4g}"
+    cures = [remedies.standardize_inputs(x.whole.mean, x.whole.std(), "")]
+    if _by_column(facts, x) and x.spread > 3:
+        std = x.columns.std()
+        cures.insert(0, remedies.standardize_inputs(x.columns.mean, std.where(std > 0, torch.ones_like(std)), "0"))
+    return [Suspicion("inputs-not-normalized", "data", summary, evidence, remedies=tuple(cures))]
+
+
+def _by_column(facts: Facts, x: Columns) -> bool:
+    return len(x.shape) == 1 and x.columns.mean.numel() == x.shape[0]
+
+
+def target_scale(facts: Facts) -> list[Suspicion]:
+    """Regression targets far from zero mean and unit deviation."""
+    y, outputs = facts.train.targets, facts.outputs
+    if y is None or outputs is None or facts.loss.task != "quantity" or not facts.usual_targets or not y.std:
+        return []
+    if facts.targets is None or outputs.shape != facts.targets.shape:
+        return []
+    if SMALL <= y.rms <= LARGE:
+        return []
+    mean, std = y.columns.mean, y.columns.std()
+    std = std.where(std > 0, torch.ones_like(std))
+    if len(y.shape) >= 2:
+        mean, std = y.whole.mean, y.whole.std()
+    reach = _reach(facts)
+    certain = y.rms > 10 * reach
+    evidence = {"mean": y.mean, "deviation": y.std, "least": y.low, "largest": y.high}
+    summary = f"targets run from {y.low:.4g} to {y.high:.4g}, with mean {y.mean:.4g} and deviation {y.std:.4g}"
+    if certain:
+        evidence["within reach"] = reach
+        summary += f"; in {facts.updates} updates the outputs can move by about {reach:.3g}"
+    cure = remedies.standardize_targets(mean, std)
+    return [Suspicion("targets-not-normalized", "data", summary, evidence, certain, "critical", (cure,))]
+
+
+def _reach(facts: Facts) -> float:
+    """How far the last layer can move an output: an Adam-like update changes a weight by about its rate at most."""
+    optimizer = facts.program.optimizer
+    if "adam" not in type(optimizer).__name__.lower() or not facts.layers:
+        return math.inf
+    last = facts.layers[-1]
+    width = last.input.abs().flatten(1).sum(1).mean().item() if last.input is not None and last.input.ndim > 1 else 1.0
+    travel = facts.updates * max(float(group["lr"]) for group in optimizer.param_groups)
+    # The layer below can move as far and double what the last one weighs.
+    return travel * (1 + width * max(1.0, travel)) + 1
+
+
+def unshuffled(facts: Facts) -> list[Suspicion]:
+    """Batches in one order, sorted by their targets."""
+    ratio = ordered(facts.train)
+    if not facts.train.fixed_order or ratio < 10:
+        return []
+    evidence = {"variance of batch means, by that of random batches": ratio}
+    summary = f"each epoch has the same order, and batches differ {ratio:.0f} times as much as random ones"
+    cure = remedies.batches(None, "batches drawn at random")
+    return [Suspicion("no-shuffle", "data", summary, evidence, remedies=(cure,))]
+
+
+def corrupted_labels(facts: Facts) -> list[Suspicion]:
+    """Labels that neighbours do not share in training data, though they do in validation data."""
+    if facts.train.kept is None or not facts.usual_targets or facts.loss.task != "classes":
+        return []
+    if facts.train.kept[1].is_floating_point() or len(facts.train.counts) < 2:
+        return []
+    ours = agreement(*facts.train.kept)
+    theirs = agreement(*facts.val.kept) if facts.val and facts.val.kept else None
+    if ours is None or theirs is None:
+        return []
+    low, error = ours[0] - ours[1], 3 * math.hypot(ours[2], theirs[2])
+    evidence = {
+        "neighbours agree in training": ours[0],
+        "in validation": theirs[0],
+        "by chance": ours[1],
+    }
+    if theirs[0] - theirs[1] > 0.3 + error and low < 0.6 * (theirs[0] - theirs[1]) - error:
+        summary = (
+            f"rows close to each other share their label in {100 * ours[0]:.0f} % of the training data, "
+            f"but in {100 * theirs[0]:.0f} % of the validation data ({100 * ours[1]:.0f} % is chance)"
+        )
+        return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical")]
+    return []
+
+
+def chance(facts: Facts) -> list[Suspicion]:
+    """Labels that say nothing about their inputs: no better than a constant answer, and neighbours do not agree."""
+    base = facts.base
+    if base is None or facts.train.kept is None or facts.loss.task != "classes" or not facts.usual_targets:
+        return []
+    if facts.train.kept[1].is_floating_point() or len(facts.train.counts) < 2 or base.diverged:
+        return []
+    ours = agreement(*facts.train.kept)
+    fell = base.first_loss - base.train_loss > 0.3 * abs(base.first_loss)
+    if ours is None or facts.gain(facts.floor, base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
+        return []
+    evidence = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
+    summary = "the training labels are learnt by heart, and nothing carries over to validation: they fit no input"
+    return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical")]
+
+
+def preparation(facts: Facts) -> list[Suspicion]:
+    """Validation inputs on another scale than the training inputs."""
+    a, b = facts.train.inputs, facts.val.inputs if facts.val else None
+    base = facts.base
+    if a is None or b is None or base is None or min(facts.train.rows, facts.val.rows if facts.val else 0) < 20:
+        return []
+    if not a.std or not b.std:
+        return []
+    ratio = b.std / a.std
+    shift = abs(b.mean - a.mean) / max(a.std, b.std)
+    if 0.5 < ratio < 2 and shift < 1:
+        return []
+    cure = remedies.validation_like_training(a.mean, a.std, b.mean, b.std)
+    mapped = clone(base.program)
+    cure(mapped)
+    try:
+        score = mapped.final_score()
+    except Exception:
+        return []
+    gain = facts.gain(base.score, score)
+    evidence = {
+        "training mean and deviation": [a.mean, a.std],
+        "validation mean and deviation": [b.mean, b.std],
+        "score with validation inputs brought to the training scale": score,
+    }
+    summary = (
+        f"training inputs have mean {a.mean:.3g} and deviation {a.std:.3g}, "
+        f"validation inputs {b.mean:.3g} and {b.std:.3g}"
+    )
+    return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,), measured=gain)]
+
+
+RULES = (non_finite, invalid_labels, disjoint_labels, target_scale, input_scale, unshuffled, corrupted_labels)
+TRAINED = (preparation, chance)

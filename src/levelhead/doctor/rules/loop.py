@@ -1,0 +1,172 @@
+"""Rules on the training loop: gradients, modes, what is trained, and what the evaluation does."""
+
+from __future__ import annotations
+
+import math
+
+from levelhead.doctor import remedies
+from levelhead.doctor.facts import Facts
+from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM
+from levelhead.doctor.rules.suspicion import Suspicion
+
+
+def accumulating(facts: Facts) -> list[Suspicion]:
+    """Each gradient is the last one plus the batch's own."""
+    seen = [u for u in facts.loop.updates[1:] if math.isfinite(u.cleared) and math.isfinite(u.kept)]
+    # Gradients are reproduced up to rounding (1e-6); a hundredth leaves room for clipping by value.
+    if len(seen) < 2 or not all(u.kept < 0.01 and u.cleared > 0.03 for u in seen):
+        return []
+    evidence = {
+        "gradient not explained by its own batches": [u.cleared for u in seen],
+        "nor by these and the last gradient": [u.kept for u in seen],
+    }
+    summary = f"at each of {len(seen)} updates the gradient is the one before plus the batch's own: it is never cleared"
+    cure = remedies.before_step(
+        lambda program: program.optimizer.zero_grad(), "gradients cleared", "optimizer.zero_grad()  # before backward()"
+    )
+    return [Suspicion("gradients-accumulate", "loop", summary, evidence, True, "critical", (cure,))]
+
+
+def ascending(facts: Facts) -> list[Suspicion]:
+    """The optimizer is given the gradient's opposite, or climbs."""
+    seen = [u for u in facts.loop.updates if u.held and math.isfinite(u.held)]
+    opposite = len(seen) > 1 and all(math.isfinite(u.descent) and u.descent < -0.5 for u in seen)
+    climbing = len(seen) > 1 and all(u.move > 0.1 for u in seen)
+    if opposite == climbing:  # both together are descent
+        return []
+    where = "loop" if opposite else "optimizer"
+    evidence = {
+        "cosine of the gradient used with the loss's": [u.descent for u in seen],
+        "cosine of the parameters' change with it": [u.move for u in seen],
+    }
+    groups = facts.program.optimizer.param_groups
+    summary = "the update goes up the gradient of the loss" + (
+        " (maximize=True)" if any(group.get("maximize") for group in groups) else ""
+    )
+    cure = remedies.set_in_optimizer("maximize", False, "minimize") if climbing else remedies.standard_loop()
+    if climbing and any(group["lr"] < 0 for group in groups):
+        cure = remedies.learning_rate(-1, [group["lr"] for group in groups])
+    return [Suspicion("gradient-ascent", where, summary, evidence, True, "critical", (cure,))]
+
+
+def detached(facts: Facts) -> list[Suspicion]:
+    """No gradient reaches a parameter that the optimizer has."""
+    loop, program = facts.loop, facts.watched
+    error = str(loop.error or "")
+    if "does not require grad" in error:
+        summary = f"the loss hangs on no parameter of the model: {error.splitlines()[0]}"
+        return [Suspicion("loss-detached", "loss", summary, {"error": error}, True, "critical")]
+    if loop.error is not None or not loop.updates:
+        return []
+    held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
+    missing = [
+        name
+        for name, parameter in program.model.named_parameters()
+        if id(parameter) in held
+        and parameter.requires_grad
+        and name not in loop.reached
+        and name.rpartition(".")[0] in loop.executed
+    ]
+    if not missing:
+        return []
+    where = missing[0].rpartition(".")[0]
+    all_of_it = not loop.reached
+    evidence = {"parameters without a gradient": missing[:12], "how many": len(missing)}
+    summary = (
+        f"{len(missing)} parameters of the optimizer never get a gradient although their layers run, first {missing[0]}"
+    )
+    place = "loss" if all_of_it else where
+    return [Suspicion("loss-detached", place, summary, evidence, True, "critical" if all_of_it else "warning")]
+
+
+def untrained(facts: Facts) -> list[Suspicion]:
+    """Parameters that run and are not in the optimizer, or need no gradient."""
+    program, loop = facts.watched, facts.loop
+    held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
+    left = [
+        (name, p)
+        for name, p in program.model.named_parameters()
+        if (id(p) not in held or not p.requires_grad)
+        and name.rpartition(".")[0] in loop.executed
+        and p.is_floating_point()
+    ]
+    if not left:
+        return []
+    frozen = [name for name, p in left if not p.requires_grad]
+    count = sum(p.numel() for _, p in left)
+    share = count / max(1, sum(p.numel() for p in program.model.parameters()))
+    evidence = {"parameters": [name for name, _ in left][:12], "values": count, "share of the model": share}
+    missing = len(left) - len(frozen)
+    summary = (
+        f"{missing} parameters are not in the optimizer" if missing else f"{len(frozen)} parameters need no gradient"
+    ) + f" ({100 * share:.0f} % of the model's values), first {left[0][0]}"
+    cure = remedies.all_parameters()
+    return [Suspicion("parameters-not-trained", "optimizer", summary, evidence, remedies=(cure,))]
+
+
+def eval_in_training(facts: Facts) -> list[Suspicion]:
+    """The whole model is updated in eval mode."""
+    modes = facts.loop.modes
+    kinds = (*BATCH_NORM, *DROPOUT)
+    concerned = {
+        name: module
+        for name, module in facts.program.model.named_modules()
+        if isinstance(module, kinds) and name in modes and getattr(module, "p", 1) > 0
+    }
+    frozen = [name for name in concerned if modes[name] == {False}]
+    norms = [name for name in frozen if isinstance(concerned[name], BATCH_NORM)]
+    if not frozen or modes.get("", {True}) != {False}:  # single layers in eval mode are frozen on purpose
+        return []
+    trained = [n for n in norms if any(f"{n}.{p}" in facts.loop.reached for p in ("weight", "bias"))]
+    if norms and not trained:
+        return []
+    evidence = {"in eval mode at each update": frozen[:12]}
+    what = "batch normalizations run on fixed statistics" if norms else "dropouts do nothing"
+    summary = f"the model is in eval mode while it is updated: {len(norms or frozen)} {what}"
+    cures = (
+        remedies.before_step(
+            lambda program: program.model.train(), "train mode", "model.train()  # before each update"
+        ),
+        remedies.standard_loop(),
+    )
+    severity = "critical" if norms else "warning"
+    return [Suspicion("eval-mode-in-training", "loop", summary, evidence, True, severity, cures)]
+
+
+def train_in_eval(facts: Facts) -> list[Suspicion]:
+    """Dropout or batch statistics are on during evaluation."""
+    names = facts.evaluation.training
+    if not names:
+        return []
+    modules = dict(facts.program.model.named_modules())
+    norms = [name for name in names if isinstance(modules[name], BATCH_NORM)]
+    evidence = {"in training mode during evaluation": names[:12]}
+    what = "batch normalizations use the batch's own statistics" if norms else "dropouts drop values"
+    summary = f"during evaluation {len(norms or names)} {what}"
+    cure = remedies.standard_evaluation()
+    return [Suspicion("train-mode-in-eval", "loop", summary, evidence, True, "warning", (cure,))]
+
+
+def decay_on_norm(facts: Facts) -> list[Suspicion]:
+    """Weight decay on the parameters of normalization layers."""
+    norms = {
+        id(p): f"{name}.{kind}"
+        for name, module in facts.program.model.named_modules()
+        if isinstance(module, NORM)
+        for kind, p in module.named_parameters(recurse=False)
+    }
+    decayed = [
+        norms[id(p)]
+        for group in facts.program.optimizer.param_groups
+        if group.get("weight_decay", 0) > 0
+        for p in group["params"]
+        if id(p) in norms
+    ]
+    if not decayed:
+        return []
+    summary = f"weight decay acts on {len(decayed)} parameters of normalization layers, first {decayed[0]}"
+    evidence = {"parameters": decayed[:12]}
+    return [Suspicion("decay-on-norm-or-bias", "optimizer", summary, evidence, True, "info")]
+
+
+RULES = (accumulating, ascending, detached, eval_in_training, train_in_eval, untrained, decay_on_norm)

@@ -1,0 +1,156 @@
+"""Rules on a run that was seen: learning rate, length, penalties, overfitting. Only a paying remedy proves them."""
+
+from __future__ import annotations
+
+import math
+
+from levelhead.doctor import remedies
+from levelhead.doctor.facts import Facts
+from levelhead.doctor.rules.suspicion import Suspicion
+
+
+def _rates(facts: Facts) -> list[float]:
+    return [float(group["lr"]) for group in facts.program.optimizer.param_groups]
+
+
+def rate_too_high(facts: Facts) -> list[Suspicion]:
+    """Lower rates are to be tried; first of all where the loss rose or was not finite."""
+    base = facts.base
+    assert base is not None
+    losses = base.losses
+    blown = base.diverged or (len(losses) > 2 and max(losses[1:]) > 100 * abs(losses[0]) > 0)
+    evidence = {
+        "learning rate": _rates(facts),
+        "first loss": losses[0] if losses else math.nan,
+        "last": base.train_loss,
+    }
+    if blown:
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        evidence["largest loss"] = max(finite, default=math.nan)
+        if base.diverged:
+            evidence["updates until the loss is not finite"] = len(finite)
+        summary = f"at a learning rate of {max(_rates(facts)):g} the loss " + (
+            f"is not finite after {len(finite)} updates" if base.diverged else f"jumps to {max(finite):.3g}"
+        )
+    else:
+        summary = f"at a learning rate of {max(_rates(facts)):g} the loss ends at {base.train_loss:.4g}"
+    factors = (0.1, 0.01, 0.001) if blown else (0.1,)
+    cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in factors)
+    return [
+        Suspicion(
+            "learning-rate-too-high",
+            "optimizer",
+            summary,
+            evidence,
+            remedies=cures,
+            generic=not blown,
+            gain=0.1 if blown else 0.25,
+        )
+    ]
+
+
+def rate_too_low(facts: Facts) -> list[Suspicion]:
+    """Higher rates are to be tried."""
+    base = facts.base
+    assert base is not None
+    if base.diverged:
+        return []
+    evidence = {"learning rate": _rates(facts), "first loss": base.first_loss, "last": base.train_loss}
+    summary = (
+        f"at a learning rate of {max(_rates(facts)):g} the loss goes from {base.first_loss:.4g} "
+        f"to {base.train_loss:.4g} "
+        f"in {base.updates} updates"
+    )
+    cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in (10, 100, 1000))
+    return [
+        Suspicion(
+            "learning-rate-too-low", "optimizer", summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True
+        )
+    ]
+
+
+def too_short(facts: Facts) -> list[Suspicion]:
+    """More epochs are to be tried."""
+    base = facts.base
+    assert base is not None
+    if base.diverged or base.updates < base.planned:
+        return []
+    evidence = {
+        "epochs": facts.program.epochs,
+        "updates": base.updates,
+        "first loss": base.first_loss,
+        "last": base.train_loss,
+    }
+    summary = f"training stops after {base.updates} updates, at a loss of {base.train_loss:.4g}"
+    cure = remedies.epochs(4 * facts.program.epochs)
+    return [
+        Suspicion("too-few-updates", "loop", summary, evidence, remedies=(cure,), generic=True, gain=0.25, fits=True)
+    ]
+
+
+def penalty(facts: Facts) -> list[Suspicion]:
+    """Weight decay is to be left out."""
+    decay = [float(group.get("weight_decay", 0.0)) for group in facts.program.optimizer.param_groups]
+    seen = [u.descent for u in facts.loop.updates if math.isfinite(u.descent)]
+    besides = bool(seen) and sum(seen) / len(seen) < 0.9 and min(seen) > -0.5
+    found = []
+    if max(decay, default=0) > 0:
+        evidence = {"weight_decay": decay, "learning rate": _rates(facts)}
+        summary = f"weight decay of {max(decay):g}"
+        cures = tuple(
+            remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")
+            for value in (0.0, max(decay) / 100)
+        )
+        found.append(Suspicion("penalty-too-strong", "optimizer", summary, evidence, remedies=cures, fits=True))
+    if besides:
+        evidence = {"cosine of the gradient used with the loss's": seen}
+        summary = (
+            "what the update adds to the loss outweighs it: the gradient used points elsewhere than the loss's own"
+        )
+        found.append(Suspicion("penalty-too-strong", "loop", summary, evidence, remedies=(remedies.standard_loop(),)))
+    return found
+
+
+def overfitting(facts: Facts) -> list[Suspicion]:
+    """Validation falls from its best while the training loss falls on."""
+    base = facts.base
+    assert base is not None
+    if base.diverged or len(base.scores) < 4 or base.updates < base.planned:
+        return []
+    at, best = max(base.scores, key=lambda pair: pair[1])
+    before = base.losses[max(0, at - max(1, len(base.losses) // 50)) : at]
+    fell = base.train_loss < 0.7 * sum(before) / len(before) if before else False
+    lost = facts.gain(base.score, best)
+    if not fell or lost < 0.05:
+        return []
+    epochs = max(1, round(facts.program.epochs * at / base.updates))
+    evidence = {
+        "best validation score": best,
+        "after updates": at,
+        "final": base.score,
+        "training loss then": before[-1],
+        "at the end": base.train_loss,
+    }
+    summary = (
+        f"the validation score is best ({best:.3f}) after {at} of {base.updates} updates and ends at {base.score:.3f}, "
+        f"while the training loss falls to {base.train_loss:.3g}"
+    )
+    decay = _decay(facts)
+    cures = [remedies.epochs(epochs)] if epochs < facts.program.epochs else []
+    cures += [*decay]
+    return [
+        Suspicion(
+            "overfitting", "loop", summary, evidence, remedies=tuple(cures), measured=lost if lost >= 0.1 else None
+        )
+    ]
+
+
+def _decay(facts: Facts) -> list[remedies.Remedy]:
+    name = type(facts.program.optimizer).__name__
+    if "weight_decay" not in facts.program.optimizer.defaults:
+        return []
+    value = 1.0 if name == "AdamW" else 0.01
+    return [remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")]
+
+
+TRAINED = (overfitting, rate_too_high, penalty, rate_too_low, too_short)

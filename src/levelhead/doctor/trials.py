@@ -1,0 +1,150 @@
+"""Trains copies of a program and says how well each did."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from levelhead.doctor.isolation import Change, clone, seeded
+from levelhead.doctor.program import Program, ProgramError
+
+#: When validation scores are taken: close together at first, where overfitting may begin.
+_CHECKED = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8)
+
+
+@dataclass
+class Outcome:
+    """How a copy did.
+
+    Args:
+        program: the copy, trained.
+        score: its final validation score; minus infinity where it has none.
+        losses: what each update returned.
+        scores: validation scores during training: (updates done, score).
+        updates: how many updates were done.
+        planned: how many there were to be.
+        seconds: wall-clock time.
+        error: what the program raised, if it did.
+    """
+
+    program: Program
+    score: float = -math.inf
+    losses: list[float] = field(default_factory=list)
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    updates: int = 0
+    planned: int = 0
+    seconds: float = 0.0
+    error: Exception | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss or the weights stopped being finite."""
+        return any(not math.isfinite(loss) for loss in self.losses) or not finite(self.program)
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss over the last tenth of the updates."""
+        return mean(self.losses[-max(1, len(self.losses) // 10) :])
+
+    @property
+    def first_loss(self) -> float:
+        """Mean loss over the first twentieth of the updates."""
+        return mean(self.losses[: max(1, len(self.losses) // 20)])
+
+
+def mean(values: list[float]) -> float:
+    """The mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan
+
+
+def finite(program: Program) -> bool:
+    """Whether all parameters are finite."""
+    return all(bool(torch.isfinite(p).all()) for p in program.model.parameters() if p.numel())
+
+
+def updates_of(program: Program) -> int:
+    """How many updates the program plans."""
+    try:
+        return program.epochs * len(program.train)  # type: ignore[arg-type]
+    except TypeError:
+        return program.epochs * sum(1 for _ in program.train)
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Pass after pass over the loader."""
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise ProgramError("the training loader yields no batch")
+
+
+def train(
+    program: Program,
+    change: Change | None = None,
+    *,
+    updates: int | None = None,
+    seed: int = 0,
+    checks: bool = False,
+    seconds: float = math.inf,
+) -> Outcome:
+    """Train a copy of the program, changed, for as many updates as it plans; the program itself is left alone.
+
+    Args:
+        program: what to copy.
+        change: a remedy to apply to the copy first.
+        updates: how many updates at most; by default the copy's own plan.
+        seed: of batches and noise: copies with one seed see the same batches.
+        checks: whether to take validation scores on the way, after 1, 2, 4, ... percent of the updates.
+        seconds: when to stop.
+    """
+    start = time.perf_counter()
+    copy = clone(program)
+    done = Outcome(copy)
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")  # what the program warns of, its own run warns of
+        try:
+            seeded(seed)
+            if change is not None:
+                change(copy)
+            planned = updates_of(copy)
+            done.planned = planned if updates is None else min(updates, planned)
+            marks = {max(1, round(done.planned * part)) for part in _CHECKED} if checks else set()
+            seeded(seed)
+            for batch in endless(copy.train):
+                if done.updates >= done.planned or time.perf_counter() - start > seconds:
+                    break
+                done.losses.append(copy.update(batch))
+                done.updates += 1
+                if done.updates in marks:
+                    done.scores.append((done.updates, score(copy)))
+                if not math.isfinite(done.losses[-1]) and done.updates > 20 and not finite(copy):
+                    break  # NaN stays NaN
+            done.score = _number(copy.final_score())
+        except Exception as error:
+            done.error = error
+    done.seconds = time.perf_counter() - start
+    return done
+
+
+def score(program: Program) -> float:
+    """The validation score now, taken on a copy: modes and statistics stay as they are."""
+    state = torch.get_rng_state()
+    try:
+        return _number(clone(program).final_score())
+    except Exception:
+        return -math.inf
+    finally:
+        torch.set_rng_state(state)
+
+
+def _number(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
