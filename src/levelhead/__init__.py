@@ -10,14 +10,14 @@ from levelhead.nn import convert
 
 if TYPE_CHECKING:
     from levelhead import data, training
-    from levelhead.doctor import Program, examine
+    from levelhead.doctor import Program, examine, watch
     from levelhead.studies import Study
 
-__all__ = ["Moments", "Program", "Study", "convert", "data", "examine", "nn", "ops", "training", "tune_allocator"]
+__all__ = ["Moments", "Program", "Study", "convert", "data", "examine", "nn", "ops", "training", "tune_allocator", "watch"]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
 _LAZY = {"Study": "levelhead.studies", "data": None, "training": None}
-_LAZY |= {"Program": "levelhead.doctor", "examine": "levelhead.doctor"}
+_LAZY |= {"Program": "levelhead.doctor", "examine": "levelhead.doctor", "watch": "levelhead.doctor"}
 
 
 def __getattr__(name: str) -> Any:
