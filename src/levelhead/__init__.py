@@ -9,14 +9,17 @@ from levelhead.moments import Moments
 from levelhead.nn import convert
 
 if TYPE_CHECKING:
-    from levelhead import data, training
+    from levelhead import data, init, regularizers, training
     from levelhead.doctor import Program, examine, watch
     from levelhead.studies import Study
 
-__all__ = ["Moments", "Program", "Study", "convert", "data", "examine", "nn", "ops", "training", "tune_allocator", "watch"]
+__all__ = [
+    *("Moments", "Program", "Study", "convert", "data", "examine", "init", "nn", "ops", "regularizers"),
+    *("training", "tune_allocator", "watch"),
+]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
-_LAZY = {"Study": "levelhead.studies", "data": None, "training": None}
+_LAZY = {"Study": "levelhead.studies", "data": None, "init": None, "regularizers": None, "training": None}
 _LAZY |= {"Program": "levelhead.doctor", "examine": "levelhead.doctor", "watch": "levelhead.doctor"}
 
 

@@ -66,6 +66,8 @@ class Run:
         test_score: the score on the test split at the step with the best validation score.
         message: why the run ended early, in words; empty where it did not.
         environment: versions, machine and command, as ``records.environment`` gives them.
+        asked: what the run was asked for beside its recipe: a view of the data, an observer.
+        arrays: what an observer measured along something else than training (a response, a surface), by name.
     """
 
     arm: str
@@ -80,6 +82,8 @@ class Run:
     test_score: float = math.nan
     message: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def score(self) -> Curve:
@@ -103,7 +107,8 @@ class Run:
                 name: Curve(tuple(curve["steps"]), tuple(map(float, curve["values"])))
                 for name, curve in raw.pop("curves").items()
             }
-            return cls(**{**raw, "test_score": float(raw["test_score"]), "curves": curves})
+            arrays = {name: tuple(map(float, values)) for name, values in raw.pop("arrays", {}).items()}
+            return cls(**{**raw, "test_score": float(raw["test_score"]), "curves": curves, "arrays": arrays})
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} does not hold a run ({error}); delete it to run it again") from error
 
@@ -157,7 +162,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A plot that a study asks for beside those that are drawn from the runs (a sweep, an effect by depth)."""
+    """A plot that a study asks for beside those that are drawn from the runs (a sweep, an effect by depth).
+
+    ``ticks`` names the places 0, 1, ... of the x axis where they are no numbers; with ``band`` the lines are curves
+    with an area around them, else points with bars.
+    """
 
     title: str
     x_label: str
@@ -166,6 +175,8 @@ class Chart:
     log_x: bool = False
     log_y: bool = False
     note: str = ""
+    ticks: tuple[str, ...] = ()
+    band: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +230,7 @@ class Answer:
                     **raw,
                     "target": float(raw["target"]),
                     "rows": tuple(_row(row) for row in raw["rows"]),
-                    "charts": tuple(_chart(chart) for chart in raw["charts"]),
+                    "charts": tuple(chart_from(chart) for chart in raw["charts"]),
                     "runs": tuple(raw["runs"]),
                     "notes": tuple(raw["notes"]),
                 }
@@ -268,12 +279,13 @@ def _row(raw: dict[str, Any]) -> Row:
     return Row(**{**raw, **intervals})
 
 
-def _chart(raw: dict[str, Any]) -> Chart:
+def chart_from(raw: dict[str, Any]) -> Chart:
+    """A chart from its JSON form."""
     lines = tuple(
         Line(line["name"], *(tuple(map(float, line[key])) for key in ("x", "y", "low", "high")))
         for line in raw["lines"]
     )
-    return Chart(**{**raw, "lines": lines})
+    return Chart(**{**raw, "lines": lines, "ticks": tuple(raw.get("ticks", ()))})
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """From a study's records to one HTML page that needs nothing else."""
 
-from levelhead.report.page import render, write
+from levelhead.report.claims import render_claims
+from levelhead.report.folders import write
+from levelhead.report.page import render
 
-__all__ = ["render", "write"]
+__all__ = ["render", "render_claims", "write"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from levelhead.lessons import Contours
 from levelhead.records import Answer, Chart, Line, Run
 from levelhead.report import text
 from levelhead.report.parts import Block, Plot, Spec, Toggle, axis, band, line, plain, points
@@ -22,7 +24,7 @@ def blocks(answer: Answer, runs: Sequence[Run], palette: dict[str, str]) -> list
     arms = by_arm(runs)
     drawn = [_training(answer, arms, palette), _percentiles(answer, arms, palette), _gradients(answer, arms)]
     return [block for block in drawn if block] + [
-        _chart(f"chart-{i}", chart, palette) for i, chart in enumerate(answer.charts, start=1)
+        chart_block(f"chart-{i}", chart, palette) for i, chart in enumerate(answer.charts, start=1)
     ]
 
 
@@ -218,18 +220,25 @@ def _pair(id: str, answer: Answer, alts: dict[str, str], traces: tuple[Spec, ...
     )
 
 
-def _chart(id: str, chart: Chart, palette: dict[str, str]) -> Block:
+def chart_block(id: str, chart: Chart, palette: dict[str, str]) -> Block:
     """A study's own chart. A point without a finite value is a cross at the edge of the frame, never dropped."""
     free = [f"--arm-{i}" for i in (1, 2, 3, 4, 5, 6) if f"--arm-{i}" not in {palette.get(c.name) for c in chart.lines}]
     spare = iter([*free, *[f"--arm-{i}" for i in range(1, 7)]] * (1 + len(chart.lines) // 6))
     legend = {each.name: palette.get(each.name) or next(spare) for each in chart.lines}
-    traces = [spec for i, each in enumerate(chart.lines) for spec in _charted(each, legend[each.name], 0.04 * i)]
+    if chart.band:
+        return _curves(id, chart, legend)
+    lines = _apart(chart.lines) if chart.ticks else chart.lines
+    traces = [spec for i, each in enumerate(lines) for spec in _charted(each, legend[each.name], 0.04 * i)]
     edge = any(trace.get("yaxis") == "y2" for trace in traces)
     unbounded = any(math.isinf(high) for each in chart.lines for high in each.high)
     caption = chart.note + (" × at the edge: no finite value (diverged, or not reached)." if edge else "")
     caption += " A bar that leaves the frame has no upper bound." if unbounded else ""
     places = sorted({x for each in chart.lines for x in each.x})
-    ticks = {"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if len(places) <= 8 else {}
+    ticks: Spec = {"tickvals": places, "ticktext": [f"{x:g}" for x in places]} if len(places) <= 8 else {}
+    if chart.ticks:
+        edges = [-0.5, len(chart.ticks) - 0.5]
+        ticks = {"tickvals": list(range(len(chart.ticks))), "ticktext": list(map(plain, chart.ticks)), "range": edges}
+        traces = [{**trace, "mode": "markers"} for trace in traces]
     layout: Spec = {
         "xaxis": axis(chart.x_label, log=chart.log_x, **ticks),
         "yaxis": axis(chart.y_label, log=chart.log_y),
@@ -244,8 +253,48 @@ def _chart(id: str, chart: Chart, palette: dict[str, str]) -> Block:
         + ", ".join(f"{y:.3g} at {x:g}" for x, y in zip(each.x, each.y, strict=True) if math.isfinite(y))
         for each in chart.lines
     )
-    alt = f"{chart.title}. {chart.y_label} against {chart.x_label}. {said}."
+    against = f" against {chart.x_label}" if chart.x_label else ""
+    alt = f"{chart.title}. {chart.y_label}{against}. {said}."
     return Block(id, chart.title, caption.strip(), (Plot(f"{id}-plot", alt, tuple(traces), layout),), legend)
+
+
+def _apart(lines: Sequence[Line]) -> list[Line]:
+    """Marks at the same place beside each other."""
+    middle = (len(lines) - 1) / 2
+    return [replace(each, x=tuple(x + 0.14 * (i - middle) for x in each.x)) for i, each in enumerate(lines)]
+
+
+def _curves(id: str, chart: Chart, legend: dict[str, str]) -> Block:
+    """Curves with an area around them."""
+    traces: list[Spec] = []
+    for each in chart.lines:
+        colour = legend[each.name]
+        if each.low:
+            traces.append(band(each.x, each.low, each.high, colour, legendgroup=each.name))
+        hover = {"hovertemplate": f"{plain(each.name)}: %{{y:.4g}}<extra></extra>"}
+        traces.append(line(each.name, each.x, each.y, colour, legendgroup=each.name, **hover))
+    layout = {"xaxis": axis(chart.x_label, log=chart.log_x), "yaxis": axis(chart.y_label, log=chart.log_y)}
+    last = "; ".join(f"{each.name} {each.y[-1]:.3g} at {each.x[-1]:g}" for each in chart.lines if each.y)
+    alt = f"{chart.title}. {chart.y_label} against {chart.x_label}. At last: {last}."
+    return Block(id, chart.title, chart.note, (Plot(f"{id}-plot", alt, tuple(traces), layout),), legend)
+
+
+def contours_block(id: str, contours: Contours) -> Block:
+    """Surfaces as lines of equal height, side by side, each with axes of its own in which a circle is round."""
+    plots = []
+    for i, panel in enumerate(contours.panels, start=1):
+        spec: Spec = {"type": "contour", "x": list(panel.x), "y": list(panel.y), "z": [list(row) for row in panel.z]}
+        spec |= {"showscale": False, "ncontours": 14, "contours": {"coloring": "none"}, "name": plain(panel.name)}
+        spec |= {"line": {"color": "--arm-1", "width": 1.5}, "hovertemplate": "%{z:.3g}<extra></extra>"}
+        layout = {
+            "xaxis": axis(contours.x_label, constrain="domain"),
+            "yaxis": axis(contours.y_label, scaleanchor="x", constrain="domain"),
+            "hovermode": "closest",
+        }
+        heights = [z for row in panel.z for z in row]
+        alt = f"{contours.title}, {panel.name}: lines of equal height from {min(heights):.3g} to {max(heights):.3g}."
+        plots.append(Plot(f"{id}-{i}", alt, (spec,), layout, title=panel.name))
+    return Block(id, contours.title, contours.note, tuple(plots), grid=True)
 
 
 def _frame(values: Sequence[float], log: bool) -> Spec:

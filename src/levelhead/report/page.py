@@ -14,10 +14,10 @@ from urllib.parse import quote
 from levelhead.records import Answer, Row, Run, write_text
 from levelhead.report import text
 from levelhead.report.figures import blocks
-from levelhead.report.parts import colours
+from levelhead.report.parts import Block, colours
 
 
-def write(folder: Path) -> Path:
+def write_answer(folder: Path) -> Path:
     """Make ``report.html`` from ``answer.json`` and the run files that it names.
 
     The page holds all that it needs, plotly.js included (about 5 MB), and asks nothing of any network.
@@ -65,20 +65,19 @@ def render(answer: Answer, runs: Sequence[Run]) -> str:
     baseline = next((run for run in runs if run.arm == answer.baseline), None)
     scale = _scale(answer.rows)
     return str(
-        _template().render(
+        template("page.html").render(
             answer=answer,
             palette=palette,
             rows=[_row(row, answer, scale) for row in answer.rows],
             blocks=figures,
-            plots=[_plot(block.id, block.paired, asdict(plot)) for block in figures for plot in block.plots],
-            views={block.id: [[view for _, view in t.views] for t in block.toggles] for block in figures},
+            **scripted(figures),
             runs=[(quote(name), run) for name, run in zip(answer.runs, runs, strict=True)],
             # Its notes are among the answer's.
             data={name: value for name, value in runs[0].data.items() if name != "notes"} if runs else {},
             recipe=baseline.recipe if baseline else {},
             seeds=max((row.runs for row in answer.rows), default=0),
             text=text,
-            assets=_assets(),
+            assets=assets(),
         )
     )
 
@@ -125,6 +124,14 @@ def _gauge(row: Row, scale: float) -> dict[str, float] | None:
     return {"low": place(low), "value": place(value), "high": place(high)}
 
 
+def scripted(figures: Sequence[Block]) -> dict[str, Any]:
+    """What the script is given of the figures."""
+    return {
+        "plots": [_plot(block.id, block.paired, asdict(plot)) for block in figures for plot in block.plots],
+        "views": {block.id: [[view for _, view in t.views] for t in block.toggles] for block in figures},
+    }
+
+
 def _plot(block: str, paired: bool, plot: dict[str, Any]) -> dict[str, Any]:
     """A plot for the script: strict JSON, what is not finite as null, which leaves a gap in a line."""
     spec: dict[str, Any] = _finite({**plot, "block": block, "paired": paired})
@@ -142,7 +149,7 @@ def _finite(value: Any) -> Any:
 
 
 @cache
-def _assets() -> dict[str, str]:
+def assets() -> dict[str, str]:
     """The style sheet and the scripts, which the page carries in itself."""
     try:
         from plotly.offline import get_plotlyjs
@@ -154,7 +161,8 @@ def _assets() -> dict[str, str]:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page's template."""
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError as error:
@@ -163,7 +171,7 @@ def _template() -> Any:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _not_installed(error: ModuleNotFoundError) -> ModuleNotFoundError:

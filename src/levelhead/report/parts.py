@@ -56,6 +56,7 @@ class Block:
         plots: under each other, or side by side with the same y axis where ``paired``.
         legend: the colour of each ``legendgroup``.
         toggles: views to choose from.
+        grid: side by side, each with axes of its own.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Block:
     legend: dict[str, str] = field(default_factory=dict)
     toggles: tuple[Toggle, ...] = ()
     paired: bool = False
+    grid: bool = False
 
 
 def colours(arms: list[str], baseline: str) -> dict[str, str]:

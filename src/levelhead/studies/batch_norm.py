@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from levelhead.training import Recipe
 
 QUESTION = "How many fewer steps does batch normalization need to the best score of a tuned network without it?"
+DATA, STANDARDIZE = "mnist5k", True
 
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -89,7 +90,9 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     base = own.best(swept[own.name])
     found = start.replace(learning_rate=base.learning_rate, initialization=base.initialization)
 
-    study = Study(QUESTION, data, arm_settings.build(found, arms), settings.seeds, settings.target_score, "batch-norm")
+    study = Study(
+        QUESTION, data, arm_settings.build(found, arms), settings.seed_count, settings.target_score, "batch-norm"
+    )
     jobs = study.jobs(folder)
     tuned = {
         sweep.name: [

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from levelhead.studies.settings import Settings
 
 QUESTION = "Which of these recipes reaches the first one's best score in the fewest steps?"
+DATA, STANDARDIZE = "mnist5k", True
 
 
 def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
@@ -30,5 +31,5 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
         raise SettingsError("the study 'compare' needs arms: tables [arms.NAME] in a TOML file, the baseline first")
     base = arm_settings.shared(settings.recipe, {})
     arms = {name: arm_settings.build(base, {name: fields})[name] for name, fields in settings.arms.items()}
-    study = Study(QUESTION, data, arms, settings.seeds, settings.target_score, "compare")
+    study = Study(QUESTION, data, arms, settings.seed_count, settings.target_score, "compare")
     return study.answer(pool.run("runs", study.jobs(folder)), folder, data)

@@ -15,6 +15,7 @@ from levelhead.records import Run, environment, read_json
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
+    from levelhead.studies.experiment import Experiment
     from levelhead.training import Recipe
 
 
@@ -26,7 +27,8 @@ class StudyError(RuntimeError):
 class Job:
     """A run to be made: the arm it is a sample of, its recipe (with the seed), and the file that keeps it.
 
-    ``group`` names the progress bar that it counts for; without ``probe`` only losses and scores are measured.
+    ``group`` names the progress bar that it counts for; without ``probe`` only losses and scores are measured;
+    ``experiment`` is done in place of plain training.
     """
 
     arm: str
@@ -34,11 +36,27 @@ class Job:
     path: Path
     group: str
     probe: bool = True
+    experiment: Experiment | None = None
 
     @classmethod
-    def of(cls, arm: str, recipe: Recipe, folder: Path, group: str = "", *, probe: bool = True) -> Job:
+    def of(
+        cls,
+        arm: str,
+        recipe: Recipe,
+        folder: Path,
+        group: str = "",
+        *,
+        probe: bool = True,
+        experiment: Experiment | None = None,
+    ) -> Job:
         """The job whose file is ``<folder>/runs/<arm>-<seed>.json``."""
-        return cls(arm, recipe, folder / "runs" / f"{file_name(arm)}-{recipe.seed}.json", group or arm, probe)
+        path = folder / "runs" / f"{file_name(arm)}-{recipe.seed}.json"
+        return cls(arm, recipe, path, group or arm, probe, experiment)
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What is asked for beside the recipe."""
+        return {} if self.experiment is None else self.experiment.asked
 
 
 def file_name(arm: str) -> str:
@@ -62,7 +80,11 @@ def kept(job: Job, data: dict[str, Any]) -> tuple[Run | None, str]:
     if run.status == "failed":
         return None, f"{job.path.name} had failed ({run.message}) and is run again"
     recipe = job.recipe.to_dict()
-    for name, kept_value, value in (("recipe", found["recipe"], recipe), ("data", found["data"], data)):
+    for name, kept_value, value in (
+        ("recipe", found["recipe"], recipe),
+        ("data", found["data"], data),
+        ("measurement", found.get("asked", {}), job.asked),
+    ):
         if _plain(kept_value) != _plain(value):
             return None, f"{job.path.name} is of another {name} ({_difference(kept_value, value)}) and is run again"
     return (run, "") if run.arm == job.arm else (None, f"{job.path.name} is of arm {run.arm} and is run again")

@@ -66,7 +66,7 @@ class Silent:
 
 
 class Pool:
-    """Worker processes that train; they start with the first run, load the data once, and die with their parent.
+    """Worker processes that train; they start with the first run, are given the data once, and die with their parent.
 
     Args:
         data: what every run trains on.
@@ -109,6 +109,13 @@ class Pool:
             worker.process.join()
             worker.pipe.close()
         self._workers.clear()
+
+    def use(self, data: Dataset) -> None:
+        """Go on with other data: the workers are given it, and need not start anew."""
+        self.data, self.described = data, described(data)
+        for worker in self._workers:
+            with suppress(OSError):  # dead: the next receive says so
+                worker.pipe.send_bytes(self._package())
 
     def run(self, title: str, jobs: Sequence[Job]) -> list[Run]:
         """Make the runs that are not there yet, and return all of them in the order of the jobs.
@@ -170,8 +177,11 @@ class Pool:
         process.start()
         there.close()
         with suppress(OSError):  # dead already: its end of the pipe says so to the loop
-            here.send_bytes(pickle.dumps((self.data, self.described, self._train, self._options)))
+            here.send_bytes(self._package())
         return _Worker(process, here)
+
+    def _package(self) -> bytes:
+        return pickle.dumps((self.data, self.described, self._train, self._options))
 
     def _replace(self, worker: _Worker) -> tuple[tuple[int, int] | None, str]:
         """Put a new process where one died; give back what it was at and why it ended."""
@@ -199,7 +209,7 @@ class _Worker:
     def give(self, task: tuple[int, int], jobs: Sequence[Job]) -> None:
         self.task = task
         with suppress(OSError):  # dead: the next receive says so
-            self.pipe.send(jobs[task[0]])
+            self.pipe.send_bytes(pickle.dumps(jobs[task[0]]))
 
     def receive(self) -> tuple[Any, ...] | None:
         """The next message; None where the process is dead."""
@@ -222,11 +232,15 @@ def _work(pipe: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
-    data, description, given, options = pickle.loads(pipe.recv_bytes())
-    train = given or _default_train()
+    package = pickle.loads(pipe.recv_bytes())
     pipe.send(("ready",))
     while True:
-        job = pipe.recv()
+        job = pickle.loads(pipe.recv_bytes())
+        if not isinstance(job, Job):  # other data
+            package = job
+            continue
+        data, description, given, options = package
+        train = given or _default_train()
         try:
             run = _one(job, data, train, options, pipe)
         except Exception as error:  # whatever a user's network raises is that run's result
@@ -251,7 +265,8 @@ def _one(job: Job, data: Dataset, train: Train, options: dict[str, Any], pipe: C
             last = now
             pipe.send(("step", done))
 
-    return train(job.recipe, data, arm=job.arm, progress=report, probe=job.probe, **options)
+    make = job.experiment or train
+    return make(job.recipe, data, arm=job.arm, progress=report, probe=job.probe, **options)
 
 
 def _default_train() -> Train:

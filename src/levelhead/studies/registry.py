@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from levelhead.lessons import Lesson
 from levelhead.records import Answer
 from levelhead.studies.jobs import StudyError, locked
 from levelhead.studies.pool import Pool, Train, Watcher
 from levelhead.studies.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from levelhead.data import Dataset
 
-#: Name to module; each has a ``QUESTION`` and ``run(settings, data, pool, folder)``.
-STUDIES = {
+#: The studies of the lectures' claims, in the order of the report; name to module.
+LECTURES = {
     "batch-norm": "levelhead.studies.batch_norm",
-    "compare": "levelhead.studies.compare",
+    "learning-rate": "levelhead.studies.learning_rate",
+    "initialization": "levelhead.studies.initialization",
+    "input-normalization": "levelhead.studies.input_normalization",
+    "saturation": "levelhead.studies.saturation",
+    "covariate-shift": "levelhead.studies.covariate_shift",
+    "landscape": "levelhead.studies.landscape",
+    "gradient-flow": "levelhead.studies.gradient_flow",
+    "dropout": "levelhead.studies.dropout",
+    "batch-norm-regularizes": "levelhead.studies.batch_norm_regularizes",
+    "batch-size": "levelhead.studies.batch_size",
+    "overparameterization": "levelhead.studies.overparameterization",
+    "where-to-normalize": "levelhead.studies.where_to_normalize",
 }
+#: All studies. Each is a module, or the ``STUDY`` in it, with a ``QUESTION``, its ``DATA``, whether it takes them with
+#: ``STANDARDIZE``, and ``run(settings, data, pool, folder)``.
+STUDIES = {**LECTURES, "compare": "levelhead.studies.compare"}
 
 
-def find(name: str) -> ModuleType:
-    """The module of a study.
+def find(name: str) -> Any:
+    """A study.
 
     Raises:
         SettingsError: there is none of that name; the message suggests the closest.
@@ -32,26 +48,52 @@ def find(name: str) -> ModuleType:
         close = difflib.get_close_matches(name, STUDIES, 1, 0.4)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise SettingsError(f"there is no study {name!r}{hint}; there is {', '.join(STUDIES)}, or give a .toml file")
-    return import_module(STUDIES[name])
+    module = import_module(STUDIES[name])
+    return getattr(module, "STUDY", module)
 
 
-def run(settings: Settings, data: Dataset, *, watcher: Watcher | None = None, train: Train | None = None) -> Answer:
+def complete(settings: Settings) -> Settings:
+    """The settings with the study's own data where they name none.
+
+    Raises:
+        SettingsError: there is no study of that name.
+    """
+    study = find(settings.study)
+    return settings.changed(
+        data=study.DATA if settings.data is None else None,
+        standardize=study.STANDARDIZE if settings.standardize is None else None,
+    )
+
+
+def run(
+    settings: Settings, data: Dataset, *, watcher: Watcher | None = None, train: Train | None = None
+) -> Answer | Lesson:
     """Run the study that the settings name, from where an earlier start left it; store its answer and its settings.
 
     Raises:
         SettingsError, RecipeError: the settings cannot be.
         StudyError: the folder, a disk or the workers stop it; the message says what is kept.
     """
-    study, folder = find(settings.study), settings.folder
+    settings = complete(settings)
+    folder = settings.folder
     options = {} if train else {"accelerator": settings.accelerator}
     with (
         locked(folder),
         Pool(data, workers=settings.workers, train=train, options=options, watcher=watcher) as pool,
     ):
-        answer: Answer = study.run(settings, data, pool, folder)
-        try:
-            (folder / "study.toml").write_text(settings.to_toml(), encoding="utf-8")
-            answer.save(folder / "answer.json")
-        except OSError as error:
-            raise StudyError(f"cannot write to {folder} ({error.strerror}); the runs are kept") from error
-        return answer
+        return run_in(settings, data, pool, folder)
+
+
+def run_in(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer | Lesson:
+    """Run a study in a pool that is there; store its answer or lesson, and its settings.
+
+    Raises:
+        SettingsError, RecipeError, StudyError: as ``run``.
+    """
+    found: Answer | Lesson = find(settings.study).run(settings, data, pool, folder)
+    try:
+        (folder / "study.toml").write_text(settings.to_toml(), encoding="utf-8")
+        found.save(folder / ("answer.json" if isinstance(found, Answer) else "lesson.json"))
+    except OSError as error:
+        raise StudyError(f"cannot write to {folder} ({error.strerror}); the runs are kept") from error
+    return found

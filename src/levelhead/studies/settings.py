@@ -15,6 +15,10 @@ from typing import Any, Self
 _KINDS = {"whole number": int, "number": (int, float), "text": str, "true or false": bool, "table": dict, "list": list}
 
 
+#: Seeds where none are given.
+_SEEDS, _QUICK_SEEDS = 5, 3
+
+
 class SettingsError(ValueError):
     """Settings that cannot be; the message names the key, the value and the repair."""
 
@@ -25,10 +29,11 @@ class Settings:
 
     Args:
         study: its name; ``levelhead study --list`` tells them.
-        data: what ``levelhead.data.load`` takes.
+        data: what ``levelhead.data.load`` takes; None is the study's own.
         target: the column to predict, of a table.
-        standardize: inputs are standardized from the training data.
-        seeds: how many seeds each arm is run with.
+        standardize: inputs are standardized from the training data; None is as the study says.
+        seeds: how many seeds each arm is run with; None is 5, or 3 where ``quick``.
+        quick: a study of claims takes fewer seeds and steps.
         target_score: the validation score that steps are counted to; None takes the baseline's median best.
         workers: processes; None is one a core.
         accelerator: ``cpu``, ``cuda``, ``auto``, ...
@@ -42,10 +47,11 @@ class Settings:
     """
 
     study: str = "batch-norm"
-    data: str = "mnist5k"
+    data: str | None = None
     target: str | None = None
-    standardize: bool = True
-    seeds: int = 5
+    standardize: bool | None = None
+    seeds: int | None = None
+    quick: bool = False
     target_score: float | None = None
     workers: int | None = None
     accelerator: str = "cpu"
@@ -68,7 +74,13 @@ class Settings:
     @property
     def folder(self) -> Path:
         """Where the runs and the report are kept."""
-        return Path(self.out or f"reports/{self.study}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', Path(self.data).stem)}")
+        data = "" if self.data is None else "-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(self.data).stem)
+        return Path(self.out or f"reports/{self.study}{data}")
+
+    @property
+    def seed_count(self) -> int:
+        """How many seeds each arm is run with."""
+        return self.seeds if self.seeds is not None else _QUICK_SEEDS if self.quick else _SEEDS
 
     @classmethod
     def given(cls, what: str | None) -> Self:
@@ -159,6 +171,7 @@ def _check(name: str, value: Any) -> Any:
         return {arm: _kind(f"arms.{arm}", fields, "table") for arm, fields in _kind(name, value, "table").items()}
     kinds = {
         "standardize": "true or false",
+        "quick": "true or false",
         "seeds": "whole number",
         "workers": "whole number",
         "target_score": "number",

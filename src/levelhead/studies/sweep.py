@@ -57,11 +57,6 @@ class Sweep:
         One that diverged is taken only where all did, however well it did before.
         """
 
-        def rank(run: Run) -> tuple[bool, float, float]:
-            scores = best_scores([run])
-            diverged = run.status != "finished"
-            return (diverged, -scores[0], steps_to(run, scores[0])) if scores else (True, math.inf, math.inf)
-
         winner = min(runs, key=rank).recipe
         return self.recipe.replace(
             learning_rate=winner["learning_rate"], initialization=winner["initialization"], seed=self.recipe.seed
@@ -81,3 +76,10 @@ class Sweep:
         """Whether the best learning rate is the smallest or the largest that was tried: a wider sweep may find more."""
         rates = self.learning_rates
         return len(rates) > 1 and recipe.learning_rate in (min(rates), max(rates))
+
+
+def rank(run: Run) -> tuple[bool, float, float]:
+    """What a sweep orders its runs by, the best first."""
+    scores = best_scores([run])
+    diverged = run.status != "finished"
+    return (diverged, -scores[0], steps_to(run, scores[0])) if scores else (True, math.inf, math.inf)

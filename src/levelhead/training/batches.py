@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from levelhead.training.recipe import RecipeError
-from levelhead.training.seeding import ORDER, generator
+from levelhead.data.augmentation import Augmentation, AugmentationError
+from levelhead.regularizers import cutmix, mixup
+from levelhead.training.recipe import Recipe, RecipeError
+from levelhead.training.seeding import AUGMENTATION, ORDER, derive, generator
+
+if TYPE_CHECKING:
+    from levelhead.data import Dataset
 
 
 class Batches:
@@ -63,3 +70,55 @@ class Batches:
             order = torch.randperm(len(self.inputs), generator=generator(self.seed, ORDER, epoch))
             self._epoch, self._order = epoch, order.to(self.inputs.device)
         return self._order
+
+
+class Augment:
+    """What a recipe does to each training batch, as a pure function of batch and step.
+
+    Args:
+        change: of the inputs alone; None leaves them.
+        mixes: ``mixup`` and ``cutmix``, in their order.
+        classes: how many; None for numbers.
+        seed: of the mixing.
+    """
+
+    def __init__(
+        self, change: Augmentation | None, mixes: Sequence[Callable[..., tuple[Tensor, Tensor]]], classes: int | None,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self.change, self.mixes, self.classes, self.seed = change, mixes, classes, seed
+
+    def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step; mixed targets are distributions over the classes."""
+        inputs, targets = batch
+        if self.change is not None:
+            inputs = self.change(inputs, step)
+        if self.mixes:
+            random = generator(self.seed, AUGMENTATION, step)
+            for mix in self.mixes:
+                inputs, targets = mix(inputs, targets, classes=self.classes, generator=random)
+        return inputs, targets
+
+
+def augmentation(recipe: Recipe, data: Dataset, rank: int = 0) -> Augment | None:
+    """What the recipe does to each training batch; None where it does nothing.
+
+    Mixing has α = 0.2·strength for ``mixup`` and α = strength for ``cutmix``.
+
+    Raises:
+        RecipeError: it does not go with the data, or needs a package that is not installed.
+    """
+    strength = recipe.augmentation_strength
+    if not recipe.augmentation or strength == 0:
+        return None
+    seed = derive(recipe.seed, AUGMENTATION, rank)
+    known = {"mixup": partial(mixup, alpha=0.2 * strength), "cutmix": partial(cutmix, alpha=strength)}
+    if "cutmix" in recipe.augmentation and len(data.input_shape) < 2:
+        raise RecipeError(f"augmentation 'cutmix' needs images or signals, and {data.name} has rows; use 'mixup'")
+    own = [name for name in recipe.augmentation if name not in known]
+    try:
+        change = Augmentation(own, data.train.inputs, strength=strength, seed=seed) if own else None
+    except AugmentationError as error:
+        raise RecipeError(f"augmentation: {error}") from error
+    classes = data.outputs if data.task == "classification" else None
+    return Augment(change, [known[name] for name in recipe.augmentation if name in known], classes, seed)

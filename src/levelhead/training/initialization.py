@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import init
 
-from levelhead.training.recipe import Recipe
+from levelhead.init import calibrate_, gain
+from levelhead.training.recipe import Recipe, RecipeError
 from levelhead.training.seeding import WEIGHTS, generator
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -28,22 +28,6 @@ def activation(name: str) -> nn.Module:
     return nn.GELU(approximate="tanh") if name == "gelu_tanh" else ACTIVATIONS[name]()
 
 
-@lru_cache
-def gain(name: str) -> float:
-    r"""The factor on the weights at which an activation keeps its input's mean square.
-
-    .. math:: g = 1/\sqrt{E[\sigma(z)^2]}, \quad z \sim N(0, 1)
-
-    √2 for relu (He et al. 2015, "Delving deep into rectifiers", section 2.2, with any activation in place of
-    relu). ``linear`` has 1.
-    """
-    if name == "linear":
-        return 1.0
-    z = torch.linspace(-12, 12, 24_001, dtype=torch.float64)  # the kinks at 0 lie on the grid
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return float(torch.trapezoid(activation(name)(z).square() * density, z).rsqrt())
-
-
 def initialize(model: nn.Module, recipe: Recipe) -> None:
     r"""Draw the weights of all linear and convolution layers, from ``recipe.seed`` alone.
 
@@ -51,11 +35,13 @@ def initialize(model: nn.Module, recipe: Recipe) -> None:
     the layer takes (1 for the first layer, which takes the data), the weights are
 
     - ``default``: what PyTorch's layers do, uniform in :math:`\pm 1/\sqrt n`, and so are the biases;
-    - ``zero``; ``small``: normal, of deviation 0.01;
+    - ``zero``; ``small``: normal, of deviation 0.01; ``large``: normal, of deviation 1;
     - ``xavier``: normal, :math:`\sqrt{2/(n+m)}` (Glorot & Bengio 2010, eq. 12); ``lecun``: normal,
       :math:`\sqrt{1/n}` (LeCun et al. 1998, "Efficient backprop", section 4.6);
     - ``he``: normal, :math:`g/\sqrt n` (He et al. 2015, eq. 10);
     - ``orthogonal``: orthonormal rows or columns, times :math:`g` (Saxe et al. 2014);
+    - ``calibrated``: as ``orthogonal``, and then each layer scaled until its output has unit variance on training rows,
+      see ``levelhead.init.calibrate_`` (Mishkin & Matas 2016); ``build`` does the second part;
 
     with zero biases. So ``he`` and ``orthogonal`` give every pre-activation the mean square of the data; He et al. put
     :math:`g` on the first layer too, "for simplicity", which only relu, being homogeneous, forgives.
@@ -76,6 +62,18 @@ def initialize(model: nn.Module, recipe: Recipe) -> None:
             init.zeros_(layer.bias)
 
 
+def calibrate(model: nn.Module, rows: Tensor) -> None:
+    """The second part of ``calibrated``: every layer's output gets unit variance on some rows.
+
+    Raises:
+        RecipeError: a layer cannot be calibrated.
+    """
+    try:
+        calibrate_(model, rows)
+    except ValueError as error:
+        raise RecipeError(f"initialization 'calibrated': {error}") from error
+
+
 def _draw(weight: Tensor, name: str, factor: float, random: torch.Generator) -> None:
     inputs = weight[0].numel()
     match name:
@@ -91,7 +89,9 @@ def _draw(weight: Tensor, name: str, factor: float, random: torch.Generator) -> 
             init.normal_(weight, std=1 / math.sqrt(inputs), generator=random)
         case "he":
             init.normal_(weight, std=factor / math.sqrt(inputs), generator=random)
-        case "orthogonal":
+        case "large":
+            init.normal_(weight, std=1.0, generator=random)
+        case "orthogonal" | "calibrated":
             init.orthogonal_(weight, gain=factor, generator=random)
         case _:
             raise ValueError(f"no initialization {name!r}")

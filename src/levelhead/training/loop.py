@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,11 @@ from torch import Tensor
 
 from levelhead.records import Curve, Run, Status, environment
 from levelhead.training import checkpoints, probes
-from levelhead.training.batches import Batches
+from levelhead.training.batches import Batches, augmentation
 from levelhead.training.networks import build
 from levelhead.training.objectives import evaluate, improved, loss_function
 from levelhead.training.optimizers import optimizer as make_optimizer
+from levelhead.training.optimizers import regularize
 from levelhead.training.recipe import Recipe
 from levelhead.training.seeding import NOISE, derive
 
@@ -49,6 +52,7 @@ class _State:
     status: Status | None = None  # None while it goes on
     message: str = ""
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    arrays: dict[str, list[float]] = field(default_factory=dict)
 
     def record(self, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -66,6 +70,7 @@ def train(
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     probe: bool = True,
+    observe: probes.Observer | None = None,
     accelerator: str = "auto",
     devices: int | str | Sequence[int] = 1,
     precision: Any = "32-true",
@@ -76,7 +81,7 @@ def train(
     250 training rows, evenly spaced), ``validation_loss``, ``validation_score`` (accuracy, or
     r² for regression); where the validation score is the best so far, the test score is taken. With ``probe``:
     ``unit_input_p15``, ``_p50``, ``_p85`` (see ``probes.UnitInput``) and ``gradient_norm/<layer>``, of the latest
-    step's gradient.
+    step's gradient. Also ``train_score`` over the rows of ``train_loss``, and what ``observe`` returns.
 
     A loss that is not finite ends the run as ``diverged``; its steps are those before the first such loss.
 
@@ -92,6 +97,8 @@ def train(
             machine with the same number of threads). None keeps nothing.
         progress: called with (steps done, steps in all) about every 50 steps.
         probe: whether to take the curves of inputs and gradients.
+        observe: called at every evaluation with (a copy of the network, recipe, data, step); the numbers that it
+            returns become curves, sequences of numbers become the run's ``arrays``.
         accelerator: Fabric's: ``auto``, ``cpu``, ``cuda``, ``mps``.
         devices: which device, as Fabric counts them: 1, or [1] for the second; under torchrun one a process.
         precision: Fabric's: ``32-true``, ``bf16-mixed``, ``16-mixed``, ``64-true``, ...
@@ -108,7 +115,7 @@ def train(
     loss = loss_function(recipe, data)  # first, as it is quick to refuse
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
         torch.manual_seed(derive(recipe.seed, NOISE, fabric.global_rank))
-        return _Training(fabric, recipe, data, loss, folder, probe).run(arm, progress)
+        return _Training(fabric, recipe, data, loss, folder, probe, observe).run(arm, progress)
 
 
 def _fabric(accelerator: str, devices: int | str | Sequence[int], precision: Any) -> Fabric:
@@ -144,12 +151,16 @@ class _Training:
         loss: Callable[[Tensor, Tensor], Tensor],
         folder: Path | None,
         probe: bool,
+        observe: probes.Observer | None,
     ) -> None:
         self.fabric, self.recipe, self.data, self.loss, self.folder = fabric, recipe, data, loss, folder
         # In its final type before the optimizer is chosen, which depends on it.
         self.network = fabric.strategy.precision.convert_module(build(recipe, data))
-        self.model, self.optimizer = fabric.setup(self.network, make_optimizer(recipe, self.network))
+        optimizer = make_optimizer(recipe, self.network)
+        self.model, self.optimizer = fabric.setup(self.network, optimizer)
+        self.penalty = regularize(recipe, self.network, optimizer)
         self.train_split, self.validation, self.test = map(self._place, (data.train, data.validation, data.test))
+        self.augment = augmentation(recipe, data, fabric.global_rank)
         self.sample = _evenly(self.train_split, _TRAIN_ROWS)
         self.batches = Batches(
             self.train_split.inputs,
@@ -160,6 +171,7 @@ class _Training:
             fabric.world_size,
         )
         self.unit = probes.UnitInput(self.network, _evenly(self.validation, _PROBE_ROWS).inputs) if probe else None
+        self.observe = observe
         self.state = _State()
 
     def run(self, arm: str, progress: Callable[[int, int], None] | None) -> Run:
@@ -197,9 +209,12 @@ class _Training:
         """Do the updates, and give their losses; nothing here waits for the device."""
         self.model.train()
         losses = []
-        for inputs, targets in self.batches.between(start, stop):
+        batches = self.batches.between(start, stop)
+        for inputs, targets in batches if self.augment is None else map(self.augment, batches, count(start)):
             self.optimizer.zero_grad()
             loss = self.loss(self.model(inputs), targets)
+            if self.penalty is not None:
+                loss = loss + self.penalty()
             self.fabric.backward(loss)
             self.optimizer.step()
             losses.append(loss.detach())
@@ -214,18 +229,29 @@ class _Training:
             gradients = {f"gradient_norm/{name}": float(norm) for name, norm in norms.items()}
         self._share_buffers()
         self.network.eval()
-        train_loss, _ = self._measure(self.sample)
+        train_loss, train_score = self._measure(self.sample)
         validation_loss, score = self._measure(self.validation)
-        state.record({"train_loss": train_loss, "validation_loss": validation_loss, "validation_score": score})
+        state.record({"train_loss": train_loss, "train_score": train_score})
+        state.record({"validation_loss": validation_loss, "validation_score": score})
         state.record(gradients)
         if self.unit is not None:
             with self.fabric.autocast():
                 state.record(self.unit.measure())
+        self._look()
         if improved(score, state.best):
             state.best, state.stale = score, 0
             state.test_score = self._measure(self.test)[1]
         else:
             state.stale += 1
+
+    def _look(self) -> None:
+        """Let the observer see a copy, so that neither weights nor buffers nor random numbers move by it."""
+        if self.observe is None:
+            return
+        with torch.random.fork_rng([self.fabric.device] if self.fabric.device.type == "cuda" else []):
+            seen = self.observe(copy.deepcopy(self.network), self.recipe, self.data, self.state.step)
+        self.state.record({name: float(value) for name, value in seen.items() if isinstance(value, int | float)})
+        self.state.arrays |= {name: list(value) for name, value in seen.items() if not isinstance(value, int | float)}
 
     def _judge(self) -> None:
         """End the run where target, patience or steps say so."""
@@ -359,6 +385,7 @@ class _Training:
             test_score=state.test_score,
             message=state.message,
             environment={**environment(), "training": settings},
+            arrays={name: tuple(values) for name, values in state.arrays.items()},
         )
 
 

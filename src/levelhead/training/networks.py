@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from levelhead import nn as lh
-from levelhead.training.initialization import activation, initialize
+from levelhead.training.initialization import activation, calibrate, initialize
 from levelhead.training.recipe import Recipe, RecipeError
 from levelhead.training.seeding import NOISE, WEIGHTS, derive
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
+
+#: Training rows that calibrated weights are scaled on, evenly spaced: a variance to about 10 %.
+_CALIBRATION_ROWS = 250
 
 #: By the recipe's name, what counts as such a layer in the user's own network.
 NORMALIZERS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -107,7 +110,15 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
                 model = _convnet(recipe, data)
             case _:
                 return _users(recipe, data)
+    return _begin(model, recipe, data)
+
+
+def _begin(model: nn.Module, recipe: Recipe, data: Dataset) -> nn.Module:
+    """Draw the weights, and calibrate them where the recipe says so."""
     initialize(model, recipe)
+    if recipe.initialization == "calibrated":
+        inputs = data.train.inputs
+        calibrate(model, inputs[torch.linspace(0, len(inputs) - 1, min(len(inputs), _CALIBRATION_ROWS)).long()])
     return model
 
 
@@ -185,5 +196,5 @@ def _users(recipe: Recipe, data: Dataset) -> nn.Module:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise RecipeError(f"{where} must give outputs of shape {(len(rows), data.outputs)}, got {got}")
     if recipe.initialization != "default":
-        initialize(model, recipe)
+        _begin(model, recipe, data)
     return model.train()

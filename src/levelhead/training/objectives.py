@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from levelhead.data import Dataset, Split
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+#: Losses that need classes.
+_OF_CLASSES = ("cross_entropy", "kl", "hinge")
 #: Rows in one forward pass of an evaluation: enough to hide a call's cost, few enough to stay in the cache.
 _ROWS = 256
 
@@ -28,16 +31,59 @@ def loss_function(recipe: Recipe, data: Dataset) -> Loss:
     """
     classes = data.task == "classification"
     name = recipe.loss if recipe.loss != "auto" else "cross_entropy" if classes else "mse"
-    if not classes and (name == "cross_entropy" or recipe.label_smoothing):
-        setting = "loss 'cross_entropy'" if name == "cross_entropy" else f"label_smoothing = {recipe.label_smoothing}"
+    if not classes and (name in _OF_CLASSES or recipe.label_smoothing):
+        setting = f"loss {name!r}" if name in _OF_CLASSES else f"label_smoothing = {recipe.label_smoothing}"
         raise RecipeError(f"{setting} needs classes, and {data.name} is regression; use 'mse', 'l1' or 'huber'")
     if name == "cross_entropy":
-        return nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        return functools.partial(cross_entropy, smoothing=recipe.label_smoothing)
+    if name == "kl":
+        return functools.partial(divergence, smoothing=recipe.label_smoothing)
+    if name == "hinge":
+        return hinge
     distances: dict[str, Loss] = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "huber": nn.HuberLoss()}
     distance = distances[name]
     if not classes:
         return distance
-    return lambda outputs, targets: distance(outputs, functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype))
+    return lambda outputs, targets: distance(outputs, shares(targets, outputs))
+
+
+def shares(targets: Tensor, outputs: Tensor) -> Tensor:
+    """Class indices as a distribution over the classes; what is one already (mixed targets) stays as it is."""
+    if targets.is_floating_point():
+        return targets.to(outputs.dtype)
+    return functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with class indices or with distributions, smoothed."""
+    if targets.is_floating_point():
+        targets = targets.to(outputs.dtype)
+    return functional.cross_entropy(outputs, targets, label_smoothing=smoothing)
+
+
+def divergence(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    r"""The Kullback-Leibler divergence from the targets' distribution to the softmax of the outputs.
+
+    .. math:: \frac{1}{N} \sum_i \sum_k q_{ik} (\log q_{ik} - \log p_{ik})
+
+    Cross-entropy less the entropy of the targets: it is 0 where the network is right, for smoothed targets too.
+    """
+    target = shares(targets, outputs) * (1 - smoothing) + smoothing / outputs.shape[1]
+    return functional.kl_div(outputs.log_softmax(1), target, reduction="batchmean")
+
+
+def hinge(outputs: Tensor, targets: Tensor) -> Tensor:
+    r"""The multi-class hinge, with margin 1, summed over the wrong classes.
+
+    .. math:: \frac{1}{N} \sum_i \sum_{j \ne y_i} \max(0, f_{ij} - f_{i y_i} + 1)
+
+    Of mixed targets, the mean over the classes by their shares.
+
+    Source: Weston & Watkins 1999, "Support vector machines for multi-class pattern recognition", equation 5.
+    """
+    target = shares(targets, outputs)
+    margins = (outputs[:, None, :] - outputs[:, :, None] + 1).clamp(min=0).sum(2) - 1  # the right class has exactly 1
+    return (margins * target).sum(1).mean()
 
 
 @torch.no_grad()

@@ -1,11 +1,26 @@
-"""The optimizers that a recipe can ask for."""
+"""The optimizers and the regularizers that a recipe can ask for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from levelhead.regularizers import (
+    L1,
+    L2,
+    ElasticNet,
+    GroupLasso,
+    MaxNorm,
+    Orthogonal,
+    Penalty,
+    SpectralNorm,
+    decay_groups,
+    select,
+)
 from levelhead.training.recipe import Recipe
 
 
@@ -17,16 +32,8 @@ def optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
     for all parameters; but not in half precision, where fused SGD on CPU leaves most weights as they are
     (pytorch/pytorch#191763, in torch 2.13).
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    norms = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
-    theirs = {id(p) for module in model.modules() if isinstance(module, norms) for p in module.parameters()}
-    decayed = [p for p in parameters if p.ndim > 1 and id(p) not in theirs] if recipe.weight_decay else []
-    chosen = {id(parameter) for parameter in decayed}
-    groups = [
-        {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = decay_groups(model, recipe.weight_decay, None if recipe.weight_decay else lambda name, parameter: True)
+    parameters = [parameter for group in groups for parameter in group["params"]]
     rate = recipe.learning_rate
     fused = all(parameter.dtype in (torch.float32, torch.float64) for parameter in parameters)
     match recipe.optimizer:
@@ -40,3 +47,38 @@ def optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
             return torch.optim.RMSprop(groups, lr=rate, momentum=recipe.momentum, foreach=True)
         case _:
             raise ValueError(f"no optimizer {recipe.optimizer!r}")
+
+
+def penalty(recipe: Recipe) -> Penalty | None:
+    """The recipe's R(W); None where it has none."""
+    strength, share = recipe.penalty_strength, recipe.penalty_l1_share
+    if strength == 0:
+        return None
+    match recipe.penalty:
+        case "l1":
+            return L1(strength)
+        case "l2":
+            return L2(strength)
+        case "elastic_net":
+            return ElasticNet(strength * share, strength * (1 - share))
+        case "group_lasso":
+            return GroupLasso(strength)
+        case "orthogonal":
+            return Orthogonal(strength)
+        case "spectral":
+            return SpectralNorm(strength)
+        case _:
+            raise ValueError(f"no penalty {recipe.penalty!r}")
+
+
+def regularize(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> Callable[[], Tensor] | None:
+    """Attach what acts after each step; return what is to be added to the loss, if there is anything."""
+    term = penalty(recipe)
+    added = None
+    if term is not None and recipe.penalty_form == "decoupled":
+        term.attach(optimizer, model)
+    elif term is not None:
+        added = partial(term, list(select(model).values()))
+    if recipe.max_norm is not None:  # last: a bound that holds after the step
+        MaxNorm(recipe.max_norm).attach(optimizer, model)
+    return added

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from levelhead.training.initialization import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from levelhead.data import Dataset
+    from levelhead.training.recipe import Recipe
+
+#: Measures a copy of the network, in eval mode, which it may change: (network, recipe, data, step) -> values by name.
+Observer = Callable[[nn.Module, "Recipe", "Dataset", int], Mapping[str, float | Sequence[float]]]
 
 PERCENTILES = (15, 50, 85)
 _ACTIVATIONS = tuple(ACTIVATIONS.values())

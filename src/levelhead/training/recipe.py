@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from levelhead.data.augmentation import AUGMENTATIONS
+
 #: The choices of each field that has a closed list of them.
 CHOICES: dict[str, tuple[str, ...]] = {
     "normalization": ("none", "batch", "layer", "rms", "group", "instance"),
     "placement": ("before", "after"),
     "activation": ("relu", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh"),
-    "initialization": ("default", "zero", "small", "xavier", "he", "lecun", "orthogonal"),
+    "initialization": ("default", "zero", "small", "large", "xavier", "he", "lecun", "orthogonal", "calibrated"),
     "optimizer": ("sgd", "adam", "adamw", "rmsprop"),
-    "loss": ("auto", "cross_entropy", "mse", "l1", "huber"),
+    "loss": ("auto", "cross_entropy", "kl", "hinge", "mse", "l1", "huber"),
+    "penalty": ("none", "l1", "l2", "elastic_net", "group_lasso", "orthogonal", "spectral"),
+    "penalty_form": ("loss", "decoupled"),
+    "augmentation": (*AUGMENTATIONS, "mixup", "cutmix"),
 }
 NETWORKS = ("mlp", "convnet")
 
@@ -35,6 +40,10 @@ _RANGES: dict[str, _Range] = {
     "learning_rate": ("above 0", lambda value: value > 0),
     "momentum": _SHARE,
     "weight_decay": ("at least 0", lambda value: value >= 0),
+    "penalty_strength": ("at least 0", lambda value: value >= 0),
+    "penalty_l1_share": ("from 0 to 1", lambda value: 0 <= value <= 1),
+    "max_norm": ("above 0", lambda value: value > 0),
+    "augmentation_strength": ("from 0 to 1", lambda value: 0 <= value <= 1),
     "dropout": _SHARE,
     "label_smoothing": _SHARE,
     "batch_size": _COUNT,
@@ -71,11 +80,25 @@ class Recipe:
         learning_rate: the step size, constant over the run.
         momentum: of ``sgd`` and ``rmsprop``.
         weight_decay: of the weights; biases and normalizers' parameters are not decayed.
+        penalty: R(W), on the same weights: ``l1``, λ Σ|w|; ``l2``, λ/2 Σw²; ``elastic_net``, the first with λ·share
+            plus the second with λ·(1 - share); ``group_lasso``, ``orthogonal`` or ``spectral`` (see
+            ``levelhead.regularizers``); or ``none``.
+        penalty_strength: λ.
+        penalty_l1_share: the share of L1 in ``elastic_net``.
+        penalty_form: the penalty is added to the ``loss``, or acts by itself at each step, ``decoupled`` from it: then
+            L1 makes weights exactly 0, and L2 is ``adamw``'s decay for any optimizer.
+        max_norm: the weights of each unit are kept at this norm or below; None does not.
         batch_size: rows an update, over all processes together.
         dropout: the chance that a hidden unit's output is dropped.
-        loss: ``auto`` takes ``cross_entropy`` for classes and ``mse`` for numbers; ``mse``, ``l1`` and ``huber``
-            compare a classifier's outputs with 0 and 1.
-        label_smoothing: of ``cross_entropy``: the share of the target that is spread over all classes.
+        augmentation: what is done to each training batch, one after the other: ``flip``, ``crop``, ``rotation``,
+            ``affine``, ``colour`` and ``erasing`` of images, ``noise`` of any data (see
+            ``levelhead.data.Augmentation``); then ``mixup`` of any data and ``cutmix`` of images and signals.
+        augmentation_strength: how strong: 1 for the full range of each, 0 for nothing.
+        loss: ``auto`` takes ``cross_entropy`` for classes and ``mse`` for numbers; ``kl`` is the divergence from the
+            targets' distribution (``cross_entropy`` without the targets' own entropy), ``hinge`` the multi-class hinge
+            with margin 1; ``mse`` (the L2 divergence), ``l1`` (absolute) and ``huber`` compare a classifier's outputs
+            with 0 and 1.
+        label_smoothing: of ``cross_entropy`` and ``kl``: the share of the target that is spread over all classes.
         steps: updates, at most.
         evaluate_every: updates from one evaluation to the next; the last step is evaluated too.
         target: end at the first evaluation whose validation score is at least this; None never does.
@@ -99,8 +122,15 @@ class Recipe:
     learning_rate: float = 0.1
     momentum: float = 0.0
     weight_decay: float = 0.0
+    penalty: str = "none"
+    penalty_strength: float = 0.0
+    penalty_l1_share: float = 0.5
+    penalty_form: str = "loss"
+    max_norm: float | None = None
     batch_size: int = 60
     dropout: float = 0.0
+    augmentation: tuple[str, ...] = ()
+    augmentation_strength: float = 1.0
     loss: str = "auto"
     label_smoothing: float = 0.0
     steps: int = 2000
@@ -115,6 +145,8 @@ class Recipe:
             value = getattr(self, field.name)
             if isinstance(field.default, str):
                 _check_name(field.name, value)
+            elif isinstance(field.default, tuple):
+                object.__setattr__(self, field.name, _names(field.name, value))
             elif not (value is None and field.default is None):
                 object.__setattr__(self, field.name, _number(field.name, value))
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
@@ -122,8 +154,12 @@ class Recipe:
                 f"momentum = {self.momentum} is a setting of sgd and rmsprop, and the optimizer is {self.optimizer!r}, "
                 "which has its own (betas); leave momentum out"
             )
-        if self.label_smoothing and self.loss not in ("auto", "cross_entropy"):
-            raise RecipeError(f"label_smoothing = {self.label_smoothing} needs loss 'cross_entropy', got {self.loss!r}")
+        if self.label_smoothing and self.loss not in ("auto", "cross_entropy", "kl"):
+            raise RecipeError(
+                f"label_smoothing = {self.label_smoothing} needs loss 'cross_entropy' or 'kl', got {self.loss!r}"
+            )
+        if self.penalty_strength and self.penalty == "none":
+            raise RecipeError(f"penalty_strength = {self.penalty_strength} needs a penalty; set penalty = 'l2', say")
         if self.normalization == "group" and self.network in NETWORKS and self.width % self.groups:
             raise RecipeError(f"groups = {self.groups} does not divide width = {self.width}; choose a divisor of it")
         if self.normalization == "instance" and self.network == "mlp":
@@ -141,8 +177,9 @@ class Recipe:
         return type(self).from_dict({**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """All the fields, by name."""
-        return dataclasses.asdict(self)
+        """All the fields, by name, as plain values."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -185,6 +222,16 @@ def _check_name(field: str, value: Any) -> None:
     more = ", or your own 'module:function'" if field == "network" else ""
     allowed = ", ".join(map(repr, choices)) + more
     raise RecipeError(f"{field} = {value!r} is not a choice{_suggest(value, choices)}; it can be {allowed}")
+
+
+def _names(field: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise RecipeError(f"{field} must be a list of names, got {value!r}; write {field} = ['crop'], say")
+    for index, name in enumerate(value):
+        _check_name(field, name)
+        if name in value[:index]:
+            raise RecipeError(f"{field} names {name!r} twice")
+    return tuple(value)
 
 
 def _number(field: str, value: Any) -> int | float:

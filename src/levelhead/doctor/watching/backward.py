@@ -25,7 +25,8 @@ def listen(tell: Callable[[Tensor], None]) -> Callable[[], None]:
     with _lock:
         _listeners.append(tell)
         if _original is None:
-            original = _original = torch.Tensor.backward
+            original: Callable[..., Any] = torch.Tensor.backward
+            _original = original
 
             @functools.wraps(original)
             def heard(self: Tensor, *args: Any, **kwargs: Any) -> Any:

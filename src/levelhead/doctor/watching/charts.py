@@ -35,7 +35,7 @@ def _losses(history: History) -> Chart | None:
 
 
 def _activations(measured: list[Measured]) -> Chart | None:
-    names = _spaced([n for n in measured[-1].layers])
+    names = _spaced(list(measured[-1].layers))
     lines = []
     for name in names:
         seen = [(m.step, m.layers[name]) for m in measured if name in m.layers]
@@ -80,8 +80,8 @@ def _profile(measured: list[Measured]) -> Chart | None:
         sizes = [median(math.hypot(m.layers[n].mean, m.layers[n].std) for m in part) for n in names]
         kept = [(float(i), s) for i, s in enumerate(sizes) if s > 0]
         lines.append(Line(label, tuple(i for i, _ in kept), tuple(s for _, s in kept)))
-    names = ", ".join(f"{i} {name}" for i, name in enumerate(list(measured[0].layers)[:40]))
-    note = f"Root mean square of each layer's output, in the order of the forward pass: {names}."
+    order = ", ".join(f"{i} {name}" for i, name in enumerate(list(measured[0].layers)[:40]))
+    note = f"Root mean square of each layer's output, in the order of the forward pass: {order}."
     drawn = all(len(line.x) > 1 for line in lines)
     return (
         Chart("Size of the signal through the layers", "layer", "size", tuple(lines), log_y=True, note=note)

@@ -170,7 +170,9 @@ class Probe:
             held = {n: p for n, p in self.parameters.items() if p.grad is not None and not p.grad.is_sparse}
             names = list(held)
             self._before = {name: _flat(p).clone() for name, p in held.items()}
-            for name, norm in zip(names, _norms(_flat(p.grad) for p in held.values()), strict=True):
+            for name, norm in zip(
+                names, _norms(_flat(p.grad) for p in held.values() if p.grad is not None), strict=True
+            ):
                 self.figures.add((name, "gradient"), norm)
             for name, norm in zip(names, _norms(self._before.values()), strict=True):
                 self.figures.add((name, "weight"), norm)

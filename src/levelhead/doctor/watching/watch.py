@@ -212,7 +212,7 @@ class watch:
             self._heard = None
         if self._sentinel is None or self._last is None or self._asked is False:
             return
-        # A gradient that is never cleared stays one tensor, whose version each arrival (there may be several) raises by 1.
+        # A gradient that is never cleared stays one tensor, whose version each arrival raises by 1.
         held, (last, version) = self._sentinel.grad, self._last
         self._asked = held is last and held._version == version + self._arrivals
         self._arrivals += 1

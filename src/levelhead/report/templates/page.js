@@ -90,8 +90,12 @@
     return { range: [low - room, high + room], autorange: false };
   }
 
+  // A plot in a closed part of the page has no size yet; it is drawn when that is opened.
+  const closed = (element) => element.closest("details:not([open])") !== null;
+
   function draw(plot) {
     const element = document.getElementById(plot.id);
+    if (closed(element)) return;
     const visible = plot.traces.filter((trace) => shows(plot, trace));
     let layout = merge(look(), inColour(plot.layout));
     (views[plot.block] || []).forEach((toggle, i) => {
@@ -137,6 +141,11 @@
       });
   }
 
+  for (const details of document.querySelectorAll("details.figures"))
+    details.addEventListener("toggle", () => {
+      if (details.open) plots.filter((p) => details.contains(document.getElementById(p.id))).forEach(draw);
+    });
+
   const copy = document.getElementById("copy");
   copy?.addEventListener("click", async () => {
     const command = document.getElementById("command");
@@ -151,7 +160,11 @@
   });
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  addEventListener("beforeprint", () => { root.classList.add("printing"); drawAll(); });
+  addEventListener("beforeprint", () => {
+    root.classList.add("printing");
+    for (const details of document.querySelectorAll("details.figures")) details.open = true;
+    drawAll();
+  });
   addEventListener("afterprint", () => { root.classList.remove("printing"); drawAll(); });
   drawAll();
   root.dataset.drawn = "true";

@@ -1,0 +1,56 @@
+"""Running a model on a batch without a trace: no noise, no gradient, no buffer changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+Batch: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+
+#: Modules with a weight that multiplies their input; attention has several.
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
+
+
+def run(model: nn.Module, batch: Batch) -> Any:
+    """The model's output: a tensor is its one argument, a tuple or list its arguments, a mapping its keywords."""
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+
+
+@contextmanager
+def quiet(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, but normalizers take their statistics from the batch, as they do in the first training step.
+
+    Modes, buffers and the random state are put back at the end.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        model.eval()
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.training = True
+        torch.backends.mha.set_fastpath_enabled(False)  # it calls no hooks
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers and attentions of a model by name; what attention has inside belongs to it."""
+    inside = {id(part) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for part in m.children()}
+    kinds = (*LAYERS, nn.MultiheadAttention)
+    return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and id(m) not in inside}

@@ -1,0 +1,144 @@
+"""What a study of claims leaves behind: plain data to and from JSON, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from levelhead.records import Chart, Interval, chart_from, read_json, write_json
+
+Ruling = Literal["supported", "not supported", "not decided"]
+Side = Literal["above", "below", "within"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One claim, the effect that was measured, and what the effect's interval says of the claim.
+
+    Args:
+        claim: the claim, in a sentence.
+        source: where it is made.
+        effect: what was measured, in words.
+        unit: of the effect: ``times``, ``decades``, ...; empty where it has none.
+        effects: one a seed; NaN where a run has none.
+        interval: the mean over seeds (of a ratio the geometric one) with its 95 % interval.
+        side: the claim is supported where the interval lies ``above`` the threshold, ``below`` it, or ``within``
+            plus and minus the threshold.
+        threshold: in the effect's unit; fixed before the runs.
+        ruling: ``not supported`` where the whole interval lies on the other side, ``not decided`` where it does not.
+        remark: why nothing is decided, or what was chosen after looking; empty where there is nothing to say.
+    """
+
+    claim: str
+    source: str
+    effect: str
+    unit: str
+    effects: tuple[float, ...]
+    interval: Interval
+    side: Side
+    threshold: float
+    ruling: Ruling
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A surface over two directions: ``z[i][j]`` at ``y[i]`` and ``x[j]``."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    z: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contours:
+    """Surfaces side by side, each as lines of equal height."""
+
+    title: str
+    x_label: str
+    y_label: str
+    panels: tuple[Panel, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a study of claims found out.
+
+    Args:
+        study: its name.
+        question: what was asked, in a sentence.
+        setting: what was trained on what, and why so, in a few sentences.
+        verdicts: one a claim.
+        charts: the study's plots, and ``contours``, its surfaces.
+        arms: what each arm changes, by its name.
+        recipe: the settings that all arms share.
+        data: name, source, sizes and preparation of the data.
+        seeds: how many seeds each arm was run with.
+        quick: fewer seeds and steps than the full study.
+        runs: the run files, relative to the lesson's folder.
+        notes: what a reader must know to judge the figures, a sentence each.
+        environment: versions, machine and command, as ``records.environment`` gives them.
+    """
+
+    study: str
+    question: str
+    setting: str
+    verdicts: tuple[Verdict, ...]
+    charts: tuple[Chart, ...]
+    contours: tuple[Contours, ...]
+    arms: dict[str, Any]
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    seeds: int
+    quick: bool
+    runs: tuple[str, ...]
+    notes: tuple[str, ...]
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the lesson as one JSON file, whole or not at all."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: the file is not a lesson; the message names the file and what is wrong with it.
+        """
+        raw = read_json(path)
+        try:
+            return cls(
+                **{
+                    **raw,
+                    "verdicts": tuple(_verdict(verdict) for verdict in raw["verdicts"]),
+                    "charts": tuple(chart_from(chart) for chart in raw["charts"]),
+                    "contours": tuple(_contours(contours) for contours in raw["contours"]),
+                    "runs": tuple(raw["runs"]),
+                    "notes": tuple(raw["notes"]),
+                }
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} does not hold a study of claims ({error}); run the study again") from error
+
+
+def _verdict(raw: dict[str, Any]) -> Verdict:
+    interval = Interval(**{name: float(value) for name, value in raw["interval"].items()})
+    effects = tuple(map(float, raw["effects"]))
+    return Verdict(**{**raw, "interval": interval, "effects": effects, "threshold": float(raw["threshold"])})
+
+
+def _contours(raw: dict[str, Any]) -> Contours:
+    panels = tuple(
+        Panel(
+            panel["name"],
+            tuple(map(float, panel["x"])),
+            tuple(map(float, panel["y"])),
+            tuple(tuple(map(float, row)) for row in panel["z"]),
+        )
+        for panel in raw["panels"]
+    )
+    return Contours(**{**raw, "panels": panels})

@@ -1,0 +1,121 @@
+"""What all penalties share: a strength, a choice of parameters, and two ways to act."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from levelhead.regularizers import schedules
+from levelhead.regularizers.attachment import Attachment
+from levelhead.regularizers.schedules import Schedule
+from levelhead.regularizers.selection import Where, select
+
+
+class Penalty(ABC):
+    r"""R(W), to be added to a loss, or to act on its own after each step of an optimizer.
+
+    As a term, :math:`L + R(W)`: ``loss + penalty(model)``; its gradient goes through the optimizer's momentum and
+    scaling. Decoupled, ``penalty.attach(optimizer)``: after each step the weights are moved by
+    :math:`\alpha` times the penalty alone, with the group's learning rate :math:`\alpha`, whatever the optimizer.
+
+    Args:
+        where: which parameters; by default the weights, without biases and normalizers. See ``select``.
+    """
+
+    #: The names of the strengths that the constructor takes, in order.
+    strengths: ClassVar[tuple[str, ...]] = ("strength",)
+
+    def __init__(self, *strengths: Schedule, where: Where = None) -> None:
+        for name, strength in zip(self.strengths, strengths, strict=True):
+            schedules.check(strength, f"{type(self).__name__}'s {name}")
+        self._schedules, self.where = strengths, where
+
+    def __call__(self, of: nn.Module | Tensor | Iterable[Tensor], step: int = 0) -> Tensor:
+        """The penalty of a model, or of given tensors.
+
+        Args:
+            of: a model, from which ``where`` chooses; or a tensor; or several.
+            step: where a scheduled strength stands.
+
+        Returns:
+            A scalar with a gradient.
+
+        Raises:
+            ValueError: ``where`` chooses nothing.
+        """
+        if isinstance(of, nn.Module):
+            weights: list[Tensor] = list(select(of, self.where).values())
+        else:
+            weights = [of] if isinstance(of, Tensor) else list(of)
+        if not weights:
+            raise ValueError(f"{type(self).__name__} of no tensors; give it a model, a tensor or several")
+        return self.term(weights, *self.at(step))
+
+    def attach(self, optimizer: Optimizer, model: nn.Module | None = None) -> Attachment:
+        """Let it act after each step of an optimizer, decoupled from the loss.
+
+        Args:
+            optimizer: any of ``torch.optim.Optimizer``.
+            model: whose names and modules ``where`` speaks of.
+
+        Returns:
+            What counts the exact zeros, and takes it off again; see ``Attachment``.
+
+        Raises:
+            ValueError: ``where`` chooses nothing, or a parameter group has no learning rate.
+        """
+
+        def act(weights: list[Tensor], rate: float, step: int) -> None:
+            self.move_(weights, rate, *self.at(step))
+
+        return Attachment(optimizer, act, self.where, model, type(self).__name__)
+
+    def at(self, step: int) -> tuple[float, ...]:
+        """The strengths at a step."""
+        return tuple(
+            schedules.value(schedule, step, f"{type(self).__name__}'s {name}")
+            for name, schedule in zip(self.strengths, self._schedules, strict=True)
+        )
+
+    @abstractmethod
+    def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
+        """The penalty of some tensors at given strengths."""
+
+    def move_(self, weights: list[Tensor], rate: float, *strengths: float) -> None:
+        """Move weights in place by the penalty alone: by default one step of its gradient, of this rate."""
+        with torch.enable_grad():
+            copies = [weight.detach().requires_grad_() for weight in weights]  # the same memory
+            gradients = torch.autograd.grad(self.term(copies, *strengths), copies)
+        torch._foreach_add_(weights, gradients, alpha=-rate)
+
+    def __repr__(self) -> str:
+        values = [f"{name}={value!r}" for name, value in zip(self.strengths, self._schedules, strict=True)]
+        return (
+            f"{type(self).__name__}({', '.join([*values, *([] if self.where is None else [f'where={self.where!r}'])])})"
+        )
+
+
+def norm(weight: Tensor, order: int, dim: list[int] | None = None) -> Tensor:
+    """A norm over all or some dimensions, in float32 for narrower types; its gradient at 0 is 0."""
+    wide = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else None
+    total: Tensor = torch.linalg.vector_norm(weight, order, dim, dtype=wide)
+    return total
+
+
+def unit_norms(weight: Tensor, dim: int) -> Tensor:
+    """The Euclidean norm of each slice along ``dim``, in a shape that goes with the weight.
+
+    Raises:
+        ValueError: the weight has no such dimension.
+    """
+    if not -weight.ndim <= dim < weight.ndim:
+        raise ValueError(f"units are along dimension {dim}, and a weight has the shape {tuple(weight.shape)}")
+    others = [d for d in range(weight.ndim) if d != dim % weight.ndim]
+    wide = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else None
+    norms: Tensor = torch.linalg.vector_norm(weight, 2, others or None, keepdim=True, dtype=wide)
+    return norms if others else weight.abs()

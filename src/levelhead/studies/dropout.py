@@ -1,0 +1,143 @@
+"""Does dropout prevent overfitting, and is evaluation without it the mean of training with it?
+
+After Srivastava et al. 2014, "Dropout: A simple way to prevent neural networks from overfitting", sections 6.1, 7.3, 7.5.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from levelhead.records import Chart
+from levelhead.studies import drawing
+from levelhead.studies.claims import Claim
+from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.samples import Samples
+from levelhead.studies.views import Rows
+
+if TYPE_CHECKING:
+    from levelhead.data import Dataset
+    from levelhead.training import Recipe
+
+WIDTHS, RATES = (64, 512), (0.0, 0.25, 0.5, 0.75)
+#: Passes with dropout that are averaged.
+PASSES = 100
+WIDE, RATE = WIDTHS[-1], 0.5
+
+
+def averaged(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
+    """At the end: mean activations and accuracy of evaluation, against the average of 100 passes with dropout.
+
+    ``activation_ratio`` is of the outputs of the last hidden layer, dropout included; ``averaged_score`` is the
+    validation accuracy of the mean of the probabilities.
+    """
+    if step < recipe.steps or not recipe.dropout:
+        return {}
+    last = [module for module in model.modules() if isinstance(module, nn.Dropout)][-1]
+    seen: list[float] = []
+    last.register_forward_hook(lambda _, __, out: seen.append(float(out.detach().double().mean())))
+    x, y = data.validation.inputs, data.validation.targets
+    with torch.no_grad():
+        model(x)
+        model.train()
+        chances = sum(torch.softmax(model(x), 1) for _ in range(PASSES))
+    assert isinstance(chances, torch.Tensor)
+    ratio = sum(seen[1:]) / PASSES / seen[0]
+    return {"activation_ratio": ratio, "averaged_score": float((chances.argmax(1) == y).double().mean())}
+
+
+def _arm(width: int, rate: float) -> str:
+    return f"width{width} p{rate:g}"
+
+
+ON, OFF = _arm(WIDE, RATE), _arm(WIDE, 0.0)
+
+
+def _gap(samples: Samples, seed: int) -> float:
+    with_, without = (
+        samples.last(arm, seed, "validation_loss") - samples.last(arm, seed, "train_loss") for arm in (ON, OFF)
+    )
+    return with_ - without
+
+
+def _accuracy(samples: Samples, seed: int) -> float:
+    return 100 * (samples.last(ON, seed, "validation_score") - samples.last(OFF, seed, "validation_score"))
+
+
+def _activation(samples: Samples, seed: int) -> float:
+    return 100 * (samples.last(ON, seed, "activation_ratio") - 1)
+
+
+def _scaling(samples: Samples, seed: int) -> float:
+    return 100 * (samples.last(ON, seed, "validation_score") - samples.last(ON, seed, "averaged_score"))
+
+
+def _draw(samples: Samples) -> list[Chart]:
+    def by_rate(curve: str, factor: float) -> dict[str, dict[float, list[float]]]:
+        return {
+            f"width {width}": {
+                rate: [factor * value for value in samples.every(_arm(width, rate), "last", curve)] for rate in RATES
+            }
+            for width in WIDTHS
+        }
+
+    return [
+        drawing.points(
+            "Accuracy by rate", "dropout rate", "last validation accuracy, %", by_rate("validation_score", 100)
+        ),
+        drawing.points("Loss by rate", "dropout rate", "last validation loss", by_rate("validation_loss", 1)),
+        drawing.curves(samples, [OFF, ON], "validation_loss", "Validation loss over training", "validation loss"),
+    ]
+
+
+STUDY = Lecture(
+    name="dropout",
+    QUESTION="Does dropout prevent overfitting, and is evaluation without it the mean of training with it?",
+    setting="MLPs of 2 hidden layers of 64 and of 512 ReLU units on 200 of scikit-learn's digits, drawn anew for each seed, SGD "
+    "at 0.1, dropout in the hidden layers. The claims are judged at 512 units and a rate of 0.5.",
+    DATA="digits",
+    view=Rows(200),
+    observe=averaged,
+    recipe={"depth": 2, "steps": 600, "initialization": "he"},
+    quick={"steps": 250},
+    quick_arms=(_arm(64, 0.0), _arm(64, 0.5), OFF, ON),
+    arms={_arm(width, rate): Arm({"width": width, "dropout": rate}) for width in WIDTHS for rate in RATES},
+    claims=(
+        Claim(
+            text="Dropout prevents overfitting.",
+            source="lectures 001, 004",
+            effect="validation loss less training loss at the end, with dropout less without",
+            measure=_gap,
+            side="below",
+            unit="nats",
+        ),
+        Claim(
+            text="A network trained with dropout generalizes better.",
+            source="lectures 001, 004",
+            effect="validation accuracy at the end, with dropout less without",
+            measure=_accuracy,
+            unit="percentage points",
+        ),
+        Claim(
+            text="Scaled by 1/(1-p), dropout leaves the mean activation as it is in evaluation.",
+            source="lectures 001, 004",
+            effect="mean output of the last hidden layer in training over evaluation, less 1",
+            measure=_activation,
+            side="within",
+            threshold=2.0,
+            unit="per cent",
+        ),
+        Claim(
+            text="Evaluation with all units stands for the average over the thinned networks.",
+            source="lectures 001, 003",
+            effect="validation accuracy of weight scaling less that of 100 averaged passes with dropout",
+            measure=_scaling,
+            side="within",
+            threshold=1.0,
+            unit="percentage points",
+        ),
+    ),
+    draw=_draw,
+)

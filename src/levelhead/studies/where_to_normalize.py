@@ -1,0 +1,85 @@
+"""Where should a normalization stand: before or after the activation, at the head of a residual block or behind it?
+
+After Ioffe & Szegedy 2015, section 3.2, and Xiong et al. 2020, "On layer normalization in the transformer architecture".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from levelhead.records import Chart
+from levelhead.studies import drawing
+from levelhead.studies.claims import Claim
+from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.samples import Samples
+
+NET = "levelhead.studies.networks"
+PLACES = {
+    f"{place} {activation}": {"placement": place, "activation": activation, "normalization": "batch"}
+    for activation in ("relu", "sigmoid")
+    for place in ("before", "after")
+}
+RESIDUAL = {
+    f"{place}-norm": {"network": f"{NET}:{place}_norm", "normalization": "layer", "depth": 12}
+    for place in ("pre", "post")
+}
+
+
+def _mean(samples: Samples, arm: str, seed: int) -> float:
+    return 100 * samples.mean(arm, seed, "validation_score", start=1)
+
+
+def _difference(one: str, other: str) -> Callable[[Samples, int], float]:
+    return lambda samples, seed: _mean(samples, one, seed) - _mean(samples, other, seed)
+
+
+def _draw(samples: Samples) -> list[Chart]:
+    return [
+        drawing.curves(
+            samples, list(PLACES), "validation_score", "Before or after the activation", "validation accuracy, %"
+        ),
+        drawing.curves(samples, list(RESIDUAL), "validation_score", "Residual blocks", "validation accuracy, %"),
+    ]
+
+
+def _claim(text: str, source: str, one: str, other: str) -> Claim:
+    return Claim(
+        text=text,
+        source=source,
+        effect=f"validation accuracy, mean over training, {one} less {other}",
+        measure=_difference(one, other),
+        unit="percentage points",
+    )
+
+
+STUDY = Lecture(
+    name="where-to-normalize",
+    QUESTION="Where should a normalization stand: before or after the activation, at the head of a residual block or behind it?",
+    setting="MLPs of 5 hidden layers of 50 units with batch norm, and residual MLPs of 12 blocks with layer norm, on "
+    "scikit-learn's digits, SGD at 0.1 without warm-up. The mean over training rewards both speed and height.",
+    DATA="digits",
+    recipe={"depth": 5, "width": 50, "steps": 500},
+    quick={"steps": 200},
+    arms={name: Arm(fields) for name, fields in {**PLACES, **RESIDUAL}.items()},
+    claims=(
+        _claim(
+            "Batch normalization belongs between the weights and the activation, σ(BN(Wx + b)): with ReLU.",
+            "lectures 000, 002, 003",
+            "before relu",
+            "after relu",
+        ),
+        _claim(
+            "Batch normalization belongs between the weights and the activation, σ(BN(Wx + b)): with sigmoids.",
+            "lectures 000, 002, 003",
+            "before sigmoid",
+            "after sigmoid",
+        ),
+        _claim(
+            "A residual network trains more easily with its normalization at the head of each block.",
+            "Xiong et al. 2020 (lecture 004 leaves the place open)",
+            "pre-norm",
+            "post-norm",
+        ),
+    ),
+    draw=_draw,
+)
