@@ -14,8 +14,19 @@ if TYPE_CHECKING:
     from levelhead.studies import Study
 
 __all__ = [
-    *("Moments", "Program", "Study", "convert", "data", "examine", "init", "nn", "ops", "regularizers"),
-    *("training", "tune_allocator", "watch"),
+    "Moments",
+    "Program",
+    "Study",
+    "convert",
+    "data",
+    "examine",
+    "init",
+    "nn",
+    "ops",
+    "regularizers",
+    "training",
+    "tune_allocator",
+    "watch",
 ]
 
 #: Imported when first used, because they need more than torch and numpy: the name, and what it is an attribute of.
