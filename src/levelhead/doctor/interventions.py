@@ -117,11 +117,6 @@ class Interventions:
             severity: Severity = "critical" if gain >= CRITICAL else "warning"
             self._apply(best)
             found.append(Verdict(best.suspicion, severity, self._evidence(before, best), (), best.remedy))
-        found += [
-            Verdict(s, "critical" if (s.measured or 0) >= CRITICAL else "warning")
-            for s in left
-            if s.measured is not None and s.measured >= s.gain and not s.remedies and not found
-        ]
         return found
 
     def _worth(self, suspicion: Suspicion) -> bool:
@@ -133,7 +128,7 @@ class Interventions:
     def _best(self, left: list[Suspicion]) -> _Tried | None:
         """The best of the specific suspicions; the generic ones only where these leave much to gain."""
         tried: list[_Tried] = []
-        for suspicion in [s for s in left if not s.generic]:
+        for suspicion in sorted((s for s in left if not s.generic), key=self._order):
             tried += self._try(suspicion)
             if tried and self._pays(tried[-1]) and self.facts.room(tried[-1].outcome.score) < UPSTREAM:
                 break  # the first, upstream repair that mends it all
@@ -149,6 +144,18 @@ class Interventions:
                 break
         generic = [t for t in tried if t.suspicion.generic and self._pays(t)]
         return self._first_of([*paying, *generic], handicap=UPSTREAM)
+
+    @staticmethod
+    def _order(suspicion: Suspicion) -> int:
+        """What is tried first, and is the cause where another repair does as much.
+
+        A gain that was measured without training speaks for itself. A loss that blows up does so at a rate beyond
+        two by the curvature (Cohen et al. 2021, section 2); the curvature of a squared error grows with the inputs,
+        and not with the targets: inputs come before the rate, and targets after it.
+        """
+        if suspicion.measured is not None:
+            return 0
+        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4)
 
     @staticmethod
     def _first_of(tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:

@@ -57,6 +57,13 @@ class Scaled:
         return ((x - self.mean.to(x)) / self.std.to(x), *args[1:])
 
 
+class ScaledInEval(Scaled):
+    """The same in eval mode only."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return args if module.training else super().__call__(module, args)
+
+
 class Unscaled:
     """A forward hook: outputs times deviation, plus mean."""
 
@@ -87,6 +94,18 @@ def standardize_inputs(mean: Tensor, std: Tensor, how: str) -> Remedy:
     code = f"mean, std = x_train.mean({how}), x_train.std({how})  # of the training data, for all data\nx = (x - mean) / std"
     which = "each column" if how else "all values together"
     return Remedy(f"inputs standardized ({which})", code, change)
+
+
+def validation_like_training(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:
+    """Bring validation inputs to the mean and deviation of the training inputs."""
+    factor = val_std / std
+    hook = ScaledInEval(torch.tensor(val_mean - mean * factor), torch.tensor(factor))
+
+    def change(program: Program) -> None:
+        program.model.register_forward_pre_hook(hook)
+
+    code = f"# one preparation for both; or: x_val = (x_val - {val_mean:.4g}) / {factor:.4g} + {mean:.4g}"
+    return Remedy("validation inputs brought to the training scale", code, change)
 
 
 def standardize_targets(mean: Tensor, std: Tensor) -> Remedy:

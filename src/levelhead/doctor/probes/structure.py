@@ -106,12 +106,14 @@ def ancestors(node: Any, limit: int = 5000) -> Iterator[Any]:
 
 def pairs(calls: list[Call]) -> list[tuple[Call, Call]]:
     """The modules that take another one's output as it is, or rearranged: (producer, consumer)."""
-    made = {through_views(call.output_node): call for call in calls if call.output_node is not None}
+    made: dict[Any, Call] = {}
     found = []
     for call in calls:
         producer = made.get(through_views(call.input_node)) if call.input_node is not None else None
-        if producer is not None and producer is not call:
+        if producer is not None:
             found.append((producer, call))
+        if call.output_node is not None:
+            made[through_views(call.output_node)] = call  # a module that only passes on stands for the values, too
     return found
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.probes.data import Columns, ordered
 from levelhead.doctor.probes.neighbours import agreement
-from levelhead.doctor.remedies import Scaled
 from levelhead.doctor.rules.suspicion import Suspicion
 
 #: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
@@ -168,7 +166,7 @@ def chance(facts: Facts) -> list[Suspicion]:
         return []
     ours = agreement(*facts.train.kept)
     fell = base.first_loss - base.train_loss > 0.3 * abs(base.first_loss)
-    if ours is None or facts.normalized(base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
+    if ours is None or facts.gain(facts.floor, base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
         return []
     evidence = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
     summary = "the training labels are learnt by heart, and nothing carries over to validation: they fit no input"
@@ -187,11 +185,9 @@ def preparation(facts: Facts) -> list[Suspicion]:
     shift = abs(b.mean - a.mean) / max(a.std, b.std)
     if 0.5 < ratio < 2 and shift < 1:
         return []
+    cure = remedies.validation_like_training(a.mean, a.std, b.mean, b.std)
     mapped = clone(base.program)
-    scale = a.std / b.std
-    mapped.model.register_forward_pre_hook(
-        Scaled(torch.tensor(b.mean - a.mean / scale), torch.tensor(1 / scale))
-    )
+    cure(mapped)
     try:
         score = mapped.final_score()
     except Exception:
@@ -205,7 +201,7 @@ def preparation(facts: Facts) -> list[Suspicion]:
     summary = (
         f"training inputs have mean {a.mean:.3g} and deviation {a.std:.3g}, validation inputs {b.mean:.3g} and {b.std:.3g}"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, evidence, measured=gain)]
+    return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,), measured=gain)]
 
 
 

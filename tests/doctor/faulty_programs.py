@@ -1,0 +1,331 @@
+"""Small programs, each with one fault, and healthy ones: what the doctor's tests examine. Under 0.2 s a training."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from levelhead.doctor import Program
+from levelhead.doctor.program import standard_evaluate, standard_step
+
+
+def clusters(rows: int, seed: int, dims: int = 8, classes: int = 4):
+    """Each class is two far clusters: a linear model does not separate them, a small network does."""
+    centres = 2.0 * torch.randn(2 * classes, dims, generator=torch.Generator().manual_seed(7))
+    random = torch.Generator().manual_seed(seed)
+    which = torch.randint(0, 2 * classes, (rows,), generator=random)
+    return centres[which] / 2.2 + 0.45 * torch.randn(rows, dims, generator=random), which % classes
+
+
+def mlp(*hidden, inputs=8, outputs=4, activation=nn.ReLU, last=()):
+    layers, width = [], inputs
+    for each in hidden or (32,):
+        layers += [nn.Linear(width, each), activation()]
+        width = each
+    return nn.Sequential(*layers, nn.Linear(width, outputs), *last)
+
+
+def accuracy(model, loader):
+    hits = rows = 0
+    for x, y in loader:
+        hits += int((model(x).argmax(1) == y).sum())
+        rows += len(y)
+    return hits / rows
+
+
+def program(model=None, *, lr=0.01, rows=400, batch=25, epochs=10, data=None, val=None, optimizer=None, **others):
+    """A healthy program, and what a case changes in it."""
+    x, y = data or clusters(rows, 0)
+    v, w = val or clusters(300, 1)
+    model = model if model is not None else mlp()
+    options = {"shuffle": True} | others.pop("loader", {})
+    loss = others.pop("loss", nn.CrossEntropyLoss())
+    return Program(
+        model,
+        loss,
+        optimizer(model) if optimizer else torch.optim.Adam(model.parameters(), lr=lr),
+        train=DataLoader(TensorDataset(x, y), batch_size=batch, **options),
+        val=DataLoader(TensorDataset(v, w), batch_size=300),
+        epochs=epochs,
+        **others,
+    )
+
+
+def norm_mlp(dropout=0.0, momentum=0.1):
+    return nn.Sequential(
+        nn.Linear(8, 32, bias=False),
+        nn.BatchNorm1d(32, momentum=momentum),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(32, 4),
+    )
+
+
+# Faulty: what it returns, and what the doctor is to say: (cause, where).
+
+
+def inputs_in_bytes():
+    x, y = clusters(400, 0)
+    v, w = clusters(300, 1)
+    return program(mlp(activation=nn.Tanh), data=(128 + 40 * x, y), val=(128 + 40 * v, w), lr=0.002, epochs=6)
+
+
+def labels_shifted_by_rows():
+    x, y = clusters(400, 0)
+    return program(data=(x, y.roll(17)))
+
+
+def one_label_only():
+    x, y = clusters(400, 0)
+    return program(data=(x, torch.zeros_like(y)))
+
+
+def nan_in_inputs():
+    x, y = clusters(400, 0)
+    x[5, 3] = torch.nan
+    return program(data=(x, y))
+
+
+def sorted_batches():
+    x, y = clusters(400, 0)
+    order = y.argsort(stable=True)
+    sgd = lambda model: torch.optim.SGD(model.parameters(), lr=0.3)  # noqa: E731
+    return program(data=(x[order], y[order]), loader={"shuffle": False}, optimizer=sgd, epochs=4)
+
+
+def validation_not_standardized():
+    v, w = clusters(300, 1)
+    return program(val=(20 * v + 50, w))
+
+
+def weights_all_alike():
+    model = mlp(activation=nn.Tanh)
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.1)
+    return program(model)
+
+
+def weights_far_too_small():
+    model = mlp(32, 32, 32, activation=nn.Tanh)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.0005)
+    return program(model, optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.2))
+
+
+def units_switched_off():
+    model = mlp()
+    nn.init.constant_(model[0].bias, -30.0)
+    return program(model)
+
+
+def nothing_but_linear():
+    return program(mlp(32, activation=nn.Identity))
+
+
+def sigmoid_then_softmax():
+    return program(mlp(last=[nn.Sigmoid()]), lr=0.003, epochs=5)
+
+
+def last_batch_of_one():
+    return program(norm_mlp(), rows=401)
+
+
+def eval_mode_stays_on():
+    def step(program, batch):
+        program.model.eval()
+        program.optimizer.zero_grad()
+        loss = program.loss(program.model(batch[0]), batch[1])
+        loss.backward()
+        program.optimizer.step()
+        return loss.detach()
+
+    return program(norm_mlp(0.2), step=step)
+
+
+def dropout_at_evaluation():
+    def evaluate(program):
+        program.model.train()
+        with torch.no_grad():
+            return program.score(program.model, program.val)
+
+    return program(norm_mlp(0.6), score=accuracy, evaluate=evaluate)
+
+
+def statistics_with_nan():
+    model = norm_mlp()
+    model[1].running_var[3] = torch.nan
+    return program(model)
+
+
+def column_against_row():
+    x, _ = clusters(400, 0)
+    v, _ = clusters(300, 1)
+    return program(mlp(outputs=1), data=(x, x[:, 0] * x[:, 1]), val=(v, v[:, 0] * v[:, 1]), loss=lambda o, t: ((o - t) ** 2).mean())
+
+
+def uphill():
+    return program(optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1, maximize=True))
+
+
+def uphill_by_sign():
+    def step(program, batch):
+        program.optimizer.zero_grad()
+        loss = program.loss(program.model(batch[0]), batch[1])
+        (-loss).backward()
+        program.optimizer.step()
+        return loss.detach()
+
+    return program(step=step, lr=0.001)
+
+
+class CutOff(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu().detach())
+
+
+def cut_off():
+    return program(CutOff())
+
+
+def no_gradient_at_all():
+    def loss(outputs, targets):
+        return nn.functional.cross_entropy(outputs.detach(), targets)
+
+    return program(loss=loss)
+
+
+def rate_of_ten():
+    return program(optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=30.0, momentum=0.9))
+
+
+def rate_of_a_millionth():
+    return program(lr=1e-6)
+
+
+def never_cleared():
+    def step(program, batch):
+        loss = program.loss(program.model(batch[0]), batch[1])
+        loss.backward()
+        program.optimizer.step()
+        return loss.detach()
+
+    return program(step=step, optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.3))
+
+
+def body_not_in_optimizer():
+    model = mlp(6)
+    return program(model, optimizer=lambda m: torch.optim.Adam(m[2].parameters(), lr=0.01))
+
+
+def decay_of_one():
+    return program(optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5))
+
+
+def dropout_of_almost_all():
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.97), nn.Linear(16, 4))
+    return program(model)
+
+
+def squared_error_far_from_one_hot():
+    def loss(outputs, targets):
+        return (outputs - nn.functional.one_hot(targets, 4).float()).abs().mean()
+
+    return program(mlp(last=[nn.Sigmoid()]), loss=loss, lr=0.003)
+
+
+FAULTY = {
+    inputs_in_bytes: ("inputs-not-normalized", "data"),
+    labels_shifted_by_rows: ("labels-corrupted", "data"),
+    one_label_only: ("labels-invalid", "data"),
+    nan_in_inputs: ("non-finite-data", "data"),
+    sorted_batches: ("no-shuffle", "data"),
+    validation_not_standardized: ("train-val-mismatch", "data"),
+    weights_all_alike: ("constant-init", "0"),
+    weights_far_too_small: ("init-too-small", None),
+    units_switched_off: ("dead-units", "1"),
+    nothing_but_linear: ("missing-nonlinearity", "0"),
+    sigmoid_then_softmax: ("output-mismatch", "3"),
+    last_batch_of_one: ("batch-too-small", "data"),
+    eval_mode_stays_on: ("eval-mode-in-training", "loop"),
+    dropout_at_evaluation: ("train-mode-in-eval", "loop"),
+    statistics_with_nan: ("poisoned-running-statistics", "1"),
+    column_against_row: ("loss-broadcast", "loss"),
+    uphill: ("gradient-ascent", "optimizer"),
+    uphill_by_sign: ("gradient-ascent", "loop"),
+    cut_off: ("loss-detached", "body"),
+    no_gradient_at_all: ("loss-detached", "loss"),
+    rate_of_ten: ("learning-rate-too-high", "optimizer"),
+    rate_of_a_millionth: ("learning-rate-too-low", "optimizer"),
+    never_cleared: ("gradients-accumulate", "loop"),
+    body_not_in_optimizer: ("parameters-not-trained", "optimizer"),
+    decay_of_one: ("penalty-too-strong", "optimizer"),
+    dropout_of_almost_all: ("dropout-too-strong", "2"),
+    squared_error_far_from_one_hot: ("loss-mismatch", "loss"),
+}
+
+
+# Healthy, some of them odd.
+
+
+def plain():
+    return program()
+
+
+def loss_times_a_thousand():
+    return program(
+        loss=lambda o, t: 1000 * nn.functional.cross_entropy(o, t),
+        optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.0003, momentum=0.9),
+    )
+
+
+def clipped_and_penalized():
+    def step(program, batch):
+        program.model.train()
+        program.optimizer.zero_grad()
+        loss = program.loss(program.model(batch[0]), batch[1])
+        (loss + 1e-4 * sum(p.abs().sum() for p in program.model.parameters())).backward()
+        nn.utils.clip_grad_norm_(program.model.parameters(), 0.5)
+        program.optimizer.step()
+        return loss.detach()
+
+    return program(step=step)
+
+
+def bottleneck():
+    return program(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3), nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 4)))
+
+
+def zero_head():
+    model = mlp()
+    nn.init.zeros_(model[2].weight)
+    return program(model)
+
+
+def norm_and_light_dropout():
+    return program(norm_mlp(0.1))
+
+
+class Dictionary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, first, second):
+        return self.net(torch.cat([first, second], 1))
+
+
+def dictionaries():
+    batches = [({"first": x[:, :4], "second": x[:, 4:]}, y) for x, y in program().train]
+    made = program(Dictionary())
+    made.train, made.val = batches, batches[:4]
+    return made
+
+
+HEALTHY = (plain, loss_times_a_thousand, clipped_and_penalized, bottleneck, zero_head, norm_and_light_dropout, dictionaries)
+
+__all__ = ["FAULTY", "HEALTHY", "program", "standard_evaluate", "standard_step"]
