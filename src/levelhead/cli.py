@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -226,6 +227,9 @@ def examine(
         _end(f"{error.filename or html}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         _end("stopped; nothing was changed", 130)
+    except Exception as error:  # status 1 would say that faults were found
+        traceback.print_exc()
+        _end(f"the doctor itself failed ({type(error).__name__}); please report it with the lines above", 2)
     if json_:
         typer.echo(to_json(found.to_dict() | ({} if treated is None else {"treated": treated.to_dict()})))
     else:

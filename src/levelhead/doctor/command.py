@@ -128,7 +128,7 @@ def _imported(source: str, load: Callable[[], types.ModuleType]) -> types.Module
     except SyntaxError as error:
         raise ProgramError(f"{Path(error.filename or source).name}, line {error.lineno}: {error.msg}") from error
     except ModuleNotFoundError as error:
-        if error.name is not None and source.split(".")[0] == error.name:
+        if error.name is not None and source.split(".", maxsplit=1)[0] == error.name:
             raise ProgramError(f"there is no module {source!r}; give file.py:build or module:function") from error
         raise ProgramError(f"{_place(error, source)}: there is no module {error.name!r}; install it first") from error
     except (Exception, SystemExit) as error:
@@ -208,6 +208,6 @@ def _progress(console: Console | None) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
     elif console.is_terminal:
         with console.status("") as status:
-            yield lambda words: status.update(words)
+            yield status.update
     else:
         yield lambda words: console.print(words, style="dim", highlight=False, markup=False)
