@@ -86,7 +86,7 @@ def _finding(number: int, finding: Finding) -> dict[str, Any]:
         "evidence": [(text.label(name), shown(value)) for name, value in finding.evidence.items()],
         "symptoms": [text.sentence(symptom) for symptom in finding.symptoms],
         "threshold": finding.threshold,
-        "remedy": text.sentence(finding.remedy),
+        "remedy": finding.remedy,
         "patch": finding.patch,
         "page": finding.page,
     }

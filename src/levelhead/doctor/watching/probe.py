@@ -180,6 +180,7 @@ class Probe:
 
     def finish(self, step: int) -> Measured:
         """Measure what the optimizers changed, and read all figures."""
+        self.close()
         with torch.no_grad():
             changes = {name: _flat(self.parameters[name]) - old for name, old in self._before.items()}
             for name, norm in zip(changes, _norms(changes.values()), strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -137,6 +136,11 @@ class watch:
     def __str__(self) -> str:
         return str(self.examination())
 
+    @property
+    def open(self) -> bool:
+        """Whether the hooks are on."""
+        return bool(self._handles)
+
     # The hooks.
 
     def __enter__(self) -> Self:
@@ -217,7 +221,12 @@ class watch:
         self._asked = held is last and held._version == version + self._arrivals
         self._arrivals += 1
 
-    def _before_step(self, *_: Any) -> None:
+    def _before_step(self, _: Any, args: Any, kwargs: Any) -> None:
+        if not any(map(callable, (*args[1:], *kwargs.values()))):  # a closure has its backward pass still before it
+            self.before_step()
+
+    def before_step(self) -> None:
+        """Measure the gradients; the hook on the optimizer calls it, and integrations whose step has a closure."""
         if self._heard is not None and not self._pending:
             self._pending.append(self._heard)
         self._heard = None
@@ -226,6 +235,9 @@ class watch:
 
     def _after_step(self, *_: Any) -> None:
         history, step = self.history, self.history.steps
+        if self._heard is not None and not self._pending:
+            self._pending.append(self._heard)
+        self._heard = None
         if self._pending:
             mean = self._pending[0] if len(self._pending) == 1 else torch.stack(self._pending).mean()
             self._unread.add(("loss", step), mean)
@@ -322,8 +334,3 @@ def _compiled(model: nn.Module) -> bool:
         type(m).__name__ == "OptimizedModule" or getattr(m, "_compiled_call_impl", None) is not None
         for m in model.modules()
     )
-
-
-def warn(finding: Finding) -> None:
-    """Warn of a finding, in a line: for ``watch(..., on_finding=levelhead.doctor.warn)``."""
-    warnings.warn(f"levelhead: {finding.code} {finding.cause} at {finding.where}: {finding.summary}", stacklevel=2)
