@@ -53,8 +53,8 @@ def parts(loader):
 
 def trained(case, test) -> float:
     """The final score on the test half."""
-    from levelhead.doctor.trials import endless, updates_of
     from levelhead.doctor.program import Program
+    from levelhead.doctor.trials import endless, updates_of
 
     program = Program.of(case)
     program.val = test
@@ -122,7 +122,8 @@ def report(rows: list[dict], title: str) -> None:
     faulty, healthy = ([r for r in rows if r["kind"] == kind] for kind in ("faulty", "healthy"))
     loud = [[s for _, _, s in r["findings"]] for r in healthy]
     print(f"\n{title}: {len(faulty)} faulty, {len(healthy)} healthy")
-    print(f"  detected {share(faulty, 'detected')}, cause at rank 1 {share(faulty, 'cause')}, place {share(faulty, 'place')}")
+    shares = {name: share(faulty, name) for name in ("detected", "cause", "place")}
+    print("  detected {detected}, cause at rank 1 {cause}, place {place}".format(**shares))
     print(
         f"  false alarms on healthy programs: critical {sum('critical' in s for s in loud)}/{len(loud)}, "
         f"any warning {sum('critical' in s or 'warning' in s for s in loud)}/{len(loud)}"
@@ -175,7 +176,11 @@ def main() -> None:
         rows.append(row)
         said = "; ".join(f"{cause} at {where} ({severity})" for cause, where, severity in row["findings"]) or "healthy"
         marks = "".join("+-"[not row[name]] for name in ("detected", "cause", "place", "mended") if name in row)
-        scores = f" [{row['faulty_score']:.2f} -> {row['mended_score']:.2f}, fix {row['fixed_score']:.2f}]" if "mended_score" in row else ""
+        scores = (
+            f" [{row['faulty_score']:.2f} -> {row['mended_score']:.2f}, fix {row['fixed_score']:.2f}]"
+            if "mended_score" in row
+            else ""
+        )
         print(f"{path.stem:40s} {marks:5s}{row['seconds']:5.1f} s{scores}  {said}", flush=True)
         if args.only:
             print(row["page"], row.get("treated", ""), sep="\n\n")

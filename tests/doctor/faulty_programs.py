@@ -7,7 +7,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from levelhead.doctor import Program
-from levelhead.doctor.program import standard_evaluate, standard_step
 
 
 def clusters(rows: int, seed: int, dims: int = 8, classes: int = 4):
@@ -119,8 +118,14 @@ def units_switched_off():
     return program(model)
 
 
+def products(rows, seed):
+    x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
+    return x, x[:, :1] * x[:, 1:2]
+
+
 def nothing_but_linear():
-    return program(mlp(32, activation=nn.Identity))
+    model = mlp(32, outputs=1, activation=nn.Identity)
+    return program(model, data=products(400, 0), val=products(300, 1), loss=nn.MSELoss(), epochs=30)
 
 
 def sigmoid_then_softmax():
@@ -159,9 +164,10 @@ def statistics_with_nan():
 
 
 def column_against_row():
-    x, _ = clusters(400, 0)
-    v, _ = clusters(300, 1)
-    return program(mlp(outputs=1), data=(x, x[:, 0] * x[:, 1]), val=(v, v[:, 0] * v[:, 1]), loss=lambda o, t: ((o - t) ** 2).mean())
+    (x, y), (v, w) = products(400, 0), products(300, 1)
+    return program(
+        mlp(outputs=1), data=(x, y[:, 0]), val=(v, w[:, 0]), loss=lambda o, t: ((o - t) ** 2).mean(), epochs=30
+    )
 
 
 def uphill():
@@ -297,7 +303,8 @@ def clipped_and_penalized():
 
 
 def bottleneck():
-    return program(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3), nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 4)))
+    coder = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    return program(nn.Sequential(*coder, nn.Linear(3, 32), nn.ReLU(), nn.Linear(32, 4)))
 
 
 def zero_head():
@@ -326,6 +333,12 @@ def dictionaries():
     return made
 
 
-HEALTHY = (plain, loss_times_a_thousand, clipped_and_penalized, bottleneck, zero_head, norm_and_light_dropout, dictionaries)
-
-__all__ = ["FAULTY", "HEALTHY", "program", "standard_evaluate", "standard_step"]
+HEALTHY = (
+    plain,
+    loss_times_a_thousand,
+    clipped_and_penalized,
+    bottleneck,
+    zero_head,
+    norm_and_light_dropout,
+    dictionaries,
+)

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts, gather
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Stage
 from levelhead.doctor.interventions import Interventions, Verdict
 from levelhead.doctor.isolation import Untouched, clone, random_state_kept
 from levelhead.doctor.probes.structure import rows_of
-from levelhead.doctor.program import Program, ProgramError
+from levelhead.doctor.program import Program, ProgramError, forward
 from levelhead.doctor.rules import RULES, TRAINED, Suspicion
 from levelhead.records import Chart, Line, environment
 
@@ -73,7 +72,9 @@ def _wanted(select: Collection[str], ignore: Collection[str]) -> Callable[[Suspi
     known = set(CAUSES) | {c.code[:i] for c in CAUSES.values() for i in (2, 3, 4, 5)}
     for name in (*select, *ignore):
         if name not in known and name.upper() not in known:
-            raise ProgramError(f"no rule {name!r}; give a code (LH304), its beginning (LH3), or a cause (output-mismatch)")
+            raise ProgramError(
+                f"no rule {name!r}; give a code (LH304), its beginning (LH3), or a cause (output-mismatch)"
+            )
     return lambda s: (not select or named(s, select)) and not named(s, ignore)
 
 
@@ -96,7 +97,9 @@ def _examine(
     base = trying.base
     note = "" if base.updates >= base.planned else f"{base.updates} of {base.planned} updates, for lack of time"
     stages.append(Stage("short run", time.perf_counter() - clock, note))
-    notes = [f"judged by the first {note}: a longer budget judges the whole training"] if note and not base.diverged else []
+    notes = (
+        [f"judged by the first {note}: a longer budget judges the whole training"] if note and not base.diverged else []
+    )
     if base.error is not None and not stopping:
         raise _failure(facts, base.error, base.updates + 1) from base.error
 
@@ -195,7 +198,7 @@ def _dead_after(facts: Facts) -> dict[str, float]:
     try:
         copy.model.eval()
         with torch.no_grad():
-            remedies.forward(copy.model, kept[0][:512])
+            forward(copy.model, kept[0][:512])
     except Exception:
         return {}
     return shares
@@ -229,7 +232,14 @@ def _charts(trying: Interventions) -> tuple[Chart, ...]:
         line = Line("gradient norm", tuple(float(i) for i in range(len(norms))), tuple(norms.values()))
         names = ", ".join(f"{i} {name}" for i, name in enumerate(list(norms)[:24]))
         charts.append(
-            Chart("Gradient norm at the first update", "parameter", "norm", (line,), log_y=min(norms.values()) > 0, note=names)
+            Chart(
+                "Gradient norm at the first update",
+                "parameter",
+                "norm",
+                (line,),
+                log_y=min(norms.values()) > 0,
+                note=names,
+            )
         )
     return tuple(charts)
 
@@ -238,7 +248,9 @@ def _thinned(values: list[float], points: int = 200) -> tuple[tuple[float, ...],
     """Means of equal stretches, at most ``points`` of them."""
     width = max(1, math.ceil(len(values) / points))
     parts = [values[i : i + width] for i in range(0, len(values), width)]
-    return tuple(float(min((i + 1) * width, len(values))) for i in range(len(parts))), tuple(sum(p) / len(p) for p in parts)
+    return tuple(float(min((i + 1) * width, len(values))) for i in range(len(parts))), tuple(
+        sum(p) / len(p) for p in parts
+    )
 
 
 def _positive(lines: tuple[Line, ...]) -> bool:

@@ -19,6 +19,7 @@ UPSTREAM = 0.1
 #: From this gain on a fault is critical: the program has less than half of what the repair brings.
 CRITICAL = 0.5
 ROUNDS = 4
+_SLOW = ("learning-rate-too-low", "too-few-updates")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Interventions:
             left = [s for s in left if s is not best.suspicion]
             if not self._confirmed(best):
                 continue
+            if best.suspicion.cause in _SLOW:  # both are learning that is too slow for its time
+                left = [s for s in left if s.cause not in _SLOW]
             gain = best.gain
             if best.suspicion.measured is not None:
                 gain = max(gain, best.suspicion.measured)
@@ -155,7 +158,9 @@ class Interventions:
         """
         if suspicion.measured is not None:
             return 0
-        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4)
+        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(
+            suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4
+        )
 
     @staticmethod
     def _first_of(tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
@@ -163,9 +168,7 @@ class Interventions:
         best: _Tried | None = None
         for each in tried:
             margin = UPSTREAM / 2 + (handicap if each.suspicion.generic else 0.0)
-            if best is None or (
-                each.gain > best.gain + (margin if each.suspicion is not best.suspicion else 0.0)
-            ):
+            if best is None or (each.gain > best.gain + (margin if each.suspicion is not best.suspicion else 0.0)):
                 best = each
         return best
 
@@ -199,7 +202,7 @@ class Interventions:
         return self.facts.gain(self.again[key].score, other.score) >= best.suspicion.gain / 2
 
     def _try(self, suspicion: Suspicion, count: int = 0) -> list[_Tried]:
-        """The remedies of a suspicion, until one leaves nothing to gain or the next is worse than the last."""
+        """The remedies of a suspicion, until one leaves nothing to gain, or goes the wrong way."""
         tried: list[_Tried] = []
         for remedy in suspicion.remedies[: count or None]:
             if time.perf_counter() + self.base.seconds > self.deadline:
@@ -214,6 +217,8 @@ class Interventions:
             tried.append(_Tried(suspicion, remedy, outcome, gain))
             if self.facts.room(outcome.score) < UPSTREAM and gain > 0:
                 break
+            if suspicion.generic and not gain and not outcome.train_loss < self.current.train_loss:
+                break  # a step in the wrong direction: no further one
         return tried
 
     def _together(self, data: list[Suspicion]) -> list[_Tried]:
@@ -230,7 +235,9 @@ class Interventions:
 
     def _train(self, applied: Sequence[Remedy], seed: int = 0) -> Outcome:
         updates = None if self.whole else self.base.updates
-        return train(self.facts.program, several(applied), updates=updates, seed=seed, seconds=6 * max(2.0, self.base.seconds))
+        return train(
+            self.facts.program, several(applied), updates=updates, seed=seed, seconds=6 * max(2.0, self.base.seconds)
+        )
 
     def _apply(self, tried: _Tried) -> None:
         self.applied.append(tried.remedy)

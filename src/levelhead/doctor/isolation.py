@@ -138,13 +138,13 @@ class IndexedBatches:
 @contextmanager
 def random_state_kept() -> Iterator[None]:
     """Random number generators of torch, numpy and Python are afterwards as they were."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
         yield
     finally:
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
         if devices:
             torch.cuda.set_rng_state_all(devices)
@@ -169,7 +169,9 @@ class Untouched:
         leaks = []
         changed = [t._version != version or t.grad is not grad for t, version, grad in self.tensors]
         if any(changed) and not _inference(self.tensors):
-            leaks.append("the program's own tensors were changed by its step, which does not use the program it is given")
+            leaks.append(
+                "the program's own tensors were changed by its step, which does not use the program it is given"
+            )
             with torch.no_grad():
                 for (tensor, _, grad), saved in zip(self.tensors, self._tensors(self.twin), strict=False):
                     tensor.copy_(saved)
@@ -186,9 +188,9 @@ def _inference(tensors: list[tuple[Tensor, int, Any]]) -> bool:
 
 
 def seeded(seed: int) -> None:
-    """Start torch's, numpy's and Python's generators from one seed."""
+    """Start torch's, numpy's and Python's generators from one seed: the program may draw from any."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
     random.seed(seed)
 
 

@@ -14,7 +14,6 @@ import torch
 from levelhead.doctor.isolation import Change, clone, seeded
 from levelhead.doctor.program import Program, ProgramError
 
-
 #: When validation scores are taken: close together at first, where overfitting may begin.
 _CHECKED = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8)
 

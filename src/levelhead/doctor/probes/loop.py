@@ -94,6 +94,7 @@ class Recorded:
         self._loss, self._tell = loss, tell
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the loss, and tell of it."""
         value = self._loss(*args, **kwargs)
         self._tell(args, value)
         return value

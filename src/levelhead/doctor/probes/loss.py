@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ def _kind(ask: _Asking, outputs: Tensor, targets: Tensor) -> str:
     if task(outputs, targets) == "binary":
         ones = torch.ones_like(targets)
         values = [ask(torch.full_like(outputs, z), ones) for z in (-6.0, -1.0, 0.5, 3.0, 8.0)]
-        if all(a > b for a, b in zip(values, values[1:], strict=False)):
+        if all(a > b for a, b in pairwise(values)):
             return "logits"
         if math.isnan(values[0]) and math.isnan(values[-1]) and math.isfinite(values[2]):
             return "probabilities"

@@ -37,7 +37,9 @@ def invalid_labels(facts: Facts) -> list[Suspicion]:
     low, high = min(counts), max(counts)
     classes = outputs.shape[1] if outputs is not None and facts.loss.task == "classes" and outputs.ndim > 1 else 0
     ignored = getattr(facts.program.loss, "ignore_index", -100)
-    outside = sum(n for label, n in counts.items() if label != ignored and (label < 0 or (classes and label >= classes)))
+    outside = sum(
+        n for label, n in counts.items() if label != ignored and (label < 0 or (classes and label >= classes))
+    )
     evidence = {"labels": f"{low} .. {high}", "different": len(counts), "rows": sum(counts.values())}
     failed = facts.loop.error is not None and "out of bounds" in str(facts.loop.error).lower()
     if (outside and classes) or failed:
@@ -199,11 +201,10 @@ def preparation(facts: Facts) -> list[Suspicion]:
         "score with validation inputs brought to the training scale": score,
     }
     summary = (
-        f"training inputs have mean {a.mean:.3g} and deviation {a.std:.3g}, validation inputs {b.mean:.3g} and {b.std:.3g}"
+        f"training inputs have mean {a.mean:.3g} and deviation {a.std:.3g}, "
+        f"validation inputs {b.mean:.3g} and {b.std:.3g}"
     )
     return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,), measured=gain)]
-
-
 
 
 RULES = (non_finite, invalid_labels, disjoint_labels, target_scale, input_scale, unshuffled, corrupted_labels)

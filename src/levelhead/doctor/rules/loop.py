@@ -62,7 +62,9 @@ def detached(facts: Facts) -> list[Suspicion]:
     missing = [
         name
         for name, parameter in program.model.named_parameters()
-        if id(parameter) in held and parameter.requires_grad and name not in loop.reached
+        if id(parameter) in held
+        and parameter.requires_grad
+        and name not in loop.reached
         and name.rpartition(".")[0] in loop.executed
     ]
     if not missing:
@@ -70,7 +72,9 @@ def detached(facts: Facts) -> list[Suspicion]:
     where = missing[0].rpartition(".")[0]
     all_of_it = not loop.reached
     evidence = {"parameters without a gradient": missing[:12], "how many": len(missing)}
-    summary = f"{len(missing)} parameters of the optimizer never get a gradient although their layers run, first {missing[0]}"
+    summary = (
+        f"{len(missing)} parameters of the optimizer never get a gradient although their layers run, first {missing[0]}"
+    )
     place = "loss" if all_of_it else where
     return [Suspicion("loss-detached", place, summary, evidence, True, "critical" if all_of_it else "warning")]
 
@@ -82,7 +86,9 @@ def untrained(facts: Facts) -> list[Suspicion]:
     left = [
         (name, p)
         for name, p in program.model.named_parameters()
-        if (id(p) not in held or not p.requires_grad) and name.rpartition(".")[0] in loop.executed and p.is_floating_point()
+        if (id(p) not in held or not p.requires_grad)
+        and name.rpartition(".")[0] in loop.executed
+        and p.is_floating_point()
     ]
     if not left:
         return []
@@ -118,7 +124,9 @@ def eval_in_training(facts: Facts) -> list[Suspicion]:
     what = "batch normalizations run on fixed statistics" if norms else "dropouts do nothing"
     summary = f"the model is in eval mode while it is updated: {len(norms or frozen)} {what}"
     cures = (
-        remedies.before_step(lambda program: program.model.train(), "train mode", "model.train()  # before each update"),
+        remedies.before_step(
+            lambda program: program.model.train(), "train mode", "model.train()  # before each update"
+        ),
         remedies.standard_loop(),
     )
     severity = "critical" if norms else "warning"

@@ -51,8 +51,13 @@ def repeated(facts: Facts) -> list[Suspicion]:
     where, evidence = facts.output.where, {"last activation": activation or "none", "loss": kind}
     cures = _linear_output(facts)
     if kind == "softmax" and activation in ("softmax", "sigmoid", "tanh", "hardtanh", "hardsigmoid"):
-        what = "the loss applies a softmax, and the model ends in one" if activation == "softmax" else (
-            f"the loss applies a softmax to outputs that a {activation} holds between {RANGES[activation][0]:g} and 1"
+        what = (
+            "the loss applies a softmax, and the model ends in one"
+            if activation == "softmax"
+            else (
+                f"the loss applies a softmax to outputs that a {activation} "
+                f"holds between {RANGES[activation][0]:g} and 1"
+            )
         )
         if activation == "softmax":
             code = "criterion = nn.NLLLoss()  # of log(outputs)"
@@ -70,11 +75,14 @@ def repeated(facts: Facts) -> list[Suspicion]:
         code = "criterion = nn.CrossEntropyLoss()  # of outputs without an activation"
         cure = remedies.other_loss(remedies.cross_entropy, "cross-entropy", code)
         if activation == "softmax":
-            cure = remedies.other_loss(remedies.log_of_probabilities, "log of the probabilities", "loss(outputs.log(), ...)")
+            cure = remedies.other_loss(
+                remedies.log_of_probabilities, "log of the probabilities", "loss(outputs.log(), ...)"
+            )
         what = "the loss expects log-probabilities, and the outputs are none"
         return [Suspicion("output-mismatch", where, what, evidence, True, "critical", (cure,))]
     if kind == "probabilities" and (outputs.min() < 0 or outputs.max() > 1):
-        what = f"the loss expects probabilities, and outputs run from {float(outputs.min()):.3g} to {float(outputs.max()):.3g}"
+        low, high = float(outputs.min()), float(outputs.max())
+        what = f"the loss expects probabilities, and outputs run from {low:.3g} to {high:.3g}"
         code = "criterion = nn.BCEWithLogitsLoss()"
         cure = remedies.other_loss(F.binary_cross_entropy_with_logits, "loss of logits", code)
         return [Suspicion("output-mismatch", where, what, evidence, True, "critical", (cure,))]
@@ -113,7 +121,9 @@ def one_logit(facts: Facts) -> list[Suspicion]:
     cure = remedies.other_loss(_binary, "binary cross-entropy", "criterion = nn.BCEWithLogitsLoss()")
     summary = "the loss is 0 and passes no gradient: a softmax over the one output is 1 for every input"
     where = facts.output.where
-    return [Suspicion("output-mismatch", where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))]
+    return [
+        Suspicion("output-mismatch", where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))
+    ]
 
 
 def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -153,7 +163,11 @@ def out_of_range(facts: Facts) -> list[Suspicion]:
 
 def squashed_classes(facts: Facts) -> list[Suspicion]:
     """A ReLU at the output of a classifier that is trained with an error, not with cross-entropy."""
-    if facts.loss.task != "classes" or facts.loss.kind not in ("squared", "absolute") or facts.output.activation != "relu":
+    if (
+        facts.loss.task != "classes"
+        or facts.loss.kind not in ("squared", "absolute")
+        or facts.output.activation != "relu"
+    ):
         return []
     evidence = {"last activation": "relu", "loss": facts.loss.kind}
     summary = "a classifier ends in a ReLU: an output that falls below 0 gets no gradient any more"
@@ -175,7 +189,11 @@ def mismatch(facts: Facts) -> list[Suspicion]:
     if task == "classes":
         if activation == "softmax":
             cures.append(
-                remedies.other_loss(remedies.log_of_probabilities, "cross-entropy of the probabilities", "criterion = nn.NLLLoss()  # of log(outputs)")
+                remedies.other_loss(
+                    remedies.log_of_probabilities,
+                    "cross-entropy of the probabilities",
+                    "criterion = nn.NLLLoss()  # of log(outputs)",
+                )
             )
         else:
             cross = remedies.other_loss(remedies.cross_entropy, "cross-entropy", "criterion = nn.CrossEntropyLoss()")
@@ -192,9 +210,7 @@ def mismatch(facts: Facts) -> list[Suspicion]:
 
 def _both(first: list[Remedy], second: Remedy) -> Remedy:
     every = [*first, second]
-    return Remedy(
-        " and ".join(r.words for r in every), "\n".join(r.patch for r in every), remedies.several(every)
-    )
+    return Remedy(" and ".join(r.words for r in every), "\n".join(r.patch for r in every), remedies.several(every))
 
 
 RULES = (broadcast, single_softmax, one_logit, repeated, out_of_range, squashed_classes, mismatch)

@@ -32,8 +32,14 @@ def same_units(facts: Facts) -> list[Suspicion]:
         return []
     names = [call.name for call, _ in found]
     evidence = {"layers": names[:12], "weight": found[0][1], "updates": len(facts.loop.updates)}
-    summary = f"all units of {names[0]} begin with equal weights and are still equal after {len(facts.loop.updates)} updates"
-    constant = [call.name for call in facts.layers if (w := call_weight(facts.program.model, call)) is not None and _equal_rows(w)]
+    summary = (
+        f"all units of {names[0]} begin with equal weights and are still equal after {len(facts.loop.updates)} updates"
+    )
+    constant = [
+        call.name
+        for call in facts.layers
+        if (w := call_weight(facts.program.model, call)) is not None and _equal_rows(w)
+    ]
     cure = remedies.reset([n for n in constant if hasattr(facts.program.model.get_submodule(n), "reset_parameters")])
     return [Suspicion("constant-init", names[0], summary, evidence, True, "critical", (cure,))]
 
@@ -83,7 +89,11 @@ def _calibration(facts: Facts, names: list[str]) -> tuple[remedies.Remedy, ...]:
 
 def signal_drift(facts: Facts) -> float:
     """Deviation over rows of the last hidden layer's output, by that of the first's."""
-    signals = [rows_of(c.output.double()).std(0).mean().item() for c in facts.layers[:-1] if c.output is not None and len(c.output) > 1]
+    signals = [
+        rows_of(c.output.double()).std(0).mean().item()
+        for c in facts.layers[:-1]
+        if c.output is not None and len(c.output) > 1
+    ]
     return signals[-1] / signals[0] if len(signals) > 1 and signals[0] else 1.0
 
 
@@ -133,7 +143,9 @@ def squashing(facts: Facts) -> list[Suspicion]:
     evidence = {"share of values where the slope is under a twentieth": found}
     summary = f"{len(sigmoids)} hidden sigmoid layers" if sigmoids else f"{len(flat)} hidden tanh layers are flat"
     summary += f"; {100 * found[worst]:.0f} % of the values of {worst} lie where it is flat"
-    cure = remedies.replace(names, _relu, "ReLU in place of sigmoid or tanh", "\n".join(f"# {n}: nn.ReLU()" for n in names[:6]))
+    cure = remedies.replace(
+        names, _relu, "ReLU in place of sigmoid or tanh", "\n".join(f"# {n}: nn.ReLU()" for n in names[:6])
+    )
     return [Suspicion("saturating-activation", where, summary, evidence, remedies=(cure,))]
 
 
@@ -164,12 +176,19 @@ def unnormalized(facts: Facts) -> list[Suspicion]:
     names = [call.name for call in facts.layers if type(call.module) in known]
     if len(names) < 5 or facts.calls(*NORM):
         return []
-    flat = all(c.output is not None and (c.output.ndim == 2 or not isinstance(c.module, nn.Linear)) for c in facts.layers)
+    flat = all(
+        c.output is not None and (c.output.ndim == 2 or not isinstance(c.module, nn.Linear)) for c in facts.layers
+    )
     if not flat:
         return []
     evidence = {"layers": len(names), "signal, last hidden layer by first": signal_drift(facts)}
     summary = f"{len(names)} layers without a normalization"
-    cure = remedies.followed_by(names[:-1], remedies.norm_for, "batch normalization behind each hidden layer", "nn.Sequential(layer, nn.BatchNorm1d(width), activation)")
+    cure = remedies.followed_by(
+        names[:-1],
+        remedies.norm_for,
+        "batch normalization behind each hidden layer",
+        "nn.Sequential(layer, nn.BatchNorm1d(width), activation)",
+    )
     return [Suspicion("missing-normalization", names[0], summary, evidence, remedies=(cure,))]
 
 
@@ -184,8 +203,6 @@ def strong_dropout(facts: Facts) -> list[Suspicion]:
     names = list(rates)
     cures = (remedies.dropout(names, 0.0), remedies.dropout(names, 0.1))
     return [Suspicion("dropout-too-strong", worst, summary, evidence, remedies=cures, fits=True)]
-
-
 
 
 RULES = (same_units, linear_stack, weight_scale, squashing, dead, unnormalized, strong_dropout)

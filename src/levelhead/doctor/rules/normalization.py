@@ -18,7 +18,11 @@ FEW = 8
 
 def _used(facts: Facts) -> list[Call]:
     """Batch normalizations that take the batch's statistics in training."""
-    return [c for c in facts.calls(*BATCH_NORM) if facts.loop.modes.get(c.name) == {True} or not c.module.track_running_stats]
+    return [
+        c
+        for c in facts.calls(*BATCH_NORM)
+        if facts.loop.modes.get(c.name) == {True} or not c.module.track_running_stats
+    ]
 
 
 def poisoned(facts: Facts) -> list[Suspicion]:
@@ -26,7 +30,9 @@ def poisoned(facts: Facts) -> list[Suspicion]:
     bad = [
         name
         for name, module in facts.program.model.named_modules()
-        if isinstance(module, BATCH_NORM) and module.running_mean is not None and module.running_var is not None
+        if isinstance(module, BATCH_NORM)
+        and module.running_mean is not None
+        and module.running_var is not None
         and not bool(torch.isfinite(module.running_mean).all() & torch.isfinite(module.running_var).all())
     ]
     if not bad:
@@ -56,8 +62,16 @@ def small_batch(facts: Facts) -> list[Suspicion]:
     worst = min(each, key=lambda n: each[n])
     rows = facts.train.sizes[0]
     last = min(facts.train.sizes)
-    if each[worst] == rows and last == 1 and rows > 1 and isinstance(facts.program.model.get_submodule(worst), nn.BatchNorm1d):
-        summary = f"the last batch of an epoch has one row, which batch normalization refuses ({facts.train.rows} rows by {rows})"
+    if (
+        each[worst] == rows
+        and last == 1
+        and rows > 1
+        and isinstance(facts.program.model.get_submodule(worst), nn.BatchNorm1d)
+    ):
+        summary = (
+            "the last batch of an epoch has one row, which batch normalization refuses "
+            f"({facts.train.rows} rows in batches of {rows})"
+        )
         cure = remedies.batches(rows, "the last batch dropped")
         evidence = {"rows": facts.train.rows, "batch": rows}
         return [Suspicion("batch-too-small", "data", summary, evidence, True, "critical", (cure,))]
@@ -96,7 +110,9 @@ def _dropouts_before(facts: Facts) -> list[Call]:
     return [
         call
         for call in facts.calls(*DROPOUT)
-        if call.module.p > 0 and call.output_node is not None and any(call.output_node in nodes for nodes in behind)
+        if call.module.p > 0
+        and call.output_node is not None
+        and any(call.output_node in nodes for nodes in behind)
         and facts.loop.modes.get(call.name) == {True}
     ]
 
@@ -131,13 +147,18 @@ def running_statistics(facts: Facts) -> list[Suspicion]:
         cures = [remedies.dropout(names, 0.0), recalibration]
         if last and last not in names:
             cures.insert(0, remedies.moved_dropout(names, last, rate))
-        return [Suspicion("dropout-before-batch-norm", names[0], summary, evidence, remedies=tuple(cures), measured=gain)]
+        return [
+            Suspicion("dropout-before-batch-norm", names[0], summary, evidence, remedies=tuple(cures), measured=gain)
+        ]
     momenta = {call.name: call.module.momentum for call in norms}
     slow = {n: m for n, m in momenta.items() if m is not None and 1 - (1 - m) ** facts.updates < 0.9}
     first = next(iter(slow), norms[0].name)
     if slow:
         arrived = 1 - (1 - slow[first]) ** facts.updates
-        summary = f"momentum {slow[first]:g} brings the statistics of {first} {100 * arrived:.0f} % of the way in {facts.updates} updates"
+        summary = (
+            f"momentum {slow[first]:g} brings the statistics of {first} {100 * arrived:.0f} % of the way "
+            f"in {facts.updates} updates"
+        )
         evidence["momentum"] = slow
     else:
         summary = f"the running statistics of {first} are not those of the data"

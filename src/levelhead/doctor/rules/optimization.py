@@ -19,7 +19,11 @@ def rate_too_high(facts: Facts) -> list[Suspicion]:
     assert base is not None
     losses = base.losses
     blown = base.diverged or (len(losses) > 2 and max(losses[1:]) > 100 * abs(losses[0]) > 0)
-    evidence = {"learning rate": _rates(facts), "first loss": losses[0] if losses else math.nan, "last": base.train_loss}
+    evidence = {
+        "learning rate": _rates(facts),
+        "first loss": losses[0] if losses else math.nan,
+        "last": base.train_loss,
+    }
     if blown:
         finite = [loss for loss in losses if math.isfinite(loss)]
         evidence["largest loss"] = max(finite, default=math.nan)
@@ -33,7 +37,12 @@ def rate_too_high(facts: Facts) -> list[Suspicion]:
     cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in factors)
     return [
         Suspicion(
-            "learning-rate-too-high", "optimizer", summary, evidence, remedies=cures, generic=not blown,
+            "learning-rate-too-high",
+            "optimizer",
+            summary,
+            evidence,
+            remedies=cures,
+            generic=not blown,
             gain=0.1 if blown else 0.25,
         )
     ]
@@ -47,11 +56,16 @@ def rate_too_low(facts: Facts) -> list[Suspicion]:
         return []
     evidence = {"learning rate": _rates(facts), "first loss": base.first_loss, "last": base.train_loss}
     summary = (
-        f"at a learning rate of {max(_rates(facts)):g} the loss goes from {base.first_loss:.4g} to {base.train_loss:.4g} "
+        f"at a learning rate of {max(_rates(facts)):g} the loss goes from {base.first_loss:.4g} "
+        f"to {base.train_loss:.4g} "
         f"in {base.updates} updates"
     )
-    cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in (10, 100))
-    return [Suspicion("learning-rate-too-low", "optimizer", summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True)]
+    cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in (10, 100, 1000))
+    return [
+        Suspicion(
+            "learning-rate-too-low", "optimizer", summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True
+        )
+    ]
 
 
 def too_short(facts: Facts) -> list[Suspicion]:
@@ -60,10 +74,17 @@ def too_short(facts: Facts) -> list[Suspicion]:
     assert base is not None
     if base.diverged or base.updates < base.planned:
         return []
-    evidence = {"epochs": facts.program.epochs, "updates": base.updates, "first loss": base.first_loss, "last": base.train_loss}
+    evidence = {
+        "epochs": facts.program.epochs,
+        "updates": base.updates,
+        "first loss": base.first_loss,
+        "last": base.train_loss,
+    }
     summary = f"training stops after {base.updates} updates, at a loss of {base.train_loss:.4g}"
     cure = remedies.epochs(4 * facts.program.epochs)
-    return [Suspicion("too-few-updates", "loop", summary, evidence, remedies=(cure,), generic=True, gain=0.25, fits=True)]
+    return [
+        Suspicion("too-few-updates", "loop", summary, evidence, remedies=(cure,), generic=True, gain=0.25, fits=True)
+    ]
 
 
 def penalty(facts: Facts) -> list[Suspicion]:
@@ -75,11 +96,16 @@ def penalty(facts: Facts) -> list[Suspicion]:
     if max(decay, default=0) > 0:
         evidence = {"weight_decay": decay, "learning rate": _rates(facts)}
         summary = f"weight decay of {max(decay):g}"
-        cures = tuple(remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}") for value in (0.0, max(decay) / 100))
+        cures = tuple(
+            remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")
+            for value in (0.0, max(decay) / 100)
+        )
         found.append(Suspicion("penalty-too-strong", "optimizer", summary, evidence, remedies=cures, fits=True))
     if besides:
         evidence = {"cosine of the gradient used with the loss's": seen}
-        summary = "what the update adds to the loss outweighs it: the gradient used points elsewhere than the loss's own"
+        summary = (
+            "what the update adds to the loss outweighs it: the gradient used points elsewhere than the loss's own"
+        )
         found.append(Suspicion("penalty-too-strong", "loop", summary, evidence, remedies=(remedies.standard_loop(),)))
     return found
 
@@ -97,7 +123,13 @@ def overfitting(facts: Facts) -> list[Suspicion]:
     if not fell or lost < 0.05:
         return []
     epochs = max(1, round(facts.program.epochs * at / base.updates))
-    evidence = {"best validation score": best, "after updates": at, "final": base.score, "training loss then": before[-1], "at the end": base.train_loss}
+    evidence = {
+        "best validation score": best,
+        "after updates": at,
+        "final": base.score,
+        "training loss then": before[-1],
+        "at the end": base.train_loss,
+    }
     summary = (
         f"the validation score is best ({best:.3f}) after {at} of {base.updates} updates and ends at {base.score:.3f}, "
         f"while the training loss falls to {base.train_loss:.3g}"
@@ -105,7 +137,11 @@ def overfitting(facts: Facts) -> list[Suspicion]:
     decay = _decay(facts)
     cures = [remedies.epochs(epochs)] if epochs < facts.program.epochs else []
     cures += [*decay]
-    return [Suspicion("overfitting", "loop", summary, evidence, remedies=tuple(cures), measured=lost if lost >= 0.1 else None)]
+    return [
+        Suspicion(
+            "overfitting", "loop", summary, evidence, remedies=tuple(cures), measured=lost if lost >= 0.1 else None
+        )
+    ]
 
 
 def _decay(facts: Facts) -> list[remedies.Remedy]:

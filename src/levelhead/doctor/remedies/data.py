@@ -1,0 +1,112 @@
+"""Remedies of the data: scales and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from levelhead.doctor.isolation import IndexedBatches
+from levelhead.doctor.program import Program, ProgramError
+from levelhead.doctor.remedies.base import Remedy
+
+
+class Scaled:
+    """A forward pre-hook: the first argument, minus mean, divided by deviation."""
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Scale the first argument."""
+        x = args[0]
+        return ((x - self.mean.to(x)) / self.std.to(x), *args[1:])
+
+
+class ScaledInEval(Scaled):
+    """The same in eval mode only."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Scale it in eval mode, pass it on in training."""
+        return args if module.training else super().__call__(module, args)
+
+
+class Unscaled:
+    """A forward hook: outputs times deviation, plus mean."""
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, module: nn.Module, args: Any, outputs: Tensor) -> Tensor:
+        """Scale the outputs back."""
+        return outputs * self.std.to(outputs) + self.mean.to(outputs)
+
+
+class LossOf:
+    """A loss of changed outputs and targets."""
+
+    def __init__(self, loss: Callable[..., Any], change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.loss, self.change = loss, change
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
+        """The loss of what was changed."""
+        return self.loss(*self.change(outputs, targets))
+
+
+def standardize_inputs(mean: Tensor, std: Tensor, how: str) -> Remedy:
+    """Subtract the mean from the inputs and divide by the deviation."""
+    mean, std = mean.float(), std.float()
+
+    def change(program: Program) -> None:
+        program.model.register_forward_pre_hook(Scaled(mean, std))
+
+    code = f"mean, std = x_train.mean({how}), x_train.std({how})  # also for validation data\nx = (x - mean) / std"
+    which = "each column" if how else "all values together"
+    return Remedy(f"inputs standardized ({which})", code, change)
+
+
+def validation_like_training(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:
+    """Bring validation inputs to the mean and deviation of the training inputs."""
+    factor = val_std / std
+    hook = ScaledInEval(torch.tensor(val_mean - mean * factor), torch.tensor(factor))
+
+    def change(program: Program) -> None:
+        program.model.register_forward_pre_hook(hook)
+
+    code = f"# one preparation for both; or: x_val = (x_val - {val_mean:.4g}) / {factor:.4g} + {mean:.4g}"
+    return Remedy("validation inputs brought to the training scale", code, change)
+
+
+def standardize_targets(mean: Tensor, std: Tensor) -> Remedy:
+    """Let the loss see standardized targets, and give answers in the targets' units."""
+    mean, std = mean.float(), std.float()
+
+    def change(program: Program) -> None:
+        program.model.register_forward_hook(Unscaled(mean, std))
+        program.loss = LossOf(program.loss, lambda o, t: ((o - mean.to(o)) / std.to(o), (t - mean.to(t)) / std.to(t)))
+
+    code = "mean, std = y_train.mean(0), y_train.std(0)\ny = (y - mean) / std\nanswer = model(x) * std + mean"
+    return Remedy("targets standardized", code, change)
+
+
+def batches(size: int | None, words: str) -> Remedy:
+    """Another batch size, or the same one, in an order drawn anew each epoch."""
+
+    def change(program: Program) -> None:
+        loader = program.train.loader if isinstance(program.train, IndexedBatches) else program.train
+        if not isinstance(loader, DataLoader) or loader.batch_size is None:
+            raise ProgramError("the training batches do not come from a DataLoader that can be made anew")
+        count = size or loader.batch_size
+        new = DataLoader(
+            loader.dataset,
+            batch_size=count,
+            shuffle=True,
+            drop_last=len(loader.dataset) > 2 * count,  # type: ignore[arg-type]
+            collate_fn=loader.collate_fn,
+        )
+        program.train = IndexedBatches(new) if isinstance(program.train, IndexedBatches) else new
+
+    return Remedy(words, f"DataLoader(data, batch_size={size or '...'}, shuffle=True, drop_last=True)", change)

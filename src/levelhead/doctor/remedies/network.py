@@ -1,0 +1,139 @@
+"""Remedies of the network: weights and layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from levelhead.doctor.program import Program, forward
+from levelhead.doctor.remedies.base import Remedy
+
+
+def replace(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
+    """Put another module in the place of each of these."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            swap(program, name, new(program.model.get_submodule(name)))
+
+    return Remedy(words, code, change)
+
+
+def swap(program: Program, name: str, module: nn.Module) -> None:
+    """Put a module in the place of another; its new parameters go to the optimizer's first group."""
+    if not name:
+        program.model = module
+    else:
+        parent, _, last = name.rpartition(".")
+        setattr(program.model.get_submodule(parent), last, module)
+    held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
+    first = next((p for p in program.model.parameters() if id(p) in held), None)
+    if first is not None:
+        module.to(first.device)
+    new = [p for p in module.parameters() if id(p) not in held]
+    if new:
+        program.optimizer.add_param_group({"params": new, "weight_decay": 0.0})
+
+
+def reset(names: Sequence[str]) -> Remedy:
+    """Draw the weights of these layers as their own class does."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            program.model.get_submodule(name).reset_parameters()  # type: ignore[operator]
+
+    code = "\n".join(f"model.get_submodule({name!r}).reset_parameters()" for name in names[:4])
+    return Remedy("weights drawn at random", code, change)
+
+
+def calibrate(names: Sequence[str], inputs: Any) -> Remedy:
+    r"""Draw orthogonal weights, zero biases, and scale each layer on data to an output of deviation 1.
+
+    Source: Mishkin & Matas 2016, All you need is a good init, algorithm 1.
+    """
+
+    def change(program: Program) -> None:
+        def rescale(module: Any, args: Any, output: Tensor) -> Tensor:
+            std = output.std()
+            if not bool(std > 0) or not bool(torch.isfinite(std)):
+                return output
+            module.weight.div_(std)
+            return output / std
+
+        handles = []
+        with torch.no_grad():
+            for i, name in enumerate(names):
+                layer: Any = program.model.get_submodule(name)
+                if layer.weight.numel() <= 1_000_000:
+                    nn.init.orthogonal_(layer.weight)
+                else:  # a decomposition of a large matrix takes longer than training
+                    nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+                if i < len(names) - 1 or len(names) == 1:
+                    handles.append(layer.register_forward_hook(rescale))
+            modes = {module: module.training for module in program.model.modules()}
+            try:
+                program.model.eval()
+                forward(program.model, inputs)
+            finally:
+                for handle in handles:
+                    handle.remove()
+                for module, training in modes.items():
+                    module.training = training
+
+    code = (
+        "for layer in linear_layers:\n    nn.init.orthogonal_(layer.weight)\n    nn.init.zeros_(layer.bias)\n"
+        "# then, first layer first: weight /= deviation of the layer's output on a batch"
+    )
+    return Remedy("weights calibrated on data", code, change)
+
+
+def followed_by(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
+    """Put a module behind each of these."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            layer = program.model.get_submodule(name)
+            swap(program, name, nn.Sequential(layer, new(layer)))
+
+    return Remedy(words, code, change)
+
+
+def dropout(names: Sequence[str], rate: float) -> Remedy:
+    """Another rate in these dropouts."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            program.model.get_submodule(name).p = rate  # type: ignore[assignment]
+
+    code = "\n".join(f"model.get_submodule({name!r}).p = {rate:g}" for name in names[:4])
+    return Remedy(f"dropout {rate:g} in {', '.join(names[:4])}", code, change)
+
+
+def moved_dropout(names: Sequence[str], last: str, rate: float) -> Remedy:
+    """No dropout in these, one in front of the last layer instead."""
+
+    def change(program: Program) -> None:
+        dropout(names, 0.0)(program)
+        swap(program, last, nn.Sequential(nn.Dropout(rate), program.model.get_submodule(last)))
+
+    return Remedy("dropout behind the last batch normalization", f"nn.Dropout({rate:g})  # only before {last}", change)
+
+
+def no_bias(names: Sequence[str]) -> Remedy:
+    """Take the biases out of these layers."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            layer: Any = program.model.get_submodule(name)
+            gone = layer.bias
+            layer.bias = None
+            for group in program.optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if p is not gone]
+
+    return Remedy("no bias before the normalization", "bias=False  # " + ", ".join(names[:4]), change)
