@@ -177,8 +177,8 @@ def overfitting(seen: watch) -> Finding | None:
             "training loss then": median(before),
             "now": median(after),
         },
-        "validation loss a fifth above its least (a generalization loss of 20, Prechelt 1998, Early stopping - but when?) "
-        "and a training loss a tenth lower than then",
+        "validation loss a fifth above its least (a generalization loss of 20; Prechelt 1998, Early stopping - but "
+        "when?) and a training loss a tenth lower than then",
     )
 
 

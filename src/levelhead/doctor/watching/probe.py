@@ -31,13 +31,17 @@ class Figures:
         self._values.append(value)
 
     def read(self) -> dict[Any, float]:
-        """All of them as numbers; forgets them."""
-        if not self._values:
-            return {}
-        device = self._values[0].device
-        joined = torch.stack([value.detach().to(device, torch.float64) for value in self._values])
-        keys, self._keys, self._values = self._keys, [], []
-        return dict(zip(keys, joined.tolist(), strict=True))
+        """All of them as numbers, in one transfer for each device and type; forgets them."""
+        groups: dict[Any, tuple[list[Any], list[Tensor]]] = {}
+        for key, value in zip(self._keys, self._values, strict=True):
+            keys, values = groups.setdefault((value.device, value.dtype), ([], []))
+            keys.append(key)
+            values.append(value)
+        self._keys, self._values = [], []
+        found: dict[Any, float] = {}
+        for keys, values in groups.values():
+            found.update(zip(keys, torch.stack(values).detach().tolist(), strict=True))
+        return found
 
 
 def first_tensor(value: Any) -> Tensor | None:
@@ -50,6 +54,8 @@ def first_tensor(value: Any) -> Tensor | None:
 
 def sample(x: Tensor) -> Tensor:
     """Evenly spaced rows with about ``LOOKED_AT`` values, in single precision: the same at every run."""
+    if x.numel() <= LOOKED_AT and x.ndim:
+        return x.detach().float()
     if x.ndim == 0:
         return x.detach().float().reshape(1)
     return x.detach()[:: max(1, math.ceil(x.numel() / LOOKED_AT))].float()
@@ -169,9 +175,9 @@ class Probe:
         with torch.no_grad():
             held = {n: p for n, p in self.parameters.items() if p.grad is not None and not p.grad.is_sparse}
             names = list(held)
-            self._before = {name: _flat(p).clone() for name, p in held.items()}
+            self._before = {name: _part(p).clone() for name, p in held.items()}
             for name, norm in zip(
-                names, _norms(_flat(p.grad) for p in held.values() if p.grad is not None), strict=True
+                names, _norms(_part(p.grad) for p in held.values() if p.grad is not None), strict=True
             ):
                 self.figures.add((name, "gradient"), norm)
             for name, norm in zip(names, _norms(self._before.values()), strict=True):
@@ -182,15 +188,17 @@ class Probe:
         """Measure what the optimizers changed, and read all figures."""
         self.close()
         with torch.no_grad():
-            changes = {name: _flat(self.parameters[name]) - old for name, old in self._before.items()}
-            for name, norm in zip(changes, _norms(changes.values()), strict=True):
+            names = list(self._before)
+            now = [_part(self.parameters[name]) for name in names]
+            changes = list(torch._foreach_sub(now, list(self._before.values()))) if now else []
+            for name, norm in zip(names, _norms(changes), strict=True):
                 self.figures.add((name, "update"), norm)
-            for name, change in changes.items():
+            for name, change in zip(names, changes, strict=True):
                 gradient = self.parameters[name].grad
                 if gradient is not None and not gradient.is_sparse:
-                    self.figures.add((name, "along"), torch.dot(change.float(), _flat(gradient).float()))
+                    self.figures.add((name, "along"), torch.tensordot(change, _part(gradient), change.ndim))
         self._before = {}
-        return self._read(step, self.figures.read(), list(changes))
+        return self._read(step, self.figures.read(), names)
 
     def _read(self, step: int, found: dict[Any, float], names: list[str]) -> Measured:
         batch = None
@@ -223,9 +231,9 @@ def _works(module: nn.Module) -> bool:
     return next(module.children(), None) is None or bool(module._parameters)
 
 
-def _flat(x: Tensor) -> Tensor:
-    """The first values of a tensor, in a row; of a huge one this is a view of a part."""
-    return x.detach().reshape(-1)[: 16 * LOOKED_AT]
+def _part(x: Tensor) -> Tensor:
+    """The values of a tensor; of a huge one the first ones."""
+    return x.detach() if x.numel() <= 16 * LOOKED_AT else x.detach().reshape(-1)[: 16 * LOOKED_AT]
 
 
 def _norms(tensors: Iterable[Tensor]) -> list[Tensor]:

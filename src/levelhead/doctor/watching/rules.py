@@ -35,7 +35,9 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "inputs-not-normalized": frozenset(
         {"learning-rate-too-high", "dead-units", "saturating-activation", "poisoned-running-statistics"}
     ),
-    "learning-rate-too-high": frozenset({"dead-units", "saturating-activation", "poisoned-running-statistics"}),
+    "learning-rate-too-high": frozenset(
+        {"learning-rate-too-low", "dead-units", "saturating-activation", "poisoned-running-statistics"}
+    ),
     "constant-init": frozenset({"dead-units", "learning-rate-too-low"}),
     "saturating-activation": frozenset({"learning-rate-too-low", "dead-units"}),
     "dead-units": frozenset({"learning-rate-too-low"}),

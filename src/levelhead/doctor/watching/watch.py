@@ -76,8 +76,9 @@ class watch:
         self._last: tuple[Tensor, int] | None = None
         self._asked: bool | None = None
         self._arrivals = 0
-        self._pending: list[Tensor] = []
-        self._heard: Tensor | None = None
+        self._pending: list[float | Tensor] = []
+        self._heard: float | Tensor | None = None
+        self._inputs: Tensor | None = None
         self._explicit = False
         self._unread = Figures()
         self._batch_seen = False
@@ -92,7 +93,7 @@ class watch:
     def loss(self, loss: Tensor | float) -> None:
         """Tell the loss of this step, where ``backward()`` is called on another one (scaled, or by ``autograd``)."""
         self._explicit = True
-        self._pending.append(loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss)))
+        self._pending.append(_value(loss))
 
     def validation(self, loss: float) -> None:
         """Tell a validation loss (lower is better), so that overfitting is seen."""
@@ -170,7 +171,7 @@ class watch:
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
-        self._sentinel = self._last = self._heard = None
+        self._sentinel = self._last = self._heard = self._inputs = None
         self._seconds = time.perf_counter()
         self._read()
 
@@ -200,14 +201,17 @@ class watch:
             return
         rows = len(x) if x.ndim else 1
         self.history.fewest_rows = min(self.history.fewest_rows or rows, rows)
-        with torch.no_grad():
-            self._unread.add(("input", self.history.steps), x.detach().sum(dtype=torch.float64 if x.is_cpu else None))
+        if x.is_cpu:
+            self._inputs = x  # looked at if this step's loss is not finite
+        else:  # NaN and infinity stay in a sum; that of half precision would overflow without them
+            total = x.detach().sum(dtype=torch.float32 if x.dtype == torch.float16 else None)
+            self._unread.add(("input", self.history.steps), total)
         if self._probe is not None:
             self._probe.batch(x, rows)
 
     def _backward(self, tensor: Tensor) -> None:
         if tensor.numel() == 1 and not self._explicit:
-            self._heard = tensor.detach().reshape(())
+            self._heard = _value(tensor)
 
     def _arrives(self, _: Tensor) -> None:
         """The sentinel's gradient arrives: this backward pass is the model's, and the first tells of the clearing."""
@@ -239,9 +243,7 @@ class watch:
             self._pending.append(self._heard)
         self._heard = None
         if self._pending:
-            mean = self._pending[0] if len(self._pending) == 1 else torch.stack(self._pending).mean()
-            self._unread.add(("loss", step), mean)
-            self._pending = []
+            self._add_loss(step)
         if self._asked is not None:
             history.uncleared += self._asked
             history.cleared += not self._asked
@@ -256,6 +258,18 @@ class watch:
             self._probe = None
         self._choose()
         self._arm()
+
+    def _add_loss(self, step: int) -> None:
+        """The mean of the losses that this step's gradients came from."""
+        mean = sum(self._pending) / len(self._pending)
+        self._pending = []
+        if isinstance(mean, Tensor):
+            self._unread.add(("loss", step), mean)
+            return
+        self.history.add_loss(step, mean)
+        lost = not math.isfinite(mean) and self.history.input_lost_at < 0 and self._inputs is not None
+        if lost and not bool(torch.isfinite(self._inputs).all()):
+            self.history.input_lost_at = step
 
     def _measured(self, probe: Probe, step: int) -> None:
         self.history.add(probe.finish(step))
@@ -299,6 +313,13 @@ class watch:
                 self.history.add_loss(step, value)
             elif not math.isfinite(value) and self.history.input_lost_at < 0:
                 self.history.input_lost_at = step
+
+
+def _value(loss: Tensor | float) -> float | Tensor:
+    """A loss as a number; on an accelerator as it is, to be read later: reading it now would wait for the device."""
+    if not isinstance(loss, Tensor) or loss.is_cpu:
+        return loss.item() if isinstance(loss, Tensor) else float(loss)
+    return loss.detach().reshape(())
 
 
 def _equal_rows(weight: Tensor) -> bool:
