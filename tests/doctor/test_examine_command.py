@@ -156,7 +156,7 @@ def one_line(result, message):
         ({"train": "iter(DataLoader(rows(), 16))"}, ("one pass uses up", "give a DataLoader")),
         ({"loss": "nn.CrossEntropyLoss(reduction='none')"}, ("one number a batch", "(16,)")),
         ({"model": "nn.Linear(5, 2)"}, ("batch 1", "RuntimeError", "shapes cannot be multiplied")),
-        ({"train": "[*list(DataLoader(rows(), 16))[:1], (torch.ones(4, 5), torch.ones(4))]"}, ("batch 2",)),
+        ({"train": "[*list(DataLoader(rows(), 16))[:1], (torch.ones(4, 5), torch.ones(4))]"}, ["batch 2"]),
         ({"model": "nn.Linear(6, 2, device='meta')"}, ("meta device",)),
         ({"loss": "lambda outputs, targets: (outputs - torch.ones(7)).mean()"}, ("mine.py, line 16", "RuntimeError")),
     ],

@@ -11,7 +11,7 @@ from levelhead.doctor.findings import Finding, Severity
 from levelhead.doctor.watching.history import Measured
 
 if TYPE_CHECKING:
-    from levelhead.doctor.watching.watch import watch
+    from levelhead.doctor.watching.observer import watch
 
 #: Updates before which a trend is not judged.
 SOON = 100

@@ -12,7 +12,7 @@ from levelhead.doctor.findings import Finding
 from levelhead.doctor.watching.common import SOON, finding_of, late, place_of, share_of
 
 if TYPE_CHECKING:
-    from levelhead.doctor.watching.watch import watch
+    from levelhead.doctor.watching.observer import watch
 
 
 def lost_loss(seen: watch) -> Finding | None:

@@ -21,7 +21,7 @@ from levelhead.doctor.rules.suspicion import Suspicion
 from levelhead.doctor.watching import course, setup
 
 if TYPE_CHECKING:
-    from levelhead.doctor.watching.watch import watch
+    from levelhead.doctor.watching.observer import watch
 
 #: What each cause explains: these are then its symptoms.
 EXPLAINS: dict[str, frozenset[str]] = {

@@ -14,7 +14,7 @@ from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM
 from levelhead.doctor.watching.common import SOON, early, finding_of, worst_of
 
 if TYPE_CHECKING:
-    from levelhead.doctor.watching.watch import watch
+    from levelhead.doctor.watching.observer import watch
 
 
 def lost_inputs(seen: watch) -> Finding | None:

@@ -267,8 +267,9 @@ class watch:
             self._unread.add(("loss", step), mean)
             return
         self.history.add_loss(step, mean)
-        lost = not math.isfinite(mean) and self.history.input_lost_at < 0 and self._inputs is not None
-        if lost and not bool(torch.isfinite(self._inputs).all()):
+        if math.isfinite(mean) or self._inputs is None or self.history.input_lost_at >= 0:
+            return
+        if not bool(torch.isfinite(self._inputs).all()):
             self.history.input_lost_at = step
 
     def _measured(self, probe: Probe, step: int) -> None:
