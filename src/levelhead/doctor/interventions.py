@@ -115,7 +115,7 @@ class Interventions:
             if best.suspicion.cause in _SLOW:  # both are learning that is too slow for its time
                 left = [s for s in left if s.cause not in _SLOW]
             gain = best.gain
-            if best.suspicion.measured is not None:
+            if best.suspicion.measured is not None and not self.applied:
                 gain = max(gain, best.suspicion.measured)
             severity: Severity = "critical" if gain >= CRITICAL else "warning"
             self._apply(best)
@@ -176,7 +176,8 @@ class Interventions:
         s, out = tried.suspicion, tried.outcome
         least = s.gain if self.whole else max(s.gain, 0.25)
         if tried.gain < least or out.score - self.current.score <= 2 * self._error():
-            return s.measured is not None and s.measured >= s.gain and tried.gain > 0
+            # What was measured on the program as it is says nothing after another repair.
+            return s.measured is not None and s.measured >= s.gain and tried.gain > 0 and not self.applied
         if not s.fits:
             return True
         before, after = self.current.train_loss, out.train_loss
@@ -235,8 +236,13 @@ class Interventions:
 
     def _train(self, applied: Sequence[Remedy], seed: int = 0) -> Outcome:
         updates = None if self.whole else self.base.updates
+        left = max(0.0, self.deadline - time.perf_counter()) + 2 * self.base.seconds
         return train(
-            self.facts.program, several(applied), updates=updates, seed=seed, seconds=6 * max(2.0, self.base.seconds)
+            self.facts.program,
+            several(applied),
+            updates=updates,
+            seed=seed,
+            seconds=min(left, 6 * max(2.0, self.base.seconds)),
         )
 
     def _apply(self, tried: _Tried) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -94,7 +94,7 @@ class Program:
                 continue
             if not isinstance(loader, Iterable):
                 raise ProgramError(f"{name} must yield batches, got {type(loader).__name__}; give a DataLoader")
-            if iter(loader) is loader:
+            if isinstance(loader, Iterator):
                 raise ProgramError(
                     f"{name} is a {type(loader).__name__}, which one pass uses up; give a DataLoader or a list"
                 )

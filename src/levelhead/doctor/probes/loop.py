@@ -23,7 +23,6 @@ class Call:
     output: Tensor | None
     input_node: Any
     output_node: Any
-    input_version: int
 
 
 @dataclass
@@ -127,6 +126,7 @@ class _Watcher:
     def __init__(self, twin: Program, backward_of_loss: bool) -> None:
         self.found = Loop()
         self.first, self.asking = True, False
+        self.entered: tuple[Tensor | None, Any] = None, None
         self.backward_of_loss = backward_of_loss
         self.names = {parameter: name for name, parameter in twin.model.named_parameters()}
         self.parameters = [p for p in self.names if p.requires_grad]
@@ -142,7 +142,8 @@ class _Watcher:
         for name, module in twin.model.named_modules():
             self.handles.append(module.register_forward_pre_hook(self._mode(name)))
             if not any(module.children()):
-                self.handles.append(module.register_forward_hook(self._ran(name), with_kwargs=True))
+                self.handles.append(module.register_forward_pre_hook(self._enters, with_kwargs=True))
+                self.handles.append(module.register_forward_hook(self._ran(name)))
         twin.loss = Recorded(twin.loss, self._loss)
 
     def close(self) -> None:
@@ -169,20 +170,23 @@ class _Watcher:
 
         return hook
 
+    def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        inside = _tensor((args, kwargs))
+        self.entered = inside, None if inside is None else inside.grad_fn  # a module may change it in place
+
     def _ran(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
             if not self.first:
                 return
-            inside, outside = _tensor((args, kwargs)), _tensor(output)
+            (inside, node), outside = self.entered, _tensor(output)
             self.found.calls.append(
                 Call(
                     name,
                     module,
                     None if inside is None else inside.detach(),
                     None if outside is None else outside.detach(),
-                    None if inside is None else inside.grad_fn,
+                    node,
                     None if outside is None else outside.grad_fn,
-                    -1 if inside is None else inside._version,
                 )
             )
 

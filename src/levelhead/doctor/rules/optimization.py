@@ -27,7 +27,8 @@ def rate_too_high(facts: Facts) -> list[Suspicion]:
     if blown:
         finite = [loss for loss in losses if math.isfinite(loss)]
         evidence["largest loss"] = max(finite, default=math.nan)
-        evidence["updates until the loss is not finite"] = len(finite)
+        if base.diverged:
+            evidence["updates until the loss is not finite"] = len(finite)
         summary = f"at a learning rate of {max(_rates(facts)):g} the loss " + (
             f"is not finite after {len(finite)} updates" if base.diverged else f"jumps to {max(finite):.3g}"
         )

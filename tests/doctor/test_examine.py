@@ -1,0 +1,147 @@
+"""The doctor names the fault of each program, and nothing on a healthy one."""
+
+import math
+
+import faulty_programs as programs
+import pytest
+import torch
+from torch import nn
+
+import levelhead as lh
+from levelhead.doctor.causes import CAUSES
+from levelhead.doctor.findings import Examination
+
+#: Seconds: far more than they take, so that a busy machine cuts no examination short.
+BUDGET = 300.0
+
+
+@pytest.mark.parametrize("case", programs.FAULTY, ids=lambda case: case.__name__)
+def test_the_cause_is_found_and_its_place(case):
+    cause, where = programs.FAULTY[case]
+    found = lh.examine(case(), budget=BUDGET)
+    assert not found.healthy
+    assert found.findings[0].cause == cause, str(found)
+    assert where is None or found.findings[0].where == where, str(found)
+
+
+@pytest.mark.parametrize("case", programs.HEALTHY, ids=lambda case: case.__name__)
+def test_a_healthy_program_is_left_in_peace(case):
+    found = lh.examine(case(), budget=BUDGET)
+    assert found.healthy, str(found)
+    assert found.trials[0].score > 0.9
+
+
+@pytest.mark.parametrize("factor", [1000.0, 0.001])
+def test_the_verdict_does_not_hang_on_the_scale_of_the_loss(factor):
+    made = programs.nothing_but_linear()
+    made.loss = lambda o, t: factor * nn.functional.mse_loss(o, t)
+    made.optimizer = torch.optim.SGD(made.model.parameters(), lr=0.02 / factor, momentum=0.9)
+    assert [f.cause for f in lh.examine(made, budget=BUDGET).findings] == ["missing-nonlinearity"]
+
+
+def test_an_examination_survives_its_file(tmp_path):
+    found = lh.examine(programs.rate_of_ten(), budget=BUDGET)
+    found.save(tmp_path / "examination.json")
+    again = Examination.load(tmp_path / "examination.json")
+    assert [f.cause for f in again.findings] == [f.cause for f in found.findings]
+    assert again.verdict == found.verdict
+    assert str(again) == str(found)
+    with pytest.raises(ValueError, match="examine it anew"):
+        again.treat()
+    (tmp_path / "other.json").write_text('{"findings": 3}')
+    with pytest.raises(ValueError, match="does not hold an examination"):
+        Examination.load(tmp_path / "other.json")
+
+
+def test_rules_are_chosen_and_silenced():
+    assert lh.examine(programs.one_label_only(), budget=BUDGET, ignore=["LH1"]).healthy
+    assert not lh.examine(programs.one_label_only(), budget=BUDGET, select=["labels-invalid"]).healthy
+    with pytest.raises(ValueError, match="no rule 'LH9'"):
+        lh.examine(programs.plain(), select=["LH9"])
+
+
+def test_a_little_time_gives_a_verdict_that_says_so():
+    long = programs.program(epochs=100_000)
+    found = lh.examine(long, budget=1.0)
+    assert found.healthy
+    assert any("judged by the first" in note for note in found.notes)
+    assert found.seconds < 60
+
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(8, 4), 0
+
+    def forward(self, x):
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("shapes do not fit")
+        return self.layer(x)
+
+
+def raising():
+    raise ValueError("no such file")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: programs.program(Broken()), r"fails at .*(batch|evaluation).*shapes do not fit"),
+        (lambda: programs.program(loader={"drop_last": True}, batch=500), "yields no batch"),
+        (
+            lambda: programs.program(loss=nn.CrossEntropyLoss(reduction="none")),
+            r"one number a batch, got shape \(25,\)",
+        ),
+        (lambda: programs.program(mlp_on_meta()), "meta device"),
+        (lambda: 3, "a int is no training program, it lacks model"),
+        (lambda: lh.Program(nn.Linear(1, 1), 3, None, []), "loss must be a function"),
+        (lambda: lh.Program(nn.Linear(1, 1), nn.MSELoss(), optimizer(), iter([])), "one pass uses up"),
+        (lambda: raising, "no such file"),
+    ],
+)
+def test_bad_input_is_one_clear_message(make, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        lh.examine(make())
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def mlp_on_meta():
+    with torch.device("meta"):
+        return programs.mlp()
+
+
+def optimizer():
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+
+def test_every_cause_has_a_code_a_threshold_and_a_page():
+    assert len({cause.code for cause in CAUSES.values()}) == len(CAUSES)
+    for cause in CAUSES.values():
+        assert cause.threshold
+        assert cause.remedy
+        assert cause.page.endswith(cause.code.lower())
+
+
+def test_a_treatment_is_kept_only_if_it_is_better():
+    treated = lh.examine(programs.sigmoid_then_softmax(), budget=BUDGET).treat(budget=BUDGET)
+    assert treated.accepted
+    assert treated.after.low > treated.before.high
+    assert "sigmoid" in treated.patch
+    assert treated.program.final_score() in treated.after.values
+    assert "mended" in str(treated)
+
+
+def test_what_cannot_be_mended_is_left_as_it_was():
+    program = programs.labels_shifted_by_rows()
+    treated = lh.examine(program, budget=BUDGET).treat(budget=BUDGET)
+    assert not treated.accepted
+    assert "no remedy" in treated.note
+    assert torch.equal(treated.program.model[0].weight, program.model[0].weight)
+    with pytest.raises(ValueError, match="at least 2"):
+        lh.examine(program, budget=BUDGET).treat(seeds=1)
+
+
+def test_a_score_of_minus_infinity_is_no_gain():
+    found = lh.examine(programs.nan_in_inputs(), budget=BUDGET)
+    assert all(not math.isnan(trial.gain) for trial in found.trials)
