@@ -160,7 +160,7 @@ def one_line(result, message):
         ({"model": "nn.Linear(6, 2, device='meta')"}, ("meta device",)),
         ({"loss": "lambda outputs, targets: (outputs - torch.ones(7)).mean()"}, ("mine.py, line 16", "RuntimeError")),
     ],
-    ids=["empty loader", "iterator", "vector loss", "first batch", "second batch", "another device", "line of the loss"],
+    ids=["empty", "iterator", "vector loss", "first batch", "second batch", "another device", "line of the loss"],
 )  # fmt: skip
 def test_a_program_that_fails_is_one_line(invoke, tmp_path, changes, messages):
     write(tmp_path, **changes)
