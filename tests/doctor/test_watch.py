@@ -300,6 +300,18 @@ def test_findings_are_told_while_the_loop_runs():
     assert [f.cause for f in told] == ["eval-mode-in-training"]
 
 
+def test_an_error_of_the_watch_does_not_reach_the_loop(monkeypatch):
+    def broken(*_):
+        raise KeyError("ours")
+
+    monkeypatch.setattr("levelhead.doctor.watching.probe.sample", broken)
+    model = mlp()
+    with pytest.warns(UserWarning, match="levelhead stops watching: KeyError"):
+        watch = watched(model, count=20)
+    assert "an error of its own" in str(watch)
+    assert not any(m._forward_hooks for m in model.modules())
+
+
 @pytest.mark.parametrize(
     ("model", "optimizer", "message"),
     [

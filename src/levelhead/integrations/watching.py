@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from levelhead.doctor import Examination, Finding, watch
+from levelhead.doctor.findings import Examination, Finding
+from levelhead.doctor.watching import watch
 
 
 class Watching:

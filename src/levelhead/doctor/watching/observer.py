@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -83,6 +84,7 @@ class watch:
         self._unread = Figures()
         self._batch_seen = False
         self._started = self._seconds = 0.0
+        self.error: Exception | None = None
         self.structure: Any = None
         self.reached: set[str] = set()
         self.executed: set[str] = set()
@@ -119,6 +121,8 @@ class watch:
         notes = ["watched, not examined: no remedy was tried, so faults that only a trial can prove are not listed"]
         if not self._hooked:
             notes.append("the model is compiled: its modules were not measured one by one")
+        if self.error is not None:
+            notes.append(f"the watch ended after {history.steps} updates by an error of its own: {self.error}")
         if not history.steps:
             notes.append("no step of the optimizer was seen: is it the one that the loop uses?")
         elif not len(history.losses):
@@ -148,11 +152,11 @@ class watch:
         if self._handles:
             raise ProgramError("this watch is already open; make a second one for another loop")
         add = self._handles.append
-        add(self.model.register_forward_pre_hook(self._forward, with_kwargs=True))
+        add(self.model.register_forward_pre_hook(self._safe(self._forward), with_kwargs=True))
         for optimizer in self.optimizers:
-            add(optimizer.register_step_pre_hook(self._before_step))
-        add(self.optimizers[-1].register_step_post_hook(self._after_step))
-        self._stop_listening = listen(self._backward)
+            add(optimizer.register_step_pre_hook(self._safe(self._before_step)))
+        add(self.optimizers[-1].register_step_post_hook(self._safe(self._after_step)))
+        self._stop_listening = listen(self._safe(self._backward))
         self._started = time.perf_counter()
         self._arm()
         return self
@@ -175,12 +179,26 @@ class watch:
         self._seconds = time.perf_counter()
         self._read()
 
+    def _safe(self, hook: Callable[..., None]) -> Callable[..., None]:
+        """The hook, whose errors end the watch and not the loop."""
+
+        def safely(*args: Any, **kwargs: Any) -> None:
+            if self.error is not None:
+                return
+            try:
+                hook(*args, **kwargs)
+            except Exception as error:
+                self.error = error
+                warnings.warn(f"levelhead stops watching: {type(error).__name__}: {error}", stacklevel=2)
+
+        return safely
+
     def _arm(self) -> None:
         step = self.history.steps
         if step not in EARLY and step % self._every:
             return
         structure = self.structure is None and self._hooked
-        self._probe = Probe(self._modules, self._parameters, structure, self._hooked)
+        self._probe = Probe(self._modules, self._parameters, structure, self._hooked, self._safe)
 
     def _forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         if not torch.is_grad_enabled():
@@ -303,7 +321,7 @@ class watch:
             if not held:
                 return
             self._sentinel = min(held, key=lambda p: p.numel())
-            self._handles.append(self._sentinel.register_hook(self._arrives))
+            self._handles.append(self._sentinel.register_hook(self._safe(self._arrives)))
         held_now = self._sentinel.grad
         self._last = None if held_now is None else (held_now, held_now._version)
 

@@ -76,10 +76,16 @@ class Probe:
         parameters: the optimizers', by name.
         structure: whether the modules' order is kept, for rules on it.
         hooked: whether the modules may be hooked (a compiled model would be compiled again).
+        safe: what keeps an error of a hook from the user's loop.
     """
 
     def __init__(
-        self, modules: dict[str, nn.Module], parameters: dict[str, Tensor], structure: bool, hooked: bool
+        self,
+        modules: dict[str, nn.Module],
+        parameters: dict[str, Tensor],
+        structure: bool,
+        hooked: bool,
+        safe: Callable[[Callable[..., None]], Callable[..., None]] = lambda hook: hook,
     ) -> None:
         self.parameters = parameters
         self.figures = Figures()
@@ -94,7 +100,7 @@ class Probe:
         self._seen: set[Any] = set()  # nodes, not their ids: those are used again
         self._before: dict[str, Tensor] = {}
         self._handles = [
-            module.register_forward_hook(self._ran(name), with_kwargs=True)
+            module.register_forward_hook(safe(self._ran(name)), with_kwargs=True)
             for name, module in modules.items()
             if hooked and _works(module)
         ]
@@ -137,7 +143,9 @@ class Probe:
                 self._activation(name, y, after, always=True)
             if self._structure:
                 inside = None if x is None else x.grad_fn
-                self.calls.append(Call(name, module, None, None, inside, y.grad_fn, 0))
+                self.calls.append(
+                    Call(name=name, module=module, input=None, output=None, input_node=inside, output_node=y.grad_fn)
+                )
 
         return hook
 
