@@ -10,7 +10,7 @@ from levelhead.nn import Standardizer, convert, fold, freeze_norm, recalibrate, 
 
 if TYPE_CHECKING:
     from levelhead import data, init, regularizers, training
-    from levelhead.doctor import Program, examine
+    from levelhead.doctor import Program, examine, watch
     from levelhead.studies import Study
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "training",
     "tune_allocator",
     "unfreeze_norm",
+    "watch",
 ]
 
 #: Imported when first used, because they need more than torch and numpy, or are not cheap: the name, and what it is an
@@ -43,6 +44,7 @@ _LAZY = {
     "init": None,
     "regularizers": None,
     "training": None,
+    "watch": "levelhead.doctor",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,6 +189,71 @@ def train(
             _end(f"stopped; checkpoints are kept in {folder}, the same command goes on from the last", 130)
         typer.echo(single.sum_up(run))
         typer.echo(f"Run: {folder / 'run.json'}")
+
+
+@app.command(
+    epilog="""
+Examples:
+
+    levelhead examine train.py:build                      # build() returns levelhead.Program(...)
+
+    levelhead examine train.py:build --treat              # retrain with the remedies, keep what is better
+
+    levelhead examine train.py:build --html report.html   # a page with plots of the evidence
+
+    levelhead examine package.training:build --json --ignore LH404,LH606
+
+Exit status: 0 healthy, 1 findings, 2 could not run.
+"""
+)
+def examine(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="FILE.py:FUNCTION", help="What builds the program; or module:function."),
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", help="Look only for these codes (LH3, LH601) or causes; repeat it.")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option("--ignore", help="Leave these codes or causes out.")] = None,
+    treat: Annotated[bool, typer.Option("--treat", help="Retrain with the remedies; keep what is better.")] = False,
+    budget: Annotated[
+        float, typer.Option("--budget", metavar="SECONDS", help="For the examination; a treatment gets twice as many.")
+    ] = 30.0,
+) -> None:
+    """What is wrong with this training program, where, why, and what mends it? All is tried on copies."""
+    from rich.console import Console
+
+    from levelhead.doctor import ProgramError, command
+    from levelhead.records import to_json, write_text
+
+    try:
+        found, treated = command.run(
+            what, select=select or (), ignore=ignore or (), treat=treat, budget=budget, console=Console(stderr=True)
+        )
+        if html is not None:
+            from levelhead.report import render_examination
+
+            write_text(html, render_examination(found, treated, what))
+    except ProgramError as error:
+        _end(" ".join(str(error).split()), 2)
+    except ModuleNotFoundError as error:
+        _end(f"the package {error.name} is missing; try: pip install 'levelhead[study]'", 2)
+    except OSError as error:
+        _end(f"{error.filename or html}: {error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        _end("stopped; nothing was changed", 130)
+    except Exception as error:  # status 1 would say that faults were found
+        traceback.print_exc()
+        _end(f"the doctor itself failed ({type(error).__name__}); please report it with the lines above", 2)
+    if json_:
+        typer.echo(to_json(found.to_dict() | ({} if treated is None else {"treated": treated.to_dict()})))
+    else:
+        typer.echo(f"{found}" if treated is None else f"{found}\n\n{treated}")
+        if html is not None:
+            typer.echo(f"Report: {html}")
+    raise typer.Exit(0 if found.healthy else 1)
 
 
 @app.command(

@@ -290,7 +290,12 @@ def chart_from(raw: dict[str, Any]) -> Chart:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write strict JSON, whole or not at all."""
-    write_text(path, json.dumps(_finite(value), allow_nan=False, indent=1))
+    write_text(path, to_json(value))
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """Strict JSON."""
+    return json.dumps(_finite(value), allow_nan=False, indent=1)
 
 
 def write_text(path: Path, text: str) -> None:

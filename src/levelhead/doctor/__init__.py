@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from levelhead.doctor.examine import examine
     from levelhead.doctor.findings import Examination, Finding, Treated
     from levelhead.doctor.program import Program, ProgramError
+    from levelhead.doctor.watching import watch
 
-__all__ = ["Examination", "Finding", "Program", "ProgramError", "Treated", "examine"]
+__all__ = ["Examination", "Finding", "Program", "ProgramError", "Treated", "examine", "watch"]
 
 _HOME = {"Examination": "findings", "Finding": "findings", "Treated": "findings"}
 _HOME |= {"Program": "program", "ProgramError": "program", "examine": "examine"}
+_HOME |= {"watch": "watching"}
 
 
 def __getattr__(name: str) -> Any:

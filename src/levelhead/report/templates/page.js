@@ -146,18 +146,18 @@
       if (details.open) plots.filter((p) => details.contains(document.getElementById(p.id))).forEach(draw);
     });
 
-  const copy = document.getElementById("copy");
-  copy?.addEventListener("click", async () => {
-    const command = document.getElementById("command");
-    try {
-      await navigator.clipboard.writeText(command.textContent);
-      copy.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(command); // the reader's own Ctrl-C does the rest
-      copy.textContent = "Selected";
-    }
-    setTimeout(() => { copy.textContent = "Copy"; }, 2000);
-  });
+  for (const copy of document.querySelectorAll("#copy, button[data-copy]"))
+    copy.addEventListener("click", async () => {
+      const source = document.getElementById(copy.dataset.copy ?? "command");
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        copy.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(source); // the reader's own Ctrl-C does the rest
+        copy.textContent = "Selected";
+      }
+      setTimeout(() => { copy.textContent = "Copy"; }, 2000);
+    });
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   addEventListener("beforeprint", () => {

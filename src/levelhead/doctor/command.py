@@ -1,0 +1,213 @@
+"""``levelhead examine``: runs a stranger's file safely; whatever goes wrong in it is one clear line."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from levelhead.doctor.findings import Examination, Treated
+from levelhead.doctor.program import Program, ProgramError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Frames in these folders are not the user's.
+_LIBRARIES = ("site-packages", "dist-packages", "<frozen", "<string>")
+_OWN = Path(__file__).parents[1]
+_STANDARD = Path(inspect.__file__).parent
+
+
+def run(
+    what: str,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    treat: bool = False,
+    budget: float = 30.0,
+    console: Console | None = None,
+) -> tuple[Examination, Treated | None]:
+    """Build the program that ``file.py:build`` or ``module:function`` names, examine it, and treat it if asked to.
+
+    What the program prints goes to standard error, so that standard output holds the result alone.
+
+    Args:
+        what: where the program is.
+        select: codes, their beginnings, or causes to look for; several in one with commas.
+        ignore: the same, to leave out.
+        treat: whether to retrain with the remedies.
+        budget: seconds for the examination; a treatment gets twice as many.
+        console: where progress goes.
+
+    Raises:
+        ProgramError: the program cannot be run; the message names the file, the line, the mistake and the repair.
+    """
+    from levelhead.doctor.examine import examine
+
+    if budget <= 0:
+        raise ProgramError(f"the budget must be above 0 seconds, got {budget:g}")
+    with contextlib.redirect_stdout(sys.stderr), _progress(console) as tell:
+        tell(f"building {what}")
+        program = build(what)
+        with _placed(what):
+            tell("examining")
+            examination = examine(program, budget, select=_split(select), ignore=_split(ignore), progress=tell)
+            if not treat or examination.healthy:
+                return examination, None
+            tell("treating")
+            return examination, examination.treat(budget=2 * budget)
+
+
+def build(what: str) -> Program:
+    """The program that ``file.py:build`` or ``module:function`` names.
+
+    Raises:
+        ProgramError: it cannot be found, or it raises.
+    """
+    source, _, name = what.rpartition(":")
+    if not source or (len(source) == 1 and name[:1] in "\\/"):  # no colon, or only a drive's
+        source, name = what, "build"
+    module = _module(source)
+    value = getattr(module, name, None)
+    if value is None:
+        raise ProgramError(f"{source} has no function {name!r}{_instead(module, name)}")
+    if not callable(value) or hasattr(value, "model"):
+        return Program.of(value)
+    arguments = _arguments(value, what)
+    try:
+        made = value(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except ProgramError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ProgramError(f"{_place(error, source)}: {name}() raised {_said(error)}; run it by hand first") from error
+    if made is None:
+        raise ProgramError(f"{what} returned None; it must return levelhead.Program(model, loss, optimizer, train=...)")
+    return Program.of(made)
+
+
+def _module(source: str) -> types.ModuleType:
+    path = Path(source)
+    if path.suffix != ".py":
+        if path.exists():
+            raise ProgramError(f"{source} is no Python file; give file.py:build or module:function")
+        return _imported(source, lambda: importlib.import_module(source))
+    if not path.is_file():
+        raise ProgramError(f"{source}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))  # as `python file.py` does
+    sys.modules.setdefault(path.stem, module)  # classes of a module that is not there cannot be copied
+    loader = spec.loader
+
+    def load() -> types.ModuleType:
+        loader.exec_module(module)
+        return module
+
+    return _imported(source, load)
+
+
+def _imported(source: str, load: Callable[[], types.ModuleType]) -> types.ModuleType:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return load()
+    except KeyboardInterrupt:
+        raise
+    except SyntaxError as error:
+        raise ProgramError(f"{Path(error.filename or source).name}, line {error.lineno}: {error.msg}") from error
+    except ModuleNotFoundError as error:
+        if error.name is not None and source.split(".", maxsplit=1)[0] == error.name:
+            raise ProgramError(f"there is no module {source!r}; give file.py:build or module:function") from error
+        raise ProgramError(f"{_place(error, source)}: there is no module {error.name!r}; install it first") from error
+    except (Exception, SystemExit) as error:
+        raise ProgramError(f"{_place(error, source)}: importing it raised {_said(error)}") from error
+
+
+def _arguments(function: Callable[..., Any], what: str) -> tuple[Any, ...]:
+    """Nothing, or a seed for a function that wants one."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if needed == ["seed"]:
+        return (0,)
+    if needed:
+        raise ProgramError(f"{what} needs arguments ({', '.join(needed)}); give a function that builds without any")
+    return ()
+
+
+def _instead(module: types.ModuleType, name: str) -> str:
+    """What the user may have meant."""
+    own = [
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    close = get_close_matches(name, own, n=1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f"; it defines {', '.join(own[:6])}" if own else "; define one that returns levelhead.Program(...)"
+
+
+@contextlib.contextmanager
+def _placed(what: str) -> Iterator[None]:
+    """Errors of the examined program name the line of the user's file."""
+    try:
+        yield
+    except ProgramError as error:
+        cause = error.__cause__
+        if cause is None or not _user_frames(cause):
+            raise
+        raise ProgramError(f"{_place(cause, what)}: {error}") from cause
+
+
+def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if _users(frame.filename)]
+
+
+def _users(file: str) -> bool:
+    if any(part in file for part in _LIBRARIES):
+        return False
+    return not any(Path(file).is_relative_to(folder) for folder in (_OWN, _STANDARD))
+
+
+def _place(error: BaseException, source: str) -> str:
+    """The last line of the user's code that the error passed through."""
+    frames = _user_frames(error)
+    if not frames:
+        return source
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
+
+
+def _said(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _split(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(part.strip() for name in names for part in name.split(",") if part.strip())
+
+
+@contextlib.contextmanager
+def _progress(console: Console | None) -> Iterator[Callable[[str], None]]:
+    """A line that changes on a terminal, else a line a stage."""
+    if console is None:
+        yield lambda _: None
+    elif console.is_terminal:
+        with console.status("") as status:
+            yield status.update
+    else:
+        yield lambda words: console.print(words, style="dim", highlight=False, markup=False)

@@ -1,0 +1,376 @@
+"""``levelhead.watch``: sees the user's own training loop through hooks, and measures every 16th step."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from levelhead.doctor.findings import Examination, Finding, Stage
+from levelhead.doctor.program import ProgramError
+from levelhead.doctor.watching.backward import listen
+from levelhead.doctor.watching.history import History
+from levelhead.doctor.watching.probe import Figures, Probe, first_tensor
+from levelhead.records import environment
+
+#: The first steps that are measured, besides every 16th: most faults show in them.
+EARLY = frozenset((0, 1, 2, 4, 8))
+EVERY = 16
+#: Updates after which units that began equal must differ.
+SEPARATED = 10
+
+
+class watch:
+    """Watches a training loop from outside and judges it; the model, the optimizer and the loop stay as they are.
+
+    Each step costs a few hooks; every 16th (and five of the first) is measured: outputs of all modules, gradients,
+    weights and their changes, read from the device in one transfer. Losses are those that ``backward()`` is called
+    on. On leaving, every hook is taken off.
+
+    Args:
+        model: what the loop calls; a compiled or wrapped model as it is called.
+        optimizer: one, or several, over (some of) the model's parameters.
+        every: measure every so many steps.
+        on_finding: called with each finding when it first appears, while the loop runs.
+
+    Raises:
+        ProgramError: an argument is not what it should be.
+
+    Example:
+        ::
+
+            with lh.watch(model, optimizer) as watch:
+                ...  # the loop, unchanged
+            print(watch)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | Iterable[torch.optim.Optimizer],
+        *,
+        every: int = EVERY,
+        on_finding: Callable[[Finding], None] | None = None,
+    ) -> None:
+        self.model, self.optimizers = _checked_model(model), _checked(optimizer)
+        if every < 1:
+            raise ProgramError(f"every must be at least 1, got {every}: it is the distance of the measured steps")
+        self.history = History()
+        self._every, self._on_finding = every, on_finding
+        self._told: set[tuple[str, str]] = set()
+        self._modules = {name: module for name, module in model.named_modules() if name}
+        self._modules = self._modules or {"": model}
+        self._hooked = not _compiled(model)
+        self._names = {id(p): name for name, p in model.named_parameters()}
+        groups = [group for each in self.optimizers for group in each.param_groups]
+        held = {id(p): p for group in groups for p in group["params"]}
+        self._parameters = {self._names.get(i, f"parameter {n}"): p for n, (i, p) in enumerate(held.items())}
+        self._handles: list[Any] = []
+        self._probe: Probe | None = None
+        self._stop_listening: Callable[[], None] | None = None
+        self._sentinel: Tensor | None = None
+        self._last: tuple[Tensor, int] | None = None
+        self._asked: bool | None = None
+        self._arrivals = 0
+        self._pending: list[float | Tensor] = []
+        self._heard: float | Tensor | None = None
+        self._inputs: Tensor | None = None
+        self._explicit = False
+        self._unread = Figures()
+        self._batch_seen = False
+        self._started = self._seconds = 0.0
+        self.error: Exception | None = None
+        self.structure: Any = None
+        self.reached: set[str] = set()
+        self.executed: set[str] = set()
+        self.modes: dict[str, set[bool]] = {}
+
+    # The loop's own words.
+
+    def loss(self, loss: Tensor | float) -> None:
+        """Tell the loss of this step, where ``backward()`` is called on another one (scaled, or by ``autograd``)."""
+        self._explicit = True
+        self._pending.append(_value(loss))
+
+    def validation(self, loss: float) -> None:
+        """Tell a validation loss (lower is better), so that overfitting is seen."""
+        self.history.validation.append(self.history.steps, float(loss))
+
+    # What it says.
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the steps so far show, the most probable cause first."""
+        from levelhead.doctor.watching.rules import judge
+
+        self._read()
+        return judge(self)
+
+    def examination(self) -> Examination:
+        """The findings with charts and notes, as ``levelhead.examine`` gives them."""
+        from levelhead.doctor.watching.charts import charts
+
+        history = self.history
+        findings = self.findings
+        seconds = (time.perf_counter() if self._handles else self._seconds) - self._started
+        notes = ["watched, not examined: no remedy was tried, so faults that only a trial can prove are not listed"]
+        if not self._hooked:
+            notes.append("the model is compiled: its modules were not measured one by one")
+        if self.error is not None:
+            notes.append(f"the watch ended after {history.steps} updates by an error of its own: {self.error}")
+        if not history.steps:
+            notes.append("no step of the optimizer was seen: is it the one that the loop uses?")
+        elif not len(history.losses):
+            notes.append("no loss was seen: tell it with watch.loss(loss)")
+        measured = {
+            "steps": history.steps,
+            "measured steps": len(history.measured),
+            "first loss": history.first_loss,
+            "last loss": history.losses.values[-1] if len(history.losses) else math.nan,
+        }
+        stage = Stage("watch", seconds, f"{history.steps} updates seen, {len(history.measured)} of them measured")
+        return Examination(
+            findings, (stage,), (), charts(history), measured, tuple(notes), environment(), seconds, program=None
+        )
+
+    def __str__(self) -> str:
+        return str(self.examination())
+
+    @property
+    def open(self) -> bool:
+        """Whether the hooks are on."""
+        return bool(self._handles)
+
+    # The hooks.
+
+    def __enter__(self) -> Self:
+        if self._handles:
+            raise ProgramError("this watch is already open; make a second one for another loop")
+        add = self._handles.append
+        add(self.model.register_forward_pre_hook(self._safe(self._forward), with_kwargs=True))
+        for optimizer in self.optimizers:
+            add(optimizer.register_step_pre_hook(self._safe(self._before_step)))
+        add(self.optimizers[-1].register_step_post_hook(self._safe(self._after_step)))
+        self._stop_listening = listen(self._safe(self._backward))
+        self._started = time.perf_counter()
+        self._arm()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take every hook off; what was seen is kept."""
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+        self._sentinel = self._last = self._heard = self._inputs = None
+        self._seconds = time.perf_counter()
+        self._read()
+
+    def _safe(self, hook: Callable[..., None]) -> Callable[..., None]:
+        """The hook, whose errors end the watch and not the loop."""
+
+        def safely(*args: Any, **kwargs: Any) -> None:
+            if self.error is not None:
+                return
+            try:
+                hook(*args, **kwargs)
+            except Exception as error:
+                self.error = error
+                warnings.warn(f"levelhead stops watching: {type(error).__name__}: {error}", stacklevel=2)
+
+        return safely
+
+    def _arm(self) -> None:
+        step = self.history.steps
+        if step not in EARLY and step % self._every:
+            return
+        structure = self.structure is None and self._hooked
+        self._probe = Probe(self._modules, self._parameters, structure, self._hooked, self._safe)
+
+    def _forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not torch.is_grad_enabled():
+            if module.training:
+                self.history.training_evaluations += 1
+            else:
+                self.history.eval_evaluations += 1
+            return
+        self.batch(args or kwargs)
+
+    def batch(self, inputs: Any) -> None:
+        """See the inputs of a step; the hook on the model calls it, and integrations whose loop calls a part of it."""
+        if self._batch_seen:
+            return
+        self._batch_seen = True
+        x = first_tensor(inputs)
+        if x is None or not x.numel():
+            return
+        rows = len(x) if x.ndim else 1
+        self.history.fewest_rows = min(self.history.fewest_rows or rows, rows)
+        if x.is_cpu:
+            self._inputs = x  # looked at if this step's loss is not finite
+        else:  # NaN and infinity stay in a sum; that of half precision would overflow without them
+            total = x.detach().sum(dtype=torch.float32 if x.dtype == torch.float16 else None)
+            self._unread.add(("input", self.history.steps), total)
+        if self._probe is not None:
+            self._probe.batch(x, rows)
+
+    def _backward(self, tensor: Tensor) -> None:
+        if tensor.numel() == 1 and not self._explicit:
+            self._heard = _value(tensor)
+
+    def _arrives(self, _: Tensor) -> None:
+        """The sentinel's gradient arrives: this backward pass is the model's, and the first tells of the clearing."""
+        if self._heard is not None:
+            self._pending.append(self._heard)
+            self._heard = None
+        if self._sentinel is None or self._last is None or self._asked is False:
+            return
+        # A gradient that is never cleared stays one tensor, whose version each arrival raises by 1.
+        held, (last, version) = self._sentinel.grad, self._last
+        self._asked = held is last and held._version == version + self._arrivals
+        self._arrivals += 1
+
+    def _before_step(self, _: Any, args: Any, kwargs: Any) -> None:
+        if not any(map(callable, (*args[1:], *kwargs.values()))):  # a closure has its backward pass still before it
+            self.before_step()
+
+    def before_step(self) -> None:
+        """Measure the gradients; the hook on the optimizer calls it, and integrations whose step has a closure."""
+        if self._heard is not None and not self._pending:
+            self._pending.append(self._heard)
+        self._heard = None
+        if self._probe is not None:
+            self.reached |= self._probe.gradients()
+
+    def _after_step(self, *_: Any) -> None:
+        history, step = self.history, self.history.steps
+        if self._heard is not None and not self._pending:
+            self._pending.append(self._heard)
+        self._heard = None
+        if self._pending:
+            self._add_loss(step)
+        if self._asked is not None:
+            history.uncleared += self._asked
+            history.cleared += not self._asked
+        if self.model.training:
+            history.training_steps += 1
+        else:
+            history.eval_steps += 1
+        history.steps += 1
+        self._asked, self._arrivals, self._batch_seen = None, 0, False
+        if self._probe is not None:
+            self._measured(self._probe, step)
+            self._probe = None
+        self._choose()
+        self._arm()
+
+    def _add_loss(self, step: int) -> None:
+        """The mean of the losses that this step's gradients came from."""
+        mean = sum(self._pending) / len(self._pending)
+        self._pending = []
+        if isinstance(mean, Tensor):
+            self._unread.add(("loss", step), mean)
+            return
+        self.history.add_loss(step, mean)
+        if math.isfinite(mean) or self._inputs is None or self.history.input_lost_at >= 0:
+            return
+        if not bool(torch.isfinite(self._inputs).all()):
+            self.history.input_lost_at = step
+
+    def _measured(self, probe: Probe, step: int) -> None:
+        self.history.add(probe.finish(step))
+        self.executed |= probe.executed
+        for name, mode in probe.modes.items():
+            self.modes.setdefault(name, set()).add(mode)
+        if probe.calls:
+            from levelhead.doctor.watching.rules import structure
+
+            self.structure = structure(self, probe.calls)
+        if step == 0 or (self.history.same_units and step <= SEPARATED + self._every):
+            same = {n for n, p in self._parameters.items() if p.ndim > 1 and len(p) > 1 and _equal_rows(p)}
+            if step == 0:
+                self.history.same_units = same
+            elif step >= SEPARATED:
+                self.history.same_units &= same
+        self._read()
+        if self._on_finding is not None and (step & (step - 1) == 0 or self.history.loss_lost_at >= 0):
+            for finding in self.findings:
+                if (finding.cause, finding.where) not in self._told:
+                    self._told.add((finding.cause, finding.where))
+                    self._on_finding(finding)
+
+    def _choose(self) -> None:
+        """Choose the smallest parameter with a gradient: what happens to its gradient happens to all of them."""
+        if self._sentinel is None:
+            held = [
+                p for p in self._parameters.values() if p.grad is not None and p.requires_grad and not p.grad.is_sparse
+            ]
+            if not held:
+                return
+            self._sentinel = min(held, key=lambda p: p.numel())
+            self._handles.append(self._sentinel.register_hook(self._safe(self._arrives)))
+        held_now = self._sentinel.grad
+        self._last = None if held_now is None else (held_now, held_now._version)
+
+    def _read(self) -> None:
+        """Bring the figures over that have gathered since the last measured step."""
+        for (what, step), value in self._unread.read().items():
+            if what == "loss":
+                self.history.add_loss(step, value)
+            elif not math.isfinite(value) and self.history.input_lost_at < 0:
+                self.history.input_lost_at = step
+
+
+def _value(loss: Tensor | float) -> float | Tensor:
+    """A loss as a number; on an accelerator as it is, to be read later: reading it now would wait for the device."""
+    if not isinstance(loss, Tensor) or loss.is_cpu:
+        return loss.item() if isinstance(loss, Tensor) else float(loss)
+    return loss.detach().reshape(())
+
+
+def _equal_rows(weight: Tensor) -> bool:
+    rows = weight.detach().flatten(1)
+    return bool((rows == rows[:1]).all())
+
+
+def _checked_model(model: Any) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise ProgramError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _checked(optimizer: Any) -> list[torch.optim.Optimizer]:
+    """The optimizers themselves, without the wrappers of Fabric or Accelerate, whose steps run theirs."""
+    found = []
+    for each in [optimizer] if hasattr(optimizer, "param_groups") else list(optimizer):
+        inner = each
+        while isinstance(getattr(inner, "optimizer", None), torch.optim.Optimizer):
+            inner = inner.optimizer
+        if not isinstance(inner, torch.optim.Optimizer):
+            raise ProgramError(f"optimizer must be a torch.optim.Optimizer (or several), got {type(inner).__name__}")
+        found.append(inner)
+    if not found:
+        raise ProgramError("optimizer is an empty list; give the one that the loop steps")
+    return found
+
+
+def _compiled(model: nn.Module) -> bool:
+    if isinstance(model, torch.jit.ScriptModule):
+        return True
+    return any(
+        type(m).__name__ == "OptimizedModule" or getattr(m, "_compiled_call_impl", None) is not None
+        for m in model.modules()
+    )

@@ -1,0 +1,253 @@
+"""Measures one step of a loop: figures stay on the device until the step's end, then all of them are read at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from levelhead.doctor.probes.loop import Call
+from levelhead.doctor.probes.structure import BATCH_NORM, LINEAR, name_of, through_views
+from levelhead.doctor.watching.history import Batch, Layer, Measured, Weights
+
+#: Values of an activation or a parameter that are looked at: enough for two digits of a deviation or a share.
+LOOKED_AT = 2**16
+_ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+
+
+class Figures:
+    """Single figures on a device, by key; ``read`` brings them over in one transfer."""
+
+    def __init__(self) -> None:
+        self._keys: list[Any] = []
+        self._values: list[Tensor] = []
+
+    def add(self, key: Any, value: Tensor) -> None:
+        """Keep a tensor of one value under a key."""
+        self._keys.append(key)
+        self._values.append(value)
+
+    def read(self) -> dict[Any, float]:
+        """All of them as numbers, in one transfer for each device and type; forgets them."""
+        groups: dict[Any, tuple[list[Any], list[Tensor]]] = {}
+        for key, value in zip(self._keys, self._values, strict=True):
+            keys, values = groups.setdefault((value.device, value.dtype), ([], []))
+            keys.append(key)
+            values.append(value)
+        self._keys, self._values = [], []
+        found: dict[Any, float] = {}
+        for keys, values in groups.values():
+            found.update(zip(keys, torch.stack(values).detach().tolist(), strict=True))
+        return found
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first floating-point tensor in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() else None
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next((found for item in items if (found := first_tensor(item)) is not None), None)
+
+
+def sample(x: Tensor) -> Tensor:
+    """Evenly spaced rows with about ``LOOKED_AT`` values, in single precision: the same at every run."""
+    if x.numel() <= LOOKED_AT and x.ndim:
+        return x.detach().float()
+    if x.ndim == 0:
+        return x.detach().float().reshape(1)
+    return x.detach()[:: max(1, math.ceil(x.numel() / LOOKED_AT))].float()
+
+
+def units(rows: Tensor) -> Tensor:
+    """[N, C, ...] or [N, T, F] as rows of units."""
+    if rows.ndim >= 4:
+        return rows.transpose(1, -1).flatten(0, -2)
+    return rows.flatten(0, -2) if rows.ndim > 1 else rows.reshape(-1, 1)
+
+
+class Probe:
+    """One step: put on before its forward pass, closed by ``gradients`` and ``finish``.
+
+    Args:
+        modules: the model's, by name.
+        parameters: the optimizers', by name.
+        structure: whether the modules' order is kept, for rules on it.
+        hooked: whether the modules may be hooked (a compiled model would be compiled again).
+        safe: what keeps an error of a hook from the user's loop.
+    """
+
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        parameters: dict[str, Tensor],
+        structure: bool,
+        hooked: bool,
+        safe: Callable[[Callable[..., None]], Callable[..., None]] = lambda hook: hook,
+    ) -> None:
+        self.parameters = parameters
+        self.figures = Figures()
+        self.calls: list[Call] = []
+        self.executed: set[str] = set()
+        self.modes: dict[str, bool] = {}
+        self.kinds: dict[str, str] = {}
+        self.rows = 0
+        self.has_batch = False
+        self.channels: dict[str, int] = {}
+        self._structure = structure
+        self._seen: set[Any] = set()  # nodes, not their ids: those are used again
+        self._before: dict[str, Tensor] = {}
+        self._handles = [
+            module.register_forward_hook(safe(self._ran(name)), with_kwargs=True)
+            for name, module in modules.items()
+            if hooked and _works(module)
+        ]
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._seen.clear()
+
+    def batch(self, x: Tensor, rows: int) -> None:
+        """Measure the inputs."""
+        if self.has_batch:
+            return
+        self.has_batch, self.rows = True, rows
+        with torch.no_grad():
+            values = sample(x)
+            if values.numel():
+                self._spread("batch", values)
+                self.figures.add(("batch", "low"), values.amin())
+                self.figures.add(("batch", "high"), values.amax())
+
+    def _ran(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if not torch.is_grad_enabled() or name in self.executed:
+                return
+            self.executed.add(name)
+            self.modes[name] = module.training
+            y = first_tensor(output)
+            if y is None:
+                return
+            x = first_tensor(args) if args else first_tensor(kwargs)
+            before, after = through_views(None if x is None else x.grad_fn), through_views(y.grad_fn)
+            with torch.no_grad():
+                if x is not None and isinstance(module, LINEAR):
+                    self._activation(name, x, before)
+                if x is not None and isinstance(module, BATCH_NORM) and module.training:
+                    self.channels[name] = x.numel() // max(1, x.shape[1]) if x.ndim > 1 else x.numel()
+                self._activation(name, y, after, always=True)
+            if self._structure:
+                inside = None if x is None else x.grad_fn
+                self.calls.append(
+                    Call(name=name, module=module, input=None, output=None, input_node=inside, output_node=y.grad_fn)
+                )
+
+        return hook
+
+    def _activation(self, name: str, y: Tensor, node: Any, always: bool = False) -> None:
+        """Measure a module's output, or what a function's activation gives to it, each once."""
+        kind = _ACTIVATIONS.get(name_of(node), "")
+        if not always and (not kind or node in self._seen):
+            return
+        fresh = bool(kind) and node not in self._seen
+        if fresh:
+            self._seen.add(node)
+        key = name if always else f"input of {name}"
+        rows = sample(y)
+        if not rows.numel():
+            return
+        self.kinds[key] = kind if fresh else ""
+        self._spread(key, rows)
+        if fresh and kind == "relu" and len(rows) > 1:
+            self.figures.add((key, "idle"), (units(rows) == 0).all(0).float().mean())
+        elif fresh and kind == "sigmoid":
+            self.figures.add((key, "flat"), (rows * (1 - rows) < 0.0125).float().mean())
+        elif fresh and kind == "tanh":
+            self.figures.add((key, "flat"), (1 - rows.square() < 0.05).float().mean())
+
+    def _spread(self, key: str, values: Tensor) -> None:
+        var, mean = torch.var_mean(values, correction=0)
+        self.figures.add((key, "mean"), mean)
+        self.figures.add((key, "var"), var)
+
+    def gradients(self) -> set[str]:
+        """Measure what the optimizers get, just before they use it; the names of the parameters that have any."""
+        self.close()
+        if self._before:  # the second of several optimizers
+            return set()
+        with torch.no_grad():
+            held = {n: p for n, p in self.parameters.items() if p.grad is not None and not p.grad.is_sparse}
+            names = list(held)
+            self._before = {name: _part(p).clone() for name, p in held.items()}
+            for name, norm in zip(
+                names, _norms(_part(p.grad) for p in held.values() if p.grad is not None), strict=True
+            ):
+                self.figures.add((name, "gradient"), norm)
+            for name, norm in zip(names, _norms(self._before.values()), strict=True):
+                self.figures.add((name, "weight"), norm)
+        return {name for name, p in self.parameters.items() if p.grad is not None}
+
+    def finish(self, step: int) -> Measured:
+        """Measure what the optimizers changed, and read all figures."""
+        self.close()
+        with torch.no_grad():
+            names = list(self._before)
+            now = [_part(self.parameters[name]) for name in names]
+            changes = list(torch._foreach_sub(now, list(self._before.values()))) if now else []
+            for name, norm in zip(names, _norms(changes), strict=True):
+                self.figures.add((name, "update"), norm)
+            for name, change in zip(names, changes, strict=True):
+                gradient = self.parameters[name].grad
+                if gradient is not None and not gradient.is_sparse:
+                    self.figures.add((name, "along"), torch.tensordot(change, _part(gradient), change.ndim))
+        self._before = {}
+        return self._read(step, self.figures.read(), names)
+
+    def _read(self, step: int, found: dict[Any, float], names: list[str]) -> Measured:
+        batch = None
+        if ("batch", "var") in found:
+            low, high = found["batch", "low"], found["batch", "high"]
+            batch = Batch(self.rows, found["batch", "mean"], _root(found["batch", "var"]), low, high)
+        layers = {
+            key: Layer(
+                kind,
+                found[key, "mean"],
+                _root(found[key, "var"]),
+                found.get((key, "idle"), math.nan),
+                found.get((key, "flat"), math.nan),
+            )
+            for key, kind in self.kinds.items()
+        }
+        weights = {n: Weights(*(found[n, what] for what in ("gradient", "weight", "update"))) for n in names}
+        lengths = [
+            math.sqrt(sum(v * v for v in values))
+            for values in zip(*((w.gradient, w.update) for w in weights.values()), strict=True)
+        ]
+        along = sum(found.get((name, "along"), 0.0) for name in names)
+        product = math.prod(lengths) if lengths else 0.0
+        move = along / product if product and math.isfinite(product) else math.nan
+        return Measured(step, batch, layers, weights, move, self.channels)
+
+
+def _works(module: nn.Module) -> bool:
+    """Whether a module does something itself: it holds no others, or parameters of its own."""
+    return next(module.children(), None) is None or bool(module._parameters)
+
+
+def _part(x: Tensor) -> Tensor:
+    """The values of a tensor; of a huge one the first ones."""
+    return x.detach() if x.numel() <= 16 * LOOKED_AT else x.detach().reshape(-1)[: 16 * LOOKED_AT]
+
+
+def _norms(tensors: Iterable[Tensor]) -> list[Tensor]:
+    listed = list(tensors)
+    return list(torch._foreach_norm(listed)) if listed else []
+
+
+def _root(variance: float) -> float:
+    return math.sqrt(variance) if variance >= 0 else math.nan
