@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: study test lint clean
+.PHONY: study test lint bench sanitize clean
 
 study: $(VENV)/.study
 	$(BIN)/levelhead study
@@ -16,6 +16,24 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.study
+	$(BIN)/levelhead bench norms --quick
+	$(BIN)/levelhead bench dropout --quick
+	$(BIN)/levelhead bench memory --quick
+
+# The kernels with AddressSanitizer and UndefinedBehaviorSanitizer pass the contract. Python's own leaks are not looked
+# for; libstdc++ is loaded first too, or the sanitizer does not know torch's exceptions.
+SANITIZED := build/sanitize
+sanitize: $(VENV)/.dev
+	PATH=$(abspath $(BIN)):$$PATH cmake -S src/levelhead/ops/csrc -B $(SANITIZED) -DLEVELHEAD_SANITIZE=ON \
+		'-DLEVELHEAD_SETS=baseline;avx2' -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	PATH=$(abspath $(BIN)):$$PATH cmake --build $(SANITIZED) -j2
+	for set in baseline avx2; do \
+		LD_PRELOAD=$$(gcc -print-file-name=libasan.so):$$(gcc -print-file-name=libstdc++.so.6) ASAN_OPTIONS=detect_leaks=0 \
+		LEVELHEAD_CPU=$$set LEVELHEAD_KERNELS=$(SANITIZED) $(BIN)/python -m pytest -q -p kernels_of_build \
+		tests/ops/test_contract.py tests/ops/test_inplace.py -k 'cpu and not derivatives' || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

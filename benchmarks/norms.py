@@ -25,18 +25,25 @@ from levelhead.ops import cpu
 
 KEEP = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "10000000000"}
 IMAGES, SMALL_IMAGES = (64, 64, 56, 56), (32, 256, 14, 14)
-CASES = [  # name, shape, layouts, activation, with a residual
+CASES = [  # name, shape, activation, with a residual
     *[("batch", shape, "relu", residual) for residual in (False, True) for shape in (IMAGES, SMALL_IMAGES)],
     ("group", IMAGES, None, False),
     ("instance", IMAGES, None, False),
     *[(kind, shape, None, False) for kind in ("layer", "rms") for shape in ((32768, 768), (1024, 1024))],
     *[(kind, shape, None, False) for kind in ("batch", "layer", "rms") for shape in ((8, 16), (128, 256), (512, 512))],
+    *[(kind, shape, None, False) for kind in ("group", "instance") for shape in ((8, 32, 4), (32, 64, 16))],
+    ("eval", SMALL_IMAGES, "relu", False),
+    *[("bfloat16 " + kind, (1024, 1024), None, False) for kind in ("layer", "rms")],
+    ("bfloat16 batch", SMALL_IMAGES, "relu", False),
 ]
 
 
 def forms(kind, size):
     """The norm as a function of module (ours or PyTorch's), x, weight and bias."""
     return {
+        "eval": lambda module, x, w, b, **extras: module.batch_norm(
+            x, torch.zeros_like(w), torch.ones_like(w), w, b, False, **extras
+        ),
         "batch": lambda module, x, w, b, **extras: module.batch_norm(x, None, None, w, b, True, **extras),
         "instance": lambda module, x, w, b, **extras: module.instance_norm(x, None, None, w, b, **extras),
         "group": lambda module, x, w, b, **extras: module.group_norm(x, 32, w, b, **extras),
@@ -68,9 +75,11 @@ def copy_bandwidth():
 
 def measure(kind, shape, activation, with_residual, last, bandwidth, options):
     layout = torch.channels_last if last else torch.contiguous_format
-    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    narrow, _, kind = kind.rpartition(" ")
+    dtype = getattr(torch, narrow or "float32")
+    x = torch.randn(shape, dtype=dtype).contiguous(memory_format=layout).requires_grad_()
     size = shape[-1] if kind in ("layer", "rms") else shape[1]
-    w, b = torch.rand(size, requires_grad=True), torch.rand(size, requires_grad=True)
+    w, b = (torch.rand(size, dtype=dtype, requires_grad=True) for _ in range(2))
     residual = torch.randn_like(x).requires_grad_() if with_residual else None
     dy = torch.randn_like(x)
     norm = forms(kind, size)
@@ -98,10 +107,12 @@ def measure(kind, shape, activation, with_residual, last, bandwidth, options):
     moved = (8 + 5 * with_residual) * x.numel() * x.element_size()
     floor = moved / bandwidth
     ratios = " ".join(f"{t / times[0]:6.2f}x" for t in times[1:])
-    name = "+".join([kind, *(["add"] if with_residual else []), *([activation] if activation else [])])
+    name = "+".join(
+        [f"{narrow} {kind}".strip(), *(["add"] if with_residual else []), *([activation] if activation else [])]
+    )
     shape_text = "x".join(map(str, shape)) + (" last" if last else "")
     columns = " ".join(f"{t:9.3f}" for t in times)
-    print(f"{name:16} {shape_text:20} {columns}  {ratios}  {floor:8.3f} {100 * floor / times[0]:4.0f} %", flush=True)
+    print(f"{name:20} {shape_text:20} {columns}  {ratios}  {floor:8.3f} {100 * floor / times[0]:4.0f} %", flush=True)
 
 
 def main():
@@ -121,7 +132,7 @@ def main():
     print(f"\nallocator: {kept}; {options.threads} threads; kernels: {cpu.instruction_set() or cpu.ABSENT}; torch")
     print(f"{torch.__version__}; copy {bandwidth / 1e6:.1f} GB/s; forward + backward, ms; ratios to levelhead; floor")
     names = ["levelhead", "eager", *(["compiled"] if options.compile else [])]
-    print(f"{'':37} " + " ".join(f"{name:>9}" for name in names))
+    print(f"{'':41} " + " ".join(f"{name:>9}" for name in names))
     for kind, shape, activation, residual in CASES:
         if options.quick and torch.Size(shape).numel() > 10**7:
             continue

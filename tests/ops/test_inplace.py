@@ -48,7 +48,7 @@ def test_as_exact_as_the_ordinary_one(forced, activation, training, shape, last,
     x = torch.randn(shape, dtype=torch.float64)
     x = x.contiguous(memory_format=LAST) if last else x
     weight, bias = torch.randn(shape[1]), torch.randn(shape[1])
-    weight[0], weight[1], bias[1] = 0, 0.01, 3
+    weight[0], bias[0], weight[1], bias[1] = 0, 0, 0.01, 3
     ours, ordinary, exact = (
         gradients(x, weight, bias, training, activation, dtype, memory) for memory in ("inplace", None, "float64")
     )

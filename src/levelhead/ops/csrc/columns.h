@@ -168,6 +168,7 @@ template <class T, class Act> bool columns_forward(const Task& t) {
         const int64_t start = example * t.l * channels;
         const T *x = static_cast<const T*>(t.x) + start, *residual = static_cast<const T*>(t.residual);
         T* y = static_cast<T*>(t.y) + start;
+        const bool overwrites = x == y;
         if (residual) residual += start;
         if (!t.given) {
             channel_moments(x, t.l, t.center, mem, slice, threads);
@@ -188,7 +189,8 @@ template <class T, class Act> bool columns_forward(const Task& t) {
                     const int64_t i = (r + k) * channels + c;
                     Vec<A> u = ((load(x + i, part) - high) - low) * scale * w + b;
                     if (residual) u += load(residual + i, part);
-                    store(y + i, act.template value<A>(u), part);
+                    if (overwrites) store_over(y + i, act.template value<A>(u), part);
+                    else store(y + i, act.template value<A>(u), part);
                 }
             });
         });

@@ -17,7 +17,7 @@ enum Layout { PLANES, COLUMNS, ROWS };
 
 // Pointers may be null where the thing is absent. Parameters and their gradients are of the type that is calculated
 // in: double for FLOAT64, else float. x, residual, dy, y, dx and dresidual are of type `type`, all of one layout.
-// No output overlaps an input, but y may be x: every value is read before it is written, and written once.
+// No output overlaps an input, but where the sets are channels over all examples y may be x.
 struct Task {
     int layout, type, activation;
     bool across;       // sets are channels over all examples

@@ -39,6 +39,7 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
     const Act act(t.activation);
     const T *x = static_cast<const T*>(t.x), *residual = static_cast<const T*>(t.residual);
     T* y = static_cast<T*>(t.y);
+    const bool overwrites = x == y;
     const Set set(t, s);
     if (!t.given) {
         Moments m = moments(set.regions(x), t.center);
@@ -53,7 +54,8 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
             prefetch(x + start + i, set.ahead());
             Vec<A> u = standard(load(x + start + i, part)) * w + b;
             if (residual) u += load(residual + start + i, part);
-            store(y + start + i, act.template value<A>(u), part);
+            if (overwrites) store_over(y + start + i, act.template value<A>(u), part);
+            else store(y + start + i, act.template value<A>(u), part);
         });
     }
 }

@@ -134,9 +134,6 @@ template <class T, class P> LH_INLINE void store(T* to, Vec<Wide<T>> value, P pa
     constexpr int width = Lanes<Wide<T>>::width;
     T piece[width];
     T* target = __is_same(P, Part) ? piece : to;
-    if constexpr (__is_same(P, Overlap)) {  // what was written stays: it need not come out the same where y is x
-        value = lane_numbers<Wide<T>>() >= width - part.fresh ? value : load(static_cast<const T*>(to), Full{});
-    }
     if constexpr (sizeof(T) == 2) {
         H bits = narrow(T{}, value);
         memcpy(target, &bits, sizeof(bits));
@@ -146,6 +143,15 @@ template <class T, class P> LH_INLINE void store(T* to, Vec<Wide<T>> value, P pa
     if constexpr (__is_same(P, Part)) {
         for (int k = 0; k < part.count; ++k) to[k] = piece[k];
     }
+}
+
+// A store for where the input is overwritten: of an overlap, what was done before stays, since it was read too late.
+template <class T, class P> LH_INLINE void store_over(T* to, Vec<Wide<T>> value, P part) {
+    if constexpr (__is_same(P, Overlap)) {
+        const auto fresh = lane_numbers<Wide<T>>() >= Lanes<Wide<T>>::width - part.fresh;
+        value = fresh ? value : load(static_cast<const T*>(to), Full{});
+    }
+    store(to, value, part);
 }
 
 // Asks for the values `ahead` of here: planes of one channel lie far apart, where the hardware does not look ahead.
@@ -167,7 +173,7 @@ template <int k> struct Number {
 };
 
 // Calls f(i, part) for vectors that cover 0..n. With n of at least a vector the rest is a vector that overlaps what was
-// done.
+// done, so f must be free to repeat its stores.
 template <class A, class Each> LH_INLINE void each_vector(int64_t n, Each f) {
     constexpr int width = Lanes<A>::width;
     int64_t i = 0;
