@@ -126,7 +126,7 @@ STUDY = Lecture(
         ),
         *(
             Claim(
-                text=f"Scaled by 1/(1-p), dropout leaves the mean activation as it is in evaluation: {name} hidden layer.",
+                text=f"Scaled by 1/(1-p), dropout leaves the mean activation of the {name} hidden layer as it is.",
                 source="lectures 001, 004",
                 effect=f"mean output of the {name} hidden layer in training over evaluation, less 1",
                 measure=_activation(name),
