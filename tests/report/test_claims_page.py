@@ -76,6 +76,7 @@ def test_the_page_counts_and_tells_every_verdict(folder: Path) -> None:
     assert text.count("Gain: no figure; supported above 1.") == 2
     assert "By seed: 2, 2.5." in text
     assert "A quick run" not in text
+    assert (folder / "verdicts.md").read_text(encoding="utf-8").count("**supported**") == 2
     assert "first/runs/plain-0.json" in Reader((folder / "report.html").read_text(encoding="utf-8")).links
 
 

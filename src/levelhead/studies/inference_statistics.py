@@ -125,8 +125,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="inference-statistics",
     QUESTION="Which statistics should batch norm evaluate with: a moving average, or those of all training batches?",
-    setting="An MLP of 3 hidden layers of 50 ReLU units with batch norm on scikit-learn's digits, SGD at 0.1, batches of "
-    "8 and of 32. At each evaluation the network is evaluated with its moving averages (momentum 0.1), with the "
+    setting="An MLP of 3 hidden layers of 50 ReLU units with batch norm on scikit-learn's digits, SGD at 0.1, batches "
+    "of 8 and of 32. At each evaluation the network is evaluated with its moving averages (momentum 0.1), with the "
     "average over all training batches and with pooled statistics (lh.recalibrate). The claims are judged at 32.",
     DATA="digits",
     observe=compare,
