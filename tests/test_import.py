@@ -9,7 +9,7 @@ import pytest
 
 import levelhead as lh
 
-EXTRAS = {"jinja2", "lightning_fabric", "mlxtend", "onnx", "PIL", "plotly", "polars", "rich", "sklearn", "typer"}
+EXTRAS = {"jinja2", "kornia", "lightning_fabric", "mlxtend", "onnx", "PIL", "plotly", "polars", "rich", "sklearn", "typer"}
 
 
 def test_import_brings_none_of_the_extras():

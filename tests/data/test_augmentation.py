@@ -79,5 +79,5 @@ def test_what_cannot_be_is_refused(monkeypatch):
     with pytest.raises(AugmentationError, match="at most 1, got 2"):
         Augmentation(["noise"], rows, strength=2)
     monkeypatch.setitem(sys.modules, "kornia.augmentation", None)
-    with pytest.raises(AugmentationError, match="'flip' needs kornia.*pip install kornia"):
+    with pytest.raises(AugmentationError, match=r"'flip' needs kornia.*pip install kornia"):
         Augmentation(["flip"], images())

@@ -79,6 +79,24 @@ def test_residual_branches_are_scaled_at_their_last_weight():
     assert not any(bool(m.bias.any()) for m in model.modules() if isinstance(m, nn.Conv2d))
 
 
+def test_the_longer_way_is_the_branch_where_the_shortcut_has_a_layer_too():
+    class Down(Block):
+        def __init__(self):
+            super().__init__(8, norms=False)
+            self.short = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            return torch.relu(self.short(x) + self.conv2(F.relu(self.bn(self.conv1(x)))))
+
+    drawn = {d.layer: d for d in initialize_(nn.Sequential(Down(), Down()))}
+    root = pytest.approx(1 / math.sqrt(2))
+    assert {name: d.branch for name, d in drawn.items() if name[0] == "0"} == {
+        "0.conv1": 1.0,
+        "0.conv2": root,
+        "0.short": 1.0,
+    }
+
+
 def test_the_deviations_of_the_formulas():
     n, m, g = 300, 500, math.sqrt(2)
     wanted = {

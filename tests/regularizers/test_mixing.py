@@ -89,7 +89,7 @@ def test_early_stopping_ends_and_restores_the_best():
     later.load_state_dict(stopping.state_dict())
     assert later(0.0)
     later.restore()
-    assert float(later.model.weight) == float(later.model.running_mean) == 3.0
+    assert later.model.weight.item() == later.model.running_mean.item() == 3.0
 
 
 def test_early_stopping_of_a_loss_with_a_least_gain():

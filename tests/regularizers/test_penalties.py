@@ -75,14 +75,14 @@ VALUES = {
 def test_values_are_those_of_numpy_and_gradients_those_of_differences(name, shape):
     penalty, wanted = VALUES[name]
     w = weight(*shape).requires_grad_()
-    assert float(penalty(w)) == pytest.approx(wanted(w.detach().numpy()), rel=1e-9)
+    assert penalty(w).item() == pytest.approx(wanted(w.detach().numpy()), rel=1e-9)
     (gradient,) = torch.autograd.grad(penalty(w), w)
     direction = weight(*shape, seed=1)
     up, down = (wanted((w + h * direction).detach().numpy()) for h in (1e-6, -1e-6))
     # Central differences of doubles: 1e-12 of error in the square of the step, 1e-10 in the rounding.
-    assert float((gradient * direction).sum()) == pytest.approx((up - down) / 2e-6, rel=1e-6)
+    assert (gradient * direction).sum().item() == pytest.approx((up - down) / 2e-6, rel=1e-6)
     both = penalty([w, w])
-    assert float(both) == pytest.approx(2 * wanted(w.detach().numpy()), rel=1e-9)
+    assert both.item() == pytest.approx(2 * wanted(w.detach().numpy()), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["L1", "ElasticNet", "GroupLasso", "GroupLasso of inputs"])
@@ -171,7 +171,7 @@ def test_max_norm_and_unit_norm(shape):
 def test_spectral_norm_goes_on_from_its_last_vectors():
     w = nn.Parameter(weight(30, 20))
     penalty = SpectralNorm(2.0)
-    values = [float(penalty(w)) for _ in range(60)]
+    values = [penalty(w).item() for _ in range(60)]
     exact = float(torch.linalg.matrix_norm(w.detach(), 2)) ** 2
     assert values[-1] == pytest.approx(exact, rel=1e-6)
     assert max(values) <= exact * (1 + 1e-12)
