@@ -1,4 +1,4 @@
-"""Streaming Moments and Standardizer.partial_fit against scikit-learn's StandardScaler.partial_fit, and against what the memory can give.
+"""Streaming Moments and Standardizer.partial_fit against scikit-learn's StandardScaler, and what the memory can give.
 
 The same blocks in turn, float32 (rows, features), as a reader hands them over; every result is checked against float64
 NumPy before anything is timed. A rate is bytes of input by the median second; a ratio is within one run.
