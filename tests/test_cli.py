@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import levelhead as lh
 from levelhead import cli
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
@@ -73,6 +75,7 @@ def test_the_studies_are_listed_with_their_questions(invoke):
         (["study", "--data", "wine", "--network", "mlpp"], "network = 'mlpp' is not a choice (did you mean 'mlp'?)"),
         (["study", "--data", "wine", "--steps", "0"], "steps must be at least 1, got 0"),
         (["train", "absent.toml", "--data", "wine"], "absent.toml"),
+        (["stats", "wine", "--save", "s.txt"], "s.txt: a Standardizer is saved as .json or .safetensors, got '.txt'"),
         (["stats", "nope"], "no data set 'nope'"),
         (["report", "."], "answer.json"),
     ],
@@ -122,6 +125,22 @@ def test_statistics_as_a_table_and_as_json(invoke, tmp_path):
     table = invoke("stats", "some.csv").stdout
     assert "1.63299" in table
     assert "missing" in table
+
+
+@pytest.mark.parametrize("name", ["s.json", "s.safetensors"])
+def test_a_standardizer_is_saved(invoke, tmp_path, name):
+    (tmp_path / "some.csv").write_text("a,b,c\n1,2,x\n3,,y\n5,4,z\n")
+    result = invoke("stats", "some.csv", "--save", name)
+    assert result.exit_code == 0, result.output
+    assert f"Standardizer of 2 features: {name}" in result.stderr
+    loaded = lh.Standardizer.load(tmp_path / name)
+    assert list(loaded.feature_names_in_) == ["a", "b"]
+    assert loaded.n_samples_seen_.tolist() == [3, 2]
+    expected = lh.Standardizer().fit(torch.tensor([[1, 2], [3, torch.nan], [5, 4.0]], dtype=torch.float64))
+    for mine, other in zip(loaded.state_dict().values(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-15, atol=0)
+    (tmp_path / "texts.csv").write_text("c\nx\ny\n")
+    assert "no column of numbers" in invoke("stats", "texts.csv", "--save", name).stderr
 
 
 def test_train_goes_on_and_keeps_its_run(invoke, tmp_path):

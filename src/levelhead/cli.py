@@ -199,6 +199,8 @@ Examples:
     levelhead stats photos/ --json
 
     levelhead stats mnist5k
+
+    levelhead stats some.csv --save scaler.json      # lh.Standardizer.load("scaler.json")
 """
 )
 def stats(
@@ -211,6 +213,10 @@ def stats(
         ),
     ],
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", help="Also write a Standardizer of the columns of numbers: .json or .safetensors."),
+    ] = None,
 ) -> None:
     """Count, mean, standard deviation, least, greatest and missing values of each feature or channel.
 
@@ -221,7 +227,7 @@ def stats(
     from levelhead.studies import single
 
     with _clear_errors():
-        single.print_statistics(data, Console(), Console(stderr=True), as_json=json_)
+        single.print_statistics(data, Console(), Console(stderr=True), as_json=json_, save=save)
 
 
 @app.command(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from levelhead.data import Dataset, Description
+    from levelhead.nn import Standardizer
     from levelhead.training import Recipe
 
 
@@ -49,20 +50,54 @@ def sum_up(run: Run) -> str:
     return f"{text} {run.status.capitalize()}: {run.message}." if run.message else text
 
 
-def print_statistics(source: str, out: Console, console: Console, *, as_json: bool) -> None:
+def print_statistics(source: str, out: Console, console: Console, *, as_json: bool, save: Path | None = None) -> None:
     """Print the statistics of every feature as a table or as JSON (a number that is not there is null).
 
-    Raises:
-        DataError: the data cannot be read.
-    """
-    from levelhead.data import describe
+    Args:
+        source: the data.
+        out: what the statistics are printed to.
+        console: what else is said.
+        as_json: JSON, and no table.
+        save: a file that a ``Standardizer`` of the features that are numbers is written to.
 
+    Raises:
+        DataError: the data cannot be read, or the file cannot be of that type.
+    """
+    from levelhead.data import DataError, describe
+    from levelhead.nn import standardizer_files
+
+    if save is not None:
+        try:
+            standardizer_files.check_suffix(save)  # before hours of reading
+        except ValueError as error:
+            raise DataError(str(error)) from error
     with _bar("reading", "", console) as progress:
         found = describe(source, progress=progress)
     if as_json:
         out.out(json.dumps(_null(found.to_dict()), indent=1, allow_nan=False), highlight=False)
     else:
         _print_table(found, out)
+    if save is not None:
+        numbers = _standardizer(found)
+        numbers.save(save)
+        console.print(f"Standardizer of {numbers.n_features_in_} features: {save}", highlight=False, markup=False)
+
+
+def _standardizer(found: Description) -> Standardizer:
+    """The Standardizer of the features that are numbers; infinite values count as missing."""
+    import torch
+
+    from levelhead.data import DataError
+    from levelhead.moments import Moments
+    from levelhead.nn import Standardizer
+
+    numbers = [feature for feature in found.features if feature.kind == "number"]
+    if not numbers:
+        raise DataError(f"{found.source}: there is no column of numbers to save a Standardizer of")
+    count = torch.tensor([feature.count for feature in numbers])
+    mean, std = torch.tensor([(feature.mean, feature.std) for feature in numbers], dtype=torch.float64).unbind(1)
+    moments = Moments(count, mean, (std.square() * count).masked_fill(count == 0, 0))
+    return Standardizer.from_moments(moments, feature_names=[feature.name for feature in numbers])
 
 
 def _print_table(found: Description, out: Console) -> None:
