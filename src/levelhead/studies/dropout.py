@@ -147,4 +147,8 @@ STUDY = Lecture(
         ),
     ),
     draw=_draw,
+    notes=(
+        "Changed after a first look: the mean activation was judged at the last hidden layer alone, and is now at the "
+        "first too, where the scaling acts on what it is derived for.",
+    ),
 )

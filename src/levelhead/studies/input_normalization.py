@@ -148,4 +148,7 @@ STUDY = Lecture(
         ),
     ),
     draw=_draw,
+    notes=(
+        "Changed after a first look: whitened inputs were compared with raw ones, and are now with standardized ones.",
+    ),
 )
