@@ -105,7 +105,7 @@ STUDY = Lecture(
     ),
     draw=_draw,
     notes=(
-        "Changed after a first look: the narrow network had 3 units a layer and 300 rows, and hardly trained, which says "
-        "nothing of its generalization; now both have all rows, and it has 12 units.",
+        "Changed after a first look: the narrow network had 3 units a layer and 300 rows, and hardly trained, which "
+        "says nothing of its generalization; now both have all rows, and it has 12 units.",
     ),
 )
