@@ -130,7 +130,7 @@ def study(
         )
         if all_ and what is not None:
             _end(f"--all runs every study, and {what!r} is one; leave one of them out", 2)
-        settings = studies.together(settings) if all_ else studies.complete(settings)
+        settings = studies.complete_all(settings) if all_ else studies.complete(settings)
         progress = Console(stderr=True)
         with Display(progress) as display:
             try:

@@ -212,10 +212,10 @@ def test_what_would_not_be_exact_is_left(kind, reason):
 
 
 def test_dimensions_that_only_look_alike():
-    model = ready(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))  # (N, 4, 4): over another dimension
-    folded = lh.fold(model).model
-    with pytest.raises(ValueError, match="folded for inputs of 2 dimensions, got 3"):
-        folded(double(2, 4, 4))
+    for layers in ((nn.Linear(4, 4), nn.BatchNorm1d(4)), (nn.BatchNorm1d(4), nn.Linear(4, 4))):
+        folded = lh.fold(ready(nn.Sequential(*layers))).model  # of (N, 4, 4) it would be another dimension
+        with pytest.raises(ValueError, match="folded for inputs of 2 dimensions, got 3"):
+            folded(double(2, 4, 4))
     check(ready(nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(5))), double(2, 5, 4), {}, ["1"])
 
 

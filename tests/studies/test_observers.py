@@ -126,6 +126,8 @@ def test_the_condition_number_is_that_of_the_whole_hessian():
     assert float(values[:null].abs().max()) < 1e-9 * float(values[-1])
     # The smallest value is 1e-5 of the largest here: double's rounding leaves 9 digits or so.
     assert got["condition"] == pytest.approx(float(values[-1] / values[null]), rel=1e-5)
+    assert list(got) == ["condition"]
+    got = bowl(model, recipe, data, recipe.steps)
     assert len(got["surface"]) == len(got["grid"]) ** 2
     assert got["surface"][len(got["surface"]) // 2] == pytest.approx(float(loss(w.flatten())), rel=1e-9)
     assert bowl(model, recipe, data, 2) == {}

@@ -7,7 +7,7 @@ import pytest
 from levelhead.studies import Settings, SettingsError
 from levelhead.studies.arms import build, chosen, shared
 from levelhead.studies.batch_norm import ARMS, RECIPE
-from levelhead.studies.registry import STUDIES, find
+from levelhead.studies.registry import STUDIES, complete, find
 
 
 def test_all_of_it_goes_through_toml():
@@ -36,7 +36,8 @@ def test_options_change_settings_and_leave_the_rest():
 
 
 def test_the_folder_is_named_after_study_and_data():
-    assert str(Settings().folder) == "reports/batch-norm-mnist5k"
+    assert str(complete(Settings()).folder) == "reports/batch-norm-mnist5k"
+    assert str(complete(Settings(study="dropout")).folder) == "reports/dropout-digits"
     assert str(Settings(data="/x/my data.csv").folder) == "reports/batch-norm-my_data"
     assert str(Settings(out="here").folder) == "here"
 
@@ -66,3 +67,17 @@ def test_an_arm_that_is_neither_known_nor_defined():
 def test_every_study_can_be_found_and_asks_a_question(name):
     assert find(name).QUESTION.endswith("?")
     assert callable(find(name).run)
+
+
+def test_a_study_says_which_data_it_takes_and_how():
+    assert complete(Settings(study="input-normalization")).standardize is False
+    own = complete(Settings(study="input-normalization", data="wine", standardize=True))
+    assert (own.data, own.standardize) == ("wine", True)
+
+
+def test_a_quick_study_takes_three_seeds_unless_it_is_told():
+    assert [Settings().seed_count, Settings(quick=True).seed_count, Settings(quick=True, seeds=7).seed_count] == [
+        5,
+        3,
+        7,
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from levelhead.lessons import Lesson
 from levelhead.records import read_json, write_text
-from levelhead.report.claims import render_claims
+from levelhead.report.claims import markdown, render_claims
 from levelhead.report.page import write_answer
 
 #: Names the studies of a folder that holds several, in order.
@@ -15,6 +15,8 @@ INDEX = "all.json"
 
 def write(folder: Path) -> Path:
     """Make ``report.html`` from the records of a folder; it asks nothing of any network.
+
+    Of claims, their verdicts are written to ``verdicts.md`` too, as a table of Markdown.
 
     Args:
         folder: holds ``all.json`` (several studies of claims), ``lesson.json`` (one) or ``answer.json`` (a study).
@@ -35,6 +37,7 @@ def write(folder: Path) -> Path:
         return write_answer(folder)
     page = folder / "report.html"
     write_text(page, render_claims(lessons))
+    write_text(folder / "verdicts.md", markdown(list(lessons.values())))
     return page
 
 

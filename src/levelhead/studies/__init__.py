@@ -5,7 +5,7 @@ from levelhead.studies.pool import Pool
 from levelhead.studies.registry import LECTURES, STUDIES, complete, find, run
 from levelhead.studies.settings import Settings, SettingsError
 from levelhead.studies.study import Study
-from levelhead.studies.together import run_all, together
+from levelhead.studies.together import complete_all, run_all
 
 __all__ = [
     "LECTURES",
@@ -16,8 +16,8 @@ __all__ = [
     "Study",
     "StudyError",
     "complete",
+    "complete_all",
     "find",
     "run",
     "run_all",
-    "together",
 ]

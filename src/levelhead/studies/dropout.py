@@ -126,7 +126,7 @@ STUDY = Lecture(
         ),
         *(
             Claim(
-                text=f"Scaled by 1/(1-p), dropout leaves the mean activation as it is in evaluation: {name} hidden layer.",
+                text=f"Scaled by 1/(1-p), dropout leaves the mean activation of the {name} hidden layer as it is.",
                 source="lectures 001, 004",
                 effect=f"mean output of the {name} hidden layer in training over evaluation, less 1",
                 measure=_activation(name),
@@ -147,4 +147,8 @@ STUDY = Lecture(
         ),
     ),
     draw=_draw,
+    notes=(
+        "Changed after a first look: the mean activation was judged at the last hidden layer alone, and is now at the "
+        "first too, where the scaling acts on what it is derived for.",
+    ),
 )

@@ -125,9 +125,9 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="inference-statistics",
     QUESTION="Which statistics should batch norm evaluate with: a moving average, or those of all training batches?",
-    setting="An MLP of 3 hidden layers of 50 ReLU units with batch norm on scikit-learn's digits, SGD at 0.1, batches of 8 and "
-    "of 32. At each evaluation the network is evaluated with its moving averages (momentum 0.1), with the average "
-    "over all training batches and with pooled statistics (lh.recalibrate). The claims are judged at 32.",
+    setting="An MLP of 3 hidden layers of 50 ReLU units with batch norm on scikit-learn's digits, SGD at 0.1, batches "
+    "of 8 and of 32. At each evaluation the network is evaluated with its moving averages (momentum 0.1), with the "
+    "average over all training batches and with pooled statistics (lh.recalibrate). The claims are judged at 32.",
     DATA="digits",
     observe=compare,
     recipe={"depth": 3, "width": 50, "normalization": "batch", "steps": 300, "evaluate_every": 50},
@@ -136,7 +136,7 @@ STUDY = Lecture(
     arms={f"batch{size}": Arm({"batch_size": size}) for size in SIZES},
     claims=(
         Claim(
-            text="Averaged over all training minibatches, statistics are nearer to the population's than a moving average.",
+            text="The average over all training minibatches is nearer to the population than a moving average.",
             source="lecture 000 (the average) against lectures 001, 004 (the moving average)",
             effect="distance from the population's means, moving over averaged, geometric mean over training",
             measure=_nearer,

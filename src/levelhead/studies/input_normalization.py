@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 KINDS = ("raw", "centred", "standardized", "whitened")
 RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
 TARGET = 0.9
-GRID = 25
+GRID = 21
 
 
 def bowl(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float | Sequence[float]]:
@@ -36,7 +36,7 @@ def bowl(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str
 
     The Hessian is made whole and its eigenvalues are exact. One weight vector added to all classes changes nothing, so
     that many eigenvalues are 0 whatever the data are, and are left out. The plane lies through the weights, along
-    the steepest direction and that in the middle of the spectrum.
+    the steepest direction and that in the middle of the spectrum; it is measured at the end of seed 0 alone.
     """
     if step not in (0, recipe.steps) or recipe.depth:
         return {}
@@ -52,6 +52,8 @@ def bowl(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str
     values, vectors = torch.linalg.eigh(hessian.reshape(classes * size, -1))
     values, vectors = values[size:], vectors[:, size:]
     found: dict[str, float | Sequence[float]] = {"condition": float(values[-1] / values[0])}
+    if not step or recipe.seed:
+        return found
     middle = len(values) // 2
     scale = 3 / math.sqrt(math.sqrt(float(values[-1] * values[middle])))
     grid = torch.linspace(-scale, scale, GRID, dtype=x.dtype)
@@ -146,4 +148,7 @@ STUDY = Lecture(
         ),
     ),
     draw=_draw,
+    notes=(
+        "Changed after a first look: whitened inputs were compared with raw ones, and are now with standardized ones.",
+    ),
 )

@@ -24,7 +24,7 @@ class Load(Protocol):
         """The data set."""
 
 
-def together(settings: Settings) -> Settings:
+def complete_all(settings: Settings) -> Settings:
     """The settings of a run of all studies, with their folder.
 
     Raises:
@@ -59,7 +59,7 @@ def run_all(
         SettingsError: the settings ask for what is a single study's own.
         StudyError: the folder or the workers stop it, or every study failed; the message says what is kept.
     """
-    settings = together(settings)
+    settings = complete_all(settings)
     folder = settings.folder
     names = list(names or LECTURES)
     lessons: dict[str, Lesson] = {}
