@@ -119,7 +119,7 @@ class History:
         loss_lost_at: the first step whose loss was not finite; ``input_lost_at`` the same of the inputs, or -1.
         validation: losses that the user (or an integration) reported.
         measured: the steps that were measured; where they are many, every second, fourth, ... of the older ones.
-        uncleared: updates whose first gradient was added to the last update's; ``cleared`` the others.
+        uncleared: updates, of those looked at, whose gradient was added to the last update's; ``cleared`` the others.
         training_steps: updates with the model in training mode; ``eval_steps`` in eval mode.
         training_evaluations: forward passes without gradients in training mode; ``eval_evaluations`` in eval mode.
         fewest_rows: of all the batches.

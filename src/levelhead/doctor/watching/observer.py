@@ -74,6 +74,7 @@ class watch:
         self._probe: Probe | None = None
         self._stop_listening: Callable[[], None] | None = None
         self._sentinel: Tensor | None = None
+        self._listening: Any = None
         self._last: tuple[Tensor, int] | None = None
         self._asked: bool | None = None
         self._arrivals = 0
@@ -169,13 +170,13 @@ class watch:
         if self._probe is not None:
             self._probe.close()
             self._probe = None
-        for handle in self._handles:
+        for handle in (*self._handles, *([self._listening] if self._listening is not None else [])):
             handle.remove()
         self._handles = []
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
-        self._sentinel = self._last = self._heard = self._inputs = None
+        self._sentinel = self._last = self._listening = self._heard = self._inputs = None
         self._seconds = time.perf_counter()
         self._read()
 
@@ -194,9 +195,6 @@ class watch:
         return safely
 
     def _arm(self) -> None:
-        step = self.history.steps
-        if step not in EARLY and step % self._every:
-            return
         structure = self.structure is None and self._hooked
         self._probe = Probe(self._modules, self._parameters, structure, self._hooked, self._safe)
 
@@ -232,10 +230,7 @@ class watch:
             self._heard = _value(tensor)
 
     def _arrives(self, _: Tensor) -> None:
-        """The sentinel's gradient arrives: this backward pass is the model's, and the first tells of the clearing."""
-        if self._heard is not None:
-            self._pending.append(self._heard)
-            self._heard = None
+        """The sentinel's gradient arrives after a measured step: was that step's cleared before?"""
         if self._sentinel is None or self._last is None or self._asked is False:
             return
         # A gradient that is never cleared stays one tensor, whose version each arrival raises by 1.
@@ -249,9 +244,6 @@ class watch:
 
     def before_step(self) -> None:
         """Measure the gradients; the hook on the optimizer calls it, and integrations whose step has a closure."""
-        if self._heard is not None and not self._pending:
-            self._pending.append(self._heard)
-        self._heard = None
         if self._probe is not None:
             self.reached |= self._probe.gradients()
 
@@ -265,6 +257,9 @@ class watch:
         if self._asked is not None:
             history.uncleared += self._asked
             history.cleared += not self._asked
+        if self._listening is not None:
+            self._listening.remove()
+            self._listening = None
         if self.model.training:
             history.training_steps += 1
         else:
@@ -274,11 +269,12 @@ class watch:
         if self._probe is not None:
             self._measured(self._probe, step)
             self._probe = None
-        self._choose()
-        self._arm()
+            self._listen()
+        if history.steps in EARLY or history.steps % self._every == 0:
+            self._arm()
 
     def _add_loss(self, step: int) -> None:
-        """The mean of the losses that this step's gradients came from."""
+        """The loss of a step; the mean of several that were told."""
         mean = sum(self._pending) / len(self._pending)
         self._pending = []
         if isinstance(mean, Tensor):
@@ -312,18 +308,14 @@ class watch:
                     self._told.add((finding.cause, finding.where))
                     self._on_finding(finding)
 
-    def _choose(self) -> None:
-        """Choose the smallest parameter with a gradient: what happens to its gradient happens to all of them."""
+    def _listen(self) -> None:
+        """Ask in the next step whether the gradients are cleared; one, the smallest, stands for all of them."""
         if self._sentinel is None:
-            held = [
-                p for p in self._parameters.values() if p.grad is not None and p.requires_grad and not p.grad.is_sparse
-            ]
-            if not held:
-                return
-            self._sentinel = min(held, key=lambda p: p.numel())
-            self._handles.append(self._sentinel.register_hook(self._safe(self._arrives)))
-        held_now = self._sentinel.grad
-        self._last = None if held_now is None else (held_now, held_now._version)
+            held = [p for p in self._parameters.values() if p.grad is not None and p.requires_grad]
+            self._sentinel = min((p for p in held if not p.grad.is_sparse), key=lambda p: p.numel(), default=None)
+        if self._sentinel is not None and self._sentinel.grad is not None:
+            self._last = (self._sentinel.grad, self._sentinel.grad._version)
+            self._listening = self._sentinel.register_hook(self._safe(self._arrives))
 
     def _read(self) -> None:
         """Bring the figures over that have gathered since the last measured step."""

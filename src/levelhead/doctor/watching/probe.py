@@ -13,8 +13,10 @@ from levelhead.doctor.probes.loop import Call
 from levelhead.doctor.probes.structure import BATCH_NORM, LINEAR, name_of, through_views
 from levelhead.doctor.watching.history import Batch, Layer, Measured, Weights
 
-#: Values of an activation or a parameter that are looked at: enough for two digits of a deviation or a share.
-LOOKED_AT = 2**16
+#: Values of an activation that are looked at, about: enough for two digits of a deviation or a share.
+LOOKED_AT = 2**14
+#: Values of a parameter that are looked at, at most.
+PARAMETER = 2**20
 _ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 
@@ -58,7 +60,8 @@ def sample(x: Tensor) -> Tensor:
         return x.detach().float()
     if x.ndim == 0:
         return x.detach().float().reshape(1)
-    return x.detach()[:: max(1, math.ceil(x.numel() / LOOKED_AT))].float()
+    apart = min(math.ceil(x.numel() / LOOKED_AT), max(1, len(x) // 4))  # four rows at least
+    return x.detach()[::apart].float()
 
 
 def units(rows: Tensor) -> Tensor:
@@ -241,7 +244,7 @@ def _works(module: nn.Module) -> bool:
 
 def _part(x: Tensor) -> Tensor:
     """The values of a tensor; of a huge one the first ones."""
-    return x.detach() if x.numel() <= 16 * LOOKED_AT else x.detach().reshape(-1)[: 16 * LOOKED_AT]
+    return x.detach() if x.numel() <= PARAMETER else x.detach().reshape(-1)[:PARAMETER]
 
 
 def _norms(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -35,16 +35,16 @@ def lost_inputs(seen: watch) -> Finding | None:
 def accumulating(seen: watch) -> Finding | None:
     """No update cleared the gradients of the one before."""
     history = seen.history
-    if history.uncleared < 8 or history.cleared:
+    if history.uncleared < 5 or history.cleared:
         return None
-    summary = f"at none of {history.uncleared} updates the gradients of the one before had been cleared"
+    summary = f"at none of the {history.uncleared} updates looked at, the gradients of the one before had been cleared"
     return finding_of(
         "gradients-accumulate",
         "loop",
         "critical",
         summary,
-        {"updates": history.uncleared},
-        "8 updates or more, and not one with cleared gradients",
+        {"updates looked at": history.uncleared},
+        "5 updates that were looked at, or more, and not one with cleared gradients",
         "optimizer.zero_grad()  # before loss.backward()",
     )
 
