@@ -119,3 +119,15 @@ def _range(low: str, high: str) -> str:
 def sentence(words: str) -> str:
     """The words with a capital at the start and the rest as it is."""
     return words[:1].upper() + words[1:]
+
+
+def number(value: float) -> str:
+    """A number to three digits, thousands apart, and without an exponent down to a thousandth."""
+    if not math.isfinite(value):
+        return _NOTHING
+    if value == 0:
+        return "0"
+    if abs(value) < 0.001:
+        return f"{value:.1e}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"

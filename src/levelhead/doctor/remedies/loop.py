@@ -63,7 +63,7 @@ def all_parameters() -> Remedy:
 class Before:
     """A step with something done before it."""
 
-    def __init__(self, step: Callable[..., Any] | None, action: Callable[[Program], None]) -> None:
+    def __init__(self, step: Callable[..., Any] | None, action: Callable[[Program], object]) -> None:
         self.step, self.action = step or standard_step, action
 
     def __call__(self, program: Program, batch: Any) -> Any:
@@ -72,7 +72,7 @@ class Before:
         return self.step(program, batch)
 
 
-def before_step(action: Callable[[Program], None], words: str, code: str) -> Remedy:
+def before_step(action: Callable[[Program], object], words: str, code: str) -> Remedy:
     """Do something before each step of the program."""
 
     def change(program: Program) -> None:

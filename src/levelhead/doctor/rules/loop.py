@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import cast
+
+from torch import nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
+from levelhead.doctor.findings import Severity
 from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM
 from levelhead.doctor.rules.suspicion import Suspicion
 
@@ -129,7 +133,7 @@ def eval_in_training(facts: Facts) -> list[Suspicion]:
         ),
         remedies.standard_loop(),
     )
-    severity = "critical" if norms else "warning"
+    severity: Severity = "critical" if norms else "warning"
     return [Suspicion("eval-mode-in-training", "loop", summary, evidence, True, severity, cures)]
 
 
@@ -153,7 +157,7 @@ def decay_on_norm(facts: Facts) -> list[Suspicion]:
         id(p): f"{name}.{kind}"
         for name, module in facts.program.model.named_modules()
         if isinstance(module, NORM)
-        for kind, p in module.named_parameters(recurse=False)
+        for kind, p in cast(nn.Module, module).named_parameters(recurse=False)
     }
     decayed = [
         norms[id(p)]
