@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,6 +16,18 @@ from torch import Tensor
 _BLOCK = 2**15 - 1
 #: Rows, and values a row, that a block should have at least where rows are merged.
 _SHORT = 64
+
+#: Called with x, the dimensions (none negative) and whether NaN is ignored; see ``accelerate``.
+Fast = Callable[[Tensor, tuple[int, ...], bool], tuple[Tensor, Tensor, Tensor] | None]
+_fast: list[Fast] = []
+
+
+def accelerate(function: Fast) -> None:
+    """Have ``Moments.of`` try this first: it returns count, mean and M2 in float64, or None where it cannot serve.
+
+    ``ops`` brings the compiled kernels here, which this module must not know.
+    """
+    _fast[:] = [function]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +59,14 @@ class Moments:
     m2: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, dim: int | Sequence[int] | None = None, mask: Tensor | None = None) -> Self:
+    def of(
+        cls,
+        x: Tensor,
+        dim: int | Sequence[int] | None = None,
+        mask: Tensor | None = None,
+        *,
+        ignore_nan: bool = False,
+    ) -> Self:
         """The moments of ``x`` over the dimensions ``dim``.
 
         The arithmetic is float64 where the device has it (float32 otherwise), whatever the type of ``x``.
@@ -57,6 +76,7 @@ class Moments:
             dim: the dimensions to reduce; all of them by default.
             mask: boolean, broadcastable to the shape of ``x``; True counts. What is behind the mask, NaN
                 included, has no influence.
+            ignore_nan: whether NaN does not count, as if it were masked.
 
         Returns:
             Moments of the shape of ``x`` without ``dim``.
@@ -73,7 +93,17 @@ class Moments:
         for d in dims:
             if not -x.ndim <= d < x.ndim:
                 raise IndexError(f"dimension {d} is out of range for x of shape {tuple(x.shape)}")
-        return cls._of_blocks(x, tuple({d % x.ndim: None for d in dims}), mask)
+        dims = tuple({d % x.ndim: None for d in dims})
+        ignore_nan = ignore_nan and x.is_floating_point()
+        if mask is None and dims:
+            for function in _fast:
+                if (found := function(x, dims, ignore_nan)) is not None:
+                    count, mean, m2 = found
+                    whole = math.prod(x.shape[d] for d in dims)
+                    return cls(count.long() if ignore_nan else torch.full((), whole), mean, m2)
+        if ignore_nan:
+            mask = ~x.isnan() if mask is None else mask & ~x.isnan()
+        return cls._of_blocks(x, dims, mask)
 
     @classmethod
     def _of_blocks(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:

@@ -92,12 +92,15 @@ class Accumulator:
         if bool((low.isfinite() & high.isfinite()).all()):  # both are NaN where one value is
             moments = Moments.of(block, axes)
         else:
-            finite = block.isfinite()
-            moments = Moments.of(block, axes, finite)
+            finite, infinite = block.isfinite(), block.isinf()
+            if bool(infinite.any()):
+                moments = Moments.of(block, axes, finite)
+            else:
+                moments = Moments.of(block, axes, ignore_nan=True)
             low = block.masked_fill(~finite, math.inf).amin(axes).double()
             high = block.masked_fill(~finite, -math.inf).amax(axes).double()
             self.missing[at] += block.isnan().sum(axes)
-            self.infinite[at] += block.isinf().sum(axes)
+            self.infinite[at] += infinite.sum(axes)
         self.low[at] = torch.minimum(self.low[at], low)
         self.high[at] = torch.maximum(self.high[at], high)
         so_far = Moments(self.moments.count.expand(self.moments.shape)[at], self.moments.mean[at], self.moments.m2[at])

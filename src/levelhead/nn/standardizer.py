@@ -221,8 +221,7 @@ class Standardizer(Transformer):
         axes = tuple(d for d in range(x.ndim) if d != self.dim % x.ndim)
         seen = Moments.of(x, axes, mask)
         if bool(seen.mean.isnan().any()) and x.is_floating_point():  # the slow way only where a value is missing
-            known = ~x.isnan()
-            seen = Moments.of(x, axes, known if mask is None else known & mask)
+            seen = Moments.of(x, axes, mask, ignore_nan=True)
         return seen
 
     def _comoments(self, x: Tensor, mask: Tensor | None) -> Comoments:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from levelhead.ops import cpu_moments as cpu_moments  # gives Moments its kernel
 from levelhead.ops import inplace, library, masked, nested, reference
 from levelhead.ops.dropouts import (
     alpha_dropout,

@@ -10,6 +10,7 @@
 
 #include "kernels.h"
 #include "random.h"
+#include "statistics.h"
 
 namespace nb = nanobind;
 using namespace levelhead;
@@ -21,6 +22,7 @@ struct Choice {
     Kernels kernels;
     void (*dropout)(const Dropout&);
     bool (*dropout_norm)(const DropoutNorm&);
+    bool (*statistics)(const Statistics&);
 };
 
 // What this CPU can run, the best first.
@@ -29,14 +31,15 @@ std::vector<Choice> available() {
 #ifdef LEVELHEAD_HAS_AVX512
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2"))
-        choices.push_back({"avx512", avx512::kernels(), avx512::dropout, avx512::dropout_norm});
+        choices.push_back({"avx512", avx512::kernels(), avx512::dropout, avx512::dropout_norm, avx512::statistics});
 #endif
 #ifdef LEVELHEAD_HAS_AVX2
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
         __builtin_cpu_supports("bmi2"))
-        choices.push_back({"avx2", avx2::kernels(), avx2::dropout, avx2::dropout_norm});
+        choices.push_back({"avx2", avx2::kernels(), avx2::dropout, avx2::dropout_norm, avx2::statistics});
 #endif
-    choices.push_back({"baseline", baseline::kernels(), baseline::dropout, baseline::dropout_norm});
+    choices.push_back({"baseline", baseline::kernels(), baseline::dropout, baseline::dropout_norm,
+                       baseline::statistics});
     return choices;
 }
 
@@ -128,5 +131,12 @@ NB_MODULE(_kernels, m) {
                               at<void>(dy ? y : sum), norm.threads};
         nb::gil_scoped_release release;
         if (!chosen.dropout_norm({dropout, norm, at<void>(dsum)})) throw std::bad_alloc();
+    });
+    m.def("statistics", [](int type, bool columns, bool skip, int64_t n, int64_t c, int64_t l, int64_t example,
+                           int64_t channel, int threads, Address x, Address count, Address mean, Address m2) {
+        const Statistics t{type, columns, skip, n, c, l, example, channel, at<void>(x), at<double>(count),
+                           at<double>(mean), at<double>(m2), threads < 1 ? 1 : threads};
+        nb::gil_scoped_release release;
+        if (!chosen.statistics(t)) throw std::bad_alloc();
     });
 }

@@ -1,0 +1,93 @@
+"""The compiled moments: how a tensor and the dimensions to reduce lie in memory, and the call."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from levelhead import moments
+from levelhead.ops import cpu, library
+
+#: Fewer values than this a thread are not worth its start.
+_WORK = 2**15
+#: Channels that are apart in memory row by row (a slice of columns) should be at least so many, to fill vectors.
+_WIDE = 8
+
+
+class Plan(NamedTuple):
+    """The sizes and strides of ``csrc/statistics.h``."""
+
+    columns: bool
+    n: int
+    c: int
+    l: int  # noqa: E741  (the length, as there)
+    example: int
+    channel: int
+
+
+@functools.lru_cache(maxsize=4096)
+def plan(shape: tuple[int, ...], stride: tuple[int, ...], dims: tuple[int, ...]) -> Plan | None:
+    """The form of a tensor that is reduced over ``dims``, none negative; None if the kernel knows no such form.
+
+    Neighbours in memory that are reduced together, or kept together, count as one dimension. Then the kernel takes
+    (reduced, kept, reduced), with the last one dense, and (reduced, kept), with the kept one dense; each of the outer
+    ones may be absent.
+    """
+    axes = sorted((d for d in range(len(shape)) if shape[d] > 1), key=lambda d: -stride[d])
+    kept = [d for d in axes if d not in dims]
+    if kept != sorted(kept):
+        return None  # the result would have its dimensions in another order
+    runs: list[tuple[bool, int, int]] = []  # reduced or not, size, stride; the outermost first
+    for d in axes:
+        reduced, size, step = d in dims, shape[d], stride[d]
+        if runs and runs[-1][0] == reduced and runs[-1][2] == size * step:
+            runs[-1] = (reduced, runs[-1][1] * size, step)
+        else:
+            runs.append((reduced, size, step))
+    if not runs or runs[-1][2] != 1:
+        return None
+    kinds = [reduced for reduced, _, _ in runs]
+    if kinds == [True, False]:
+        (_, n, example), (_, c, _) = runs
+        dense = example == c
+        return Plan(True, n, c, 1, example, 1) if dense or (example > c >= _WIDE) else None
+    if kinds in ([True], [False, True], [True, False, True], [True, True]):
+        _, length, _ = runs[-1]
+        (n, example), (c, channel) = (
+            next(((size, step) for reduced, size, step in runs[:-1] if reduced == wanted), (1, 0))
+            for wanted in (True, False)
+        )
+        return Plan(False, n, c, length, example, channel)
+    return None
+
+
+def fast(x: Tensor, dims: tuple[int, ...], ignore_nan: bool) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Count (float64), mean and M2 of the shape of ``x`` without ``dims``; None where the kernel cannot serve."""
+    if (
+        not cpu.PRESENT
+        or not library.plain(x)
+        or x.layout != torch.strided
+        or x.device.type != "cpu"
+        or x.dtype not in cpu._TYPES
+        or x.is_neg()
+        or library.differentiated(x)
+        or library.transformed()
+        or library.FORCED == "reference"
+    ):
+        return None
+    found = plan(x.shape, x.stride(), dims)
+    if found is None or not x.numel():
+        return None
+    result = torch.empty(3, *(size for d, size in enumerate(x.shape) if d not in dims), dtype=torch.float64)
+    count, mean, m2 = result.unbind()
+    threads = min(torch.get_num_threads(), 1 + x.numel() // _WORK)
+    columns, *sizes = found
+    addresses = (x.data_ptr(), count.data_ptr(), mean.data_ptr(), m2.data_ptr())
+    cpu._module.statistics(cpu._TYPES[x.dtype], columns, ignore_nan, *sizes, threads, *addresses)
+    return count, mean, m2
+
+
+moments.accelerate(fast)
