@@ -250,6 +250,19 @@ def test_what_is_measured_is_right():
     assert measured.batch.rms == pytest.approx(X.square().mean().sqrt().item(), rel=1e-5)
 
 
+def test_losses_of_an_accelerator_are_read_later(monkeypatch):
+    """As on a GPU, where a loss stays a tensor until the next measured step."""
+    monkeypatch.setattr("levelhead.doctor.watching.observer._value", lambda loss: loss.detach())
+    torch.manual_seed(0)
+    model = mlp()
+    torch.manual_seed(0)
+    twin = mlp()
+    later = watched(model, count=40).history.losses
+    monkeypatch.undo()
+    assert (later.steps, later.values) == ((now := watched(twin, count=40).history.losses).steps, now.values)
+    assert len(later) == 40
+
+
 def test_every_16th_step_is_measured_and_five_of_the_first():
     watch = watched(mlp(), count=50)
     assert [m.step for m in watch.history.measured] == [0, 1, 2, 4, 8, 16, 32, 48]

@@ -80,7 +80,7 @@ def _profile(measured: list[Measured]) -> Chart | None:
         sizes = [median(math.hypot(m.layers[n].mean, m.layers[n].std) for m in part) for n in names]
         kept = [(float(i), s) for i, s in enumerate(sizes) if s > 0]
         lines.append(Line(label, tuple(i for i, _ in kept), tuple(s for _, s in kept)))
-    order = ", ".join(f"{i} {name}" for i, name in enumerate(list(measured[0].layers)[:40]))
+    order = ", ".join(f"{i}: {name}" for i, name in enumerate(list(measured[0].layers)[:40]))
     note = f"Root mean square of each layer's output, in the order of the forward pass: {order}."
     drawn = all(len(line.x) > 1 for line in lines)
     return (

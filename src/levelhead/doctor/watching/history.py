@@ -122,7 +122,6 @@ class History:
         uncleared: updates, of those looked at, whose gradient was added to the last update's; ``cleared`` the others.
         training_steps: updates with the model in training mode; ``eval_steps`` in eval mode.
         training_evaluations: forward passes without gradients in training mode; ``eval_evaluations`` in eval mode.
-        fewest_rows: of all the batches.
         same_units: weights whose units were all equal at first and after ten updates.
     """
 
@@ -140,7 +139,6 @@ class History:
     eval_steps: int = 0
     training_evaluations: int = 0
     eval_evaluations: int = 0
-    fewest_rows: int = 0
     same_units: set[str] = field(default_factory=set)
 
     def add_loss(self, step: int, value: float) -> None:

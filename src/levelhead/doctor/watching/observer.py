@@ -80,7 +80,9 @@ class watch:
         self._arrivals = 0
         self._pending: list[float | Tensor] = []
         self._heard: float | Tensor | None = None
-        self._inputs: Tensor | None = None
+        self._inputs: Any = None
+        self._losses: list[tuple[int, float]] = []
+        self._on_cpu = all(p.is_cpu for p in model.parameters())
         self._explicit = False
         self._unread = Figures()
         self._batch_seen = False
@@ -211,19 +213,17 @@ class watch:
         """See the inputs of a step; the hook on the model calls it, and integrations whose loop calls a part of it."""
         if self._batch_seen:
             return
-        self._batch_seen = True
+        self._batch_seen, self._inputs = True, inputs
+        if self._probe is None and self._on_cpu:
+            return  # they are looked at if this step's loss is not finite
         x = first_tensor(inputs)
         if x is None or not x.numel():
             return
-        rows = len(x) if x.ndim else 1
-        self.history.fewest_rows = min(self.history.fewest_rows or rows, rows)
-        if x.is_cpu:
-            self._inputs = x  # looked at if this step's loss is not finite
-        else:  # NaN and infinity stay in a sum; that of half precision would overflow without them
+        if not x.is_cpu:  # NaN and infinity stay in a sum; that of half precision would overflow without them
             total = x.detach().sum(dtype=torch.float32 if x.dtype == torch.float16 else None)
             self._unread.add(("input", self.history.steps), total)
         if self._probe is not None:
-            self._probe.batch(x, rows)
+            self._probe.batch(x, len(x) if x.ndim else 1)
 
     def _backward(self, tensor: Tensor) -> None:
         if tensor.numel() == 1 and not self._explicit:
@@ -239,6 +239,8 @@ class watch:
         self._arrivals += 1
 
     def _before_step(self, _: Any, args: Any, kwargs: Any) -> None:
+        if self._probe is None:
+            return
         if not any(map(callable, (*args[1:], *kwargs.values()))):  # a closure has its backward pass still before it
             self.before_step()
 
@@ -249,11 +251,12 @@ class watch:
 
     def _after_step(self, *_: Any) -> None:
         history, step = self.history, self.history.steps
-        if self._heard is not None and not self._pending:
-            self._pending.append(self._heard)
-        self._heard = None
         if self._pending:
-            self._add_loss(step)
+            self._heard = sum(self._pending) / len(self._pending)
+            self._pending = []
+        if self._heard is not None:
+            self._add_loss(step, self._heard)
+            self._heard = None
         if self._asked is not None:
             history.uncleared += self._asked
             history.cleared += not self._asked
@@ -273,17 +276,16 @@ class watch:
         if history.steps in EARLY or history.steps % self._every == 0:
             self._arm()
 
-    def _add_loss(self, step: int) -> None:
-        """The loss of a step; the mean of several that were told."""
-        mean = sum(self._pending) / len(self._pending)
-        self._pending = []
-        if isinstance(mean, Tensor):
-            self._unread.add(("loss", step), mean)
+    def _add_loss(self, step: int, loss: float | Tensor) -> None:
+        """Keep the loss of a step until the figures are read."""
+        if isinstance(loss, Tensor):
+            self._unread.add(("loss", step), loss)
             return
-        self.history.add_loss(step, mean)
-        if math.isfinite(mean) or self._inputs is None or self.history.input_lost_at >= 0:
+        self._losses.append((step, loss))
+        if math.isfinite(loss) or self.history.input_lost_at >= 0:
             return
-        if not bool(torch.isfinite(self._inputs).all()):
+        x = first_tensor(self._inputs)
+        if x is not None and not bool(torch.isfinite(x).all()):
             self.history.input_lost_at = step
 
     def _measured(self, probe: Probe, step: int) -> None:
@@ -319,6 +321,9 @@ class watch:
 
     def _read(self) -> None:
         """Bring the figures over that have gathered since the last measured step."""
+        for step, loss in self._losses:
+            self.history.add_loss(step, loss)
+        self._losses = []
         for (what, step), value in self._unread.read().items():
             if what == "loss":
                 self.history.add_loss(step, value)
