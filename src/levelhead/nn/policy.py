@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -57,10 +58,14 @@ class StatePolicy:
 
 DEFAULT = StatePolicy()
 
+#: The number of the backward pass that this thread is in; -1 outside.
+_backward_pass = torch._C._current_graph_task_id
+
 
 def recomputed() -> bool:
     """Whether this forward pass is run again by activation checkpointing, which does so within a backward pass."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+    # As torch.utils.module_tracker tells backward from forward; the compiler, which cannot trace it, asks no further.
+    return not is_dynamo_compiling() and _backward_pass() != -1
 
 
 class Kept(_BatchNorm):
