@@ -152,7 +152,7 @@ def number(value: float) -> str:
     """A number to three digits, thousands apart, and without an exponent down to a thousandth."""
     if not math.isfinite(value):
         return "–"
-    if value == 0:
+    if abs(value) < 1e-9:  # rounding of differences
         return "0"
     if abs(value) < 0.001:
         return f"{value:.1e}"

@@ -121,7 +121,16 @@ def test_an_effect_without_a_figure_has_no_gauge() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (1234.5, "1,234"), (12.0, "12"), (0.5, "0.5"), (-73.72, "-73.7"), (0.00023, "2.3e-04"), (NAN, "–")],
+    [
+        (0.0, "0"),
+        (1234.5, "1,234"),
+        (12.0, "12"),
+        (0.5, "0.5"),
+        (-73.72, "-73.7"),
+        (4e-15, "0"),
+        (0.00023, "2.3e-04"),
+        (NAN, "–"),
+    ],
 )
 def test_numbers(value: float, text: str) -> None:
     assert number(value) == text

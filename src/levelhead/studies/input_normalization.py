@@ -72,7 +72,7 @@ def _faster(slow: str, fast: str) -> Callable[[Samples, int], float]:
 
 def _rounder(samples: Samples, seed: int) -> float:
     raw, normalized = (samples.first(f"linear {kind}", seed, "condition") for kind in ("raw", "standardized"))
-    return normalized / raw
+    return raw / normalized
 
 
 def _draw(samples: Samples) -> list[Chart | Contours]:
@@ -130,9 +130,8 @@ STUDY = Lecture(
         Claim(
             text="Normalized inputs make the contours of the cost more symmetrical and circular.",
             source="lecture 002",
-            effect="condition number of the loss of a linear model, standardized over raw",
+            effect="condition number of the loss of a linear model, raw over standardized",
             measure=_rounder,
-            side="below",
             threshold=1.0,
             unit="times",
             ratio=True,
