@@ -208,18 +208,18 @@ def _dead_after(facts: Facts) -> dict[str, float]:
 def _measured(facts: Facts) -> dict[str, Any]:
     """The figures of the probes, for the record."""
     x, y = facts.train.inputs, facts.train.targets
-
-    def scale(c: Columns | None) -> dict[str, Any] | None:
-        return None if c is None else {"mean": c.mean, "std": c.std, "low": c.low, "high": c.high, "bad": c.bad}
-
     return {
-        "data": {"rows": facts.train.rows, "batches": facts.train.batches, "inputs": scale(x), "targets": scale(y)},
+        "data": {"rows": facts.train.rows, "batches": facts.train.batches, "inputs": _scale(x), "targets": _scale(y)},
         "loss": {"kind": facts.loss.kind, "task": facts.loss.task, "broadcast": facts.loss.broadcast},
         "output": {"activation": facts.output.activation, "where": facts.output.where},
         "gradient norms": facts.loop.first_norms,
         "updates": facts.updates,
         "constant answer": facts.floor,
     }
+
+
+def _scale(c: Columns | None) -> dict[str, float] | None:
+    return None if c is None else {"mean": c.mean, "std": c.std, "low": c.low, "high": c.high, "bad": c.bad}
 
 
 def _charts(trying: Interventions) -> tuple[Chart, ...]:
