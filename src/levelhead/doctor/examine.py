@@ -15,6 +15,7 @@ from levelhead.doctor.facts import Facts, gather
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Stage
 from levelhead.doctor.interventions import Interventions, Verdict
 from levelhead.doctor.isolation import Untouched, clone, random_state_kept
+from levelhead.doctor.probes.data import Columns
 from levelhead.doctor.probes.structure import rows_of
 from levelhead.doctor.program import Program, ProgramError, forward
 from levelhead.doctor.rules import RULES, TRAINED, Suspicion
@@ -105,7 +106,7 @@ def _examine(
 
     clock = time.perf_counter()
     if base.error is None:
-        suspicions += [s for rule in TRAINED for s in rule(facts)]
+        suspicions += [replace(s, trained=True) for rule in TRAINED for s in rule(facts)]
     verdicts = trying.judge([s for s in _once(suspicions) if wanted(s)])
     stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(trying.trials) - 1} copies trained"))
     notes += trying.notes
@@ -207,15 +208,18 @@ def _dead_after(facts: Facts) -> dict[str, float]:
 def _measured(facts: Facts) -> dict[str, Any]:
     """The figures of the probes, for the record."""
     x, y = facts.train.inputs, facts.train.targets
-    scale = lambda c: None if c is None else {"mean": c.mean, "std": c.std, "low": c.low, "high": c.high, "bad": c.bad}  # noqa: E731
     return {
-        "data": {"rows": facts.train.rows, "batches": facts.train.batches, "inputs": scale(x), "targets": scale(y)},
+        "data": {"rows": facts.train.rows, "batches": facts.train.batches, "inputs": _scale(x), "targets": _scale(y)},
         "loss": {"kind": facts.loss.kind, "task": facts.loss.task, "broadcast": facts.loss.broadcast},
         "output": {"activation": facts.output.activation, "where": facts.output.where},
         "gradient norms": facts.loop.first_norms,
         "updates": facts.updates,
         "constant answer": facts.floor,
     }
+
+
+def _scale(c: Columns | None) -> dict[str, float] | None:
+    return None if c is None else {"mean": c.mean, "std": c.std, "low": c.low, "high": c.high, "bad": c.bad}
 
 
 def _charts(trying: Interventions) -> tuple[Chart, ...]:

@@ -74,7 +74,7 @@ class Facts:
         if self.targets is None or self.train.kept is None:
             return False
         shape = self.train.kept[1].shape[1:]
-        return self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype
+        return bool(self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype)
 
     def calls(self, *kinds: type) -> list[Call]:
         """The modules of these kinds that ran, in order, each once."""

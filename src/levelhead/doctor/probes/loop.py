@@ -18,7 +18,7 @@ class Call:
     """One run of a module without children: what went in and came out, with the graph's nodes."""
 
     name: str
-    module: nn.Module
+    module: Any  # an nn.Module; what it has depends on its class
     input: Tensor | None
     output: Tensor | None
     input_node: Any
@@ -128,7 +128,7 @@ class _Watcher:
         self.first, self.asking = True, False
         self.entered: tuple[Tensor | None, Any] = None, None
         self.backward_of_loss = backward_of_loss
-        self.names = {parameter: name for name, parameter in twin.model.named_parameters()}
+        self.names: dict[Tensor, str] = {p: name for name, p in twin.model.named_parameters()}
         self.parameters = [p for p in self.names if p.requires_grad]
         self.arrived: dict[Tensor, Tensor] = {}
         self.of_loss: dict[Tensor, Tensor] = {}

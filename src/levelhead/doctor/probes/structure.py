@@ -14,7 +14,12 @@ from levelhead.doctor.probes.loop import Call
 #: Layers that multiply by weights.
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
 BATCH_NORM = (nn.modules.batchnorm._BatchNorm,)
-NORM = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []))
+NORM: tuple[type[nn.Module], ...] = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []),
+)
 DROPOUT = (nn.modules.dropout._DropoutNd,)
 SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softsign)
 

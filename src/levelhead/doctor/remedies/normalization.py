@@ -88,4 +88,4 @@ def norm_for(layer: nn.Module) -> nn.Module:
     if isinstance(layer, nn.Linear):
         return nn.BatchNorm1d(layer.out_features)
     dims = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
-    return dims[type(layer)](layer.out_channels)  # type: ignore[index, union-attr, operator, arg-type]
+    return dims[type(layer)](layer.out_channels)  # type: ignore[index, arg-type]

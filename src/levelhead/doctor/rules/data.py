@@ -21,7 +21,7 @@ def non_finite(facts: Facts) -> list[Suspicion]:
     """NaN or infinity in inputs or targets."""
     found = []
     for name, half in (("training", facts.train), ("validation", facts.val)):
-        for kind, columns in (("inputs", half and half.inputs), ("targets", half and half.targets)):
+        for kind, columns in (("inputs", half.inputs if half else None), ("targets", half.targets if half else None)):
             if columns is not None and columns.bad:
                 summary = f"{columns.bad} values of the {name} {kind} are NaN or infinite"
                 evidence = {"values": columns.bad, "in": f"{name} {kind}"}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
+from levelhead.doctor.findings import Severity
 from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM
+from levelhead.doctor.program import Program
 from levelhead.doctor.rules.suspicion import Suspicion
 
 
@@ -124,13 +127,15 @@ def eval_in_training(facts: Facts) -> list[Suspicion]:
     what = "batch normalizations run on fixed statistics" if norms else "dropouts do nothing"
     summary = f"the model is in eval mode while it is updated: {len(norms or frozen)} {what}"
     cures = (
-        remedies.before_step(
-            lambda program: program.model.train(), "train mode", "model.train()  # before each update"
-        ),
+        remedies.before_step(_train_mode, "train mode", "model.train()  # before each update"),
         remedies.standard_loop(),
     )
-    severity = "critical" if norms else "warning"
+    severity: Severity = "critical" if norms else "warning"
     return [Suspicion("eval-mode-in-training", "loop", summary, evidence, True, severity, cures)]
+
+
+def _train_mode(program: Program) -> None:
+    program.model.train()
 
 
 def train_in_eval(facts: Facts) -> list[Suspicion]:
@@ -138,7 +143,7 @@ def train_in_eval(facts: Facts) -> list[Suspicion]:
     names = facts.evaluation.training
     if not names:
         return []
-    modules = dict(facts.program.model.named_modules())
+    modules: dict[str, Any] = dict(facts.program.model.named_modules())
     norms = [name for name in names if isinstance(modules[name], BATCH_NORM)]
     evidence = {"in training mode during evaluation": names[:12]}
     what = "batch normalizations use the batch's own statistics" if norms else "dropouts drop values"

@@ -111,13 +111,13 @@ def linear_stack(facts: Facts) -> list[Suspicion]:
             found.append((first.name, second.name))
     if not found:
         return []
-    first, second = found[0]
+    one, two = found[0]
     evidence = {"pairs": [f"{a} -> {b}" for a, b in found[:12]]}
-    summary = f"{second} takes what {first} gives, with no activation between: the two do what one linear layer does"
+    summary = f"{two} takes what {one} gives, with no activation between: the two do what one linear layer does"
     cure = remedies.followed_by(
-        [a for a, _ in found], _relu, "ReLU between", f"nn.Sequential(..., {first}, nn.ReLU(), {second}, ...)"
+        [a for a, _ in found], _relu, "ReLU between", f"nn.Sequential(..., {one}, nn.ReLU(), {two}, ...)"
     )
-    return [Suspicion("missing-nonlinearity", first, summary, evidence, True, "info", (cure,))]
+    return [Suspicion("missing-nonlinearity", one, summary, evidence, True, "info", (cure,))]
 
 
 def _relu(module: nn.Module) -> nn.Module:

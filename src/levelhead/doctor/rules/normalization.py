@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -135,7 +137,10 @@ def running_statistics(facts: Facts) -> list[Suspicion]:
     gain = facts.gain(base.score, score)
     recalibration = remedies.recalibration(kept[0])
     dropouts = _dropouts_before(facts)
-    evidence = {"score with running statistics": base.score, "with the population's, dropout off": score}
+    evidence: dict[str, Any] = {
+        "score with running statistics": base.score,
+        "with the population's, dropout off": score,
+    }
     if dropouts:
         names = [call.name for call in dropouts]
         summary = (
