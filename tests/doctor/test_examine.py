@@ -39,6 +39,12 @@ def test_the_verdict_does_not_hang_on_the_scale_of_the_loss(factor):
     assert [f.cause for f in lh.examine(made, budget=BUDGET).findings] == ["missing-nonlinearity"]
 
 
+def test_a_symptom_is_told_with_its_cause_and_is_no_finding():
+    found = lh.examine(programs.inputs_in_bytes(), budget=BUDGET)
+    assert [f.cause for f in found.findings] == ["inputs-not-normalized"]
+    assert any(symptom.startswith("saturating-activation at 1") for symptom in found.findings[0].symptoms)
+
+
 def test_an_examination_survives_its_file(tmp_path):
     found = lh.examine(programs.rate_of_ten(), budget=BUDGET)
     found.save(tmp_path / "examination.json")

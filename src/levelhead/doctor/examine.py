@@ -106,7 +106,7 @@ def _examine(
 
     clock = time.perf_counter()
     if base.error is None:
-        suspicions += [s for rule in TRAINED for s in rule(facts)]
+        suspicions += [replace(s, trained=True) for rule in TRAINED for s in rule(facts)]
     verdicts = trying.judge([s for s in _once(suspicions) if wanted(s)])
     stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(trying.trials) - 1} copies trained"))
     notes += trying.notes

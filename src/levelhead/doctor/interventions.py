@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from levelhead.doctor.facts import Facts
+from levelhead.doctor.facts import Facts, gather
 from levelhead.doctor.findings import Severity, Trial
+from levelhead.doctor.isolation import clone, seeded
 from levelhead.doctor.remedies import Remedy, several
 from levelhead.doctor.rules.suspicion import Suspicion
 from levelhead.doctor.trials import Outcome, train
@@ -77,10 +78,14 @@ class Interventions:
         certain = [s for s in suspicions if s.certain and s.severity != "info"]
         style = [s for s in suspicions if s.certain and s.severity == "info"]
         found = [verdict for s in certain for verdict in self._certain(s)]
+        gone: tuple[str, ...] = ()
         if any(s.severity == "critical" and not s.remedies for s in certain):
             return found + [Verdict(s, "info") for s in style]  # with such data nothing else can be judged
         paying = [s for s in style if s.cause == "missing-nonlinearity"]
         open_ = [*[s for s in suspicions if not s.certain], *paying]
+        if self.applied:
+            open_, gone = self._still(open_)
+            found[0] = replace(found[0], symptoms=gone)
         won = self._search(open_)
         found += won
         return found + [Verdict(s, "info") for s in style if s not in [v.suspicion for v in won]]
@@ -119,8 +124,25 @@ class Interventions:
                 gain = max(gain, best.suspicion.measured)
             severity: Severity = "critical" if gain >= CRITICAL else "warning"
             self._apply(best)
-            found.append(Verdict(best.suspicion, severity, self._evidence(before, best), (), best.remedy))
+            left, gone = self._still(left)
+            found.append(Verdict(best.suspicion, severity, self._evidence(before, best), gone, best.remedy))
         return found
+
+    def _still(self, suspicions: list[Suspicion]) -> tuple[list[Suspicion], tuple[str, ...]]:
+        """The suspicions that the program raises with what was applied, too; the others were symptoms, in words."""
+        from levelhead.doctor.rules import RULES
+
+        mended = clone(self.facts.program)
+        try:
+            seeded(0)
+            several(self.applied)(mended)
+            facts = gather(mended)
+        except Exception:
+            return suspicions, ()
+        causes = {s.cause for rule in RULES for s in rule(facts)}
+        seen = {s.cause for s in suspicions if not s.generic and s.measured is None and not s.trained}
+        kept = [s for s in suspicions if s.cause in causes or s.cause not in seen]
+        return kept, tuple(f"{s.cause} at {s.where}: {s.summary}" for s in suspicions if s not in kept)
 
     def _worth(self, suspicion: Suspicion) -> bool:
         """In the first updates alone, slow learning is no fault: there, only a run that does not learn is tried on."""

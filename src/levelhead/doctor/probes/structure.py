@@ -13,7 +13,7 @@ from levelhead.doctor.probes.loop import Call
 
 #: Layers that multiply by weights.
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
-BATCH_NORM: tuple[type[nn.Module], ...] = (nn.modules.batchnorm._BatchNorm,)
+BATCH_NORM = (nn.modules.batchnorm._BatchNorm,)
 NORM: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,

@@ -26,6 +26,7 @@ class Suspicion:
         gain: the least gain of a remedy at which an uncertain one counts.
         fits: whether the remedy must also lower the training loss.
         measured: a gain that was measured without training anew.
+        trained: whether it comes from a rule that has seen the program train.
     """
 
     cause: str
@@ -39,6 +40,7 @@ class Suspicion:
     gain: float = 0.1
     fits: bool = False
     measured: float | None = None
+    trained: bool = False
 
     def finding(
         self, severity: Severity, evidence: dict[str, Any], symptoms: tuple[str, ...], remedy: Remedy | None
