@@ -80,9 +80,9 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
     for kind in KINDS:
         run = samples[f"linear {kind}", samples.seeds[0]]
         if "surface" in run.arrays:
-            z = run.arrays["surface"]
-            grid = run.arrays["grid"]
-            panels.append(Panel(kind, grid, grid, tuple(tuple(z[i * GRID : (i + 1) * GRID]) for i in range(GRID))))
+            z, grid = run.arrays["surface"], run.arrays["grid"]
+            n = len(grid)
+            panels.append(Panel(kind, grid, grid, tuple(tuple(z[i * n : (i + 1) * n]) for i in range(n))))
     return [
         drawing.curves(samples, KINDS, "validation_score", "Training", "validation accuracy, %"),
         drawing.bars(
