@@ -89,7 +89,7 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
             samples,
             list(KINDS),
             "Condition number of the loss",
-            "largest over smallest eigenvalue of the Hessian",
+            "largest over smallest eigenvalue",
             {"linear softmax model": lambda kind, seed: samples.first(f"linear {kind}", seed, "condition")},
             log_y=True,
             note="Before the first step; exact eigenvalues.",
