@@ -80,16 +80,16 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
     for kind in KINDS:
         run = samples[f"linear {kind}", samples.seeds[0]]
         if "surface" in run.arrays:
-            z = run.arrays["surface"]
-            grid = run.arrays["grid"]
-            panels.append(Panel(kind, grid, grid, tuple(tuple(z[i * GRID : (i + 1) * GRID]) for i in range(GRID))))
+            z, grid = run.arrays["surface"], run.arrays["grid"]
+            n = len(grid)
+            panels.append(Panel(kind, grid, grid, tuple(tuple(z[i * n : (i + 1) * n]) for i in range(n))))
     return [
         drawing.curves(samples, KINDS, "validation_score", "Training", "validation accuracy, %"),
         drawing.bars(
             samples,
             list(KINDS),
             "Condition number of the loss",
-            "largest over smallest eigenvalue of the Hessian",
+            "largest over smallest eigenvalue",
             {"linear softmax model": lambda kind, seed: samples.first(f"linear {kind}", seed, "condition")},
             log_y=True,
             note="Before the first step; exact eigenvalues.",
