@@ -99,7 +99,7 @@ class Moments:
             for function in _fast:
                 if (found := function(x, dims, ignore_nan)) is not None:
                     count, mean, m2 = found
-                    whole = math.prod(x.shape[d] for d in dims)
+                    whole = math.prod([x.shape[d] for d in dims])
                     return cls(count.long() if ignore_nan else torch.full((), whole), mean, m2)
         if ignore_nan:
             mask = ~x.isnan() if mask is None else mask & ~x.isnan()
@@ -138,7 +138,7 @@ class Moments:
             count = torch.ones((), dtype=torch.long, device=x.device) if mask is None else mask.long()
             return cls(count, wide if mask is None else wide.where(mask, torch.nan), torch.zeros_like(wide))
         if mask is None:
-            count = torch.full((), math.prod(x.shape[d] for d in dims), device=x.device)
+            count = torch.full((), math.prod([x.shape[d] for d in dims]), device=x.device)
             mean = wide.sum(dims, keepdim=True) / count
             deviation = wide - mean if wide is x else wide.sub_(mean)
             return cls(count, mean.squeeze(dims), deviation.square_().sum(dims))
