@@ -195,6 +195,8 @@ class Moments:
         one, so that a large common offset costs no digits.
         """
         count = self.count.expand(self.shape)
+        if self.shape[dim] == 1:
+            return type(self)(count.squeeze(dim), self.mean.squeeze(dim), self.m2.squeeze(dim))
         mean = self.mean.masked_fill(count == 0, 0)
         total = count.sum(dim)
         weight = count.to(mean.dtype) / total.unsqueeze(dim)  # NaN where the total is 0, and so is the mean

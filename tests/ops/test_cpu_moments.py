@@ -159,7 +159,7 @@ def test_the_kernel_steps_back(monkeypatch):
         "nothing": x[:0],
         "a hole in every row": x[:, ::2],
         "broadcast": x[:1].expand(40, -1),
-        "negated when read": torch.imag(torch.complex(x, x).conj()),
+        "negated when read": torch._neg_view(x),
         "kept in another order": torch.randn(2, 3, 4).permute(1, 0, 2),
     }
     dims = {"kept in another order": (2,)}

@@ -80,8 +80,10 @@ class Layer:
 
     def use(self, mean: Tensor, var: Tensor) -> None:
         """Normalize by these until ``restore``."""
-        self.module.running_mean, self.module.running_var = mean.to(self.mean.dtype), var.to(self.var.dtype)
-        self.module.track_running_stats = True
+        buffers = self.module._buffers  # assigning to the module would cost more than a small layer
+        buffers["running_mean"], buffers["running_var"] = mean.to(self.mean.dtype), var.to(self.var.dtype)
+        if not self.module.track_running_stats:
+            self.module.track_running_stats = True
 
     def use_batch(self, found: Moments) -> None:
         """Normalize by the batch whose moments these are, an instance norm by each instance."""
@@ -126,11 +128,14 @@ class Layer:
         if len(rows.mean):
             means = Moments.of(rows.mean, 0, rows.count > 0)
             variances = Moments.of(rows.var(self.correction), 0, rows.count > 1)
-            self.here += Moments.stack([rows.reduce(0), means, variances])
+            found = Moments.stack([rows.reduce(0), means, variances])
+            self.here = found if self.here is self._none else self.here + found
 
     def merge(self, other: Moments) -> None:
         """Add to the total what all ranks have seen since the last time."""
-        self.total, self.here = self.total + other, self._none
+        if other is not self._none:
+            self.total = other if self.total is self._none else self.total + other
+        self.here = self._none
 
     def result(self, method: str) -> tuple[Tensor, Tensor]:
         """Mean and variance by the method.
