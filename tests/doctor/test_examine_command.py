@@ -15,7 +15,7 @@ from levelhead.doctor.causes import CAUSES
 from levelhead.doctor.findings import Finding
 
 #: Not its attribute of the package: that is the function of the same name.
-ENGINE = import_module("levelhead.doctor.examine")
+ENGINE = import_module("levelhead.doctor.examination")
 PROGRAM = """
 import levelhead as lh
 import torch

@@ -31,7 +31,7 @@ def test_a_run_records_what_it_was_and_what_came_out(tmp_path):
     assert (run.arm, run.status, run.steps, run.metric, run.message) == ("BN", "finished", 50, "accuracy", "")
     assert run.recipe == recipe.to_dict()
     assert run.data["name"] == "classes"
-    scores = ("train_loss", "validation_loss", "validation_score")
+    scores = ("train_loss", "train_score", "validation_loss", "validation_score")
     inputs = ("unit_input_p15", "unit_input_p50", "unit_input_p85")
     gradients = tuple(f"gradient_norm/{name}" for name in ("hidden1", "hidden2", "output"))
     assert sorted(run.curves) == sorted(scores + inputs + gradients)

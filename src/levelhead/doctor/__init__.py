@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from levelhead.doctor.examine import examine
+    from levelhead.doctor.examination import examine
     from levelhead.doctor.findings import Examination, Finding, Treated
     from levelhead.doctor.program import Program, ProgramError
     from levelhead.doctor.watching import watch
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["Examination", "Finding", "Program", "ProgramError", "Treated", "examine", "watch"]
 
 _HOME = {"Examination": "findings", "Finding": "findings", "Treated": "findings"}
-_HOME |= {"Program": "program", "ProgramError": "program", "examine": "examine"}
+_HOME |= {"Program": "program", "ProgramError": "program", "examine": "examination"}
 _HOME |= {"watch": "watching"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'levelhead.doctor' has no attribute {name!r}")
-    value = getattr(import_module(f"levelhead.doctor.{_HOME[name]}"), name)
-    globals()[name] = value  # else the submodule of the same name would stand here after its import
-    return value
+    return getattr(import_module(f"levelhead.doctor.{_HOME[name]}"), name)

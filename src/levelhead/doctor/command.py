@@ -50,7 +50,7 @@ def run(
     Raises:
         ProgramError: the program cannot be run; the message names the file, the line, the mistake and the repair.
     """
-    from levelhead.doctor.examine import examine
+    from levelhead.doctor.examination import examine
 
     if budget <= 0:
         raise ProgramError(f"the budget must be above 0 seconds, got {budget:g}")

@@ -90,7 +90,7 @@ def _clear(before: Scores, after: Scores) -> bool:
 
 def _again(program: Program, chosen: Sequence[Remedy], budget: float) -> list[Remedy]:
     """What a second examination, of the mended program before its training, finds on top."""
-    from levelhead.doctor.examine import examine
+    from levelhead.doctor.examination import examine
 
     mended = clone(program)
     seeded(0)
