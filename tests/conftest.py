@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from levelhead.ops import cpu, library
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the cores are the workers'; threads of each besides only wait for each other
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # in the processes that tests start
 
 compiled = pytest.mark.skipif(not cpu.PRESENT, reason=f"no compiled kernels: {cpu.ABSENT}")
 CPU = pytest.param("cpu", marks=compiled)
