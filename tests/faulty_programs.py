@@ -244,6 +244,38 @@ def squared_error_far_from_one_hot():
     return program(mlp(last=[nn.Sigmoid()]), loss=loss, lr=0.003)
 
 
+def one_unit():
+    torch.manual_seed(0)
+    return program(mlp(1), rows=600, epochs=20)
+
+
+def one_layer():
+    def products(rows, seed):
+        x = torch.randn(rows, 2, generator=torch.Generator().manual_seed(seed))
+        return x, (x[:, 0] * x[:, 1] > 0).long()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 2))
+    return program(model, data=products(600, 0), val=products(300, 1), epochs=20)
+
+
+def shares_of_relu():
+    def loss(outputs, labels):
+        shares = outputs / (outputs.sum(1, keepdim=True) + 1e-6)
+        return nn.functional.nll_loss(shares.clamp(1e-6, 1).log(), labels)
+
+    torch.manual_seed(2)
+    return program(mlp(last=[nn.ReLU()]), lr=0.03, loss=loss)
+
+
+def truth_table_slowly():
+    x = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    y = torch.tensor([0, 1, 0, 1])
+    torch.manual_seed(0)
+    model = mlp(8, inputs=2, outputs=2)
+    return program(model, lr=1e-5, data=(x, y), val=(x, y), batch=4, epochs=200)
+
+
 FAULTY = {
     inputs_in_bytes: ("inputs-not-normalized", "data"),
     labels_shifted_by_rows: ("labels-corrupted", "data"),
@@ -272,6 +304,10 @@ FAULTY = {
     decay_of_one: ("penalty-too-strong", "optimizer"),
     dropout_of_almost_all: ("dropout-too-strong", "2"),
     squared_error_far_from_one_hot: ("loss-mismatch", "loss"),
+    one_unit: ("model-too-small", "0"),
+    one_layer: ("model-too-small", "0"),
+    shares_of_relu: ("output-mismatch", "3"),
+    truth_table_slowly: ("learning-rate-too-low", "optimizer"),
 }
 
 

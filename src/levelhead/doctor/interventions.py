@@ -20,6 +20,8 @@ UPSTREAM = 0.1
 #: From this gain on a fault is critical: the program has less than half of what the repair brings.
 CRITICAL = 0.5
 ROUNDS = 4
+#: Validation rows under which a share of right answers has no normal distribution: other seeds decide.
+FEW = 30
 _SLOW = ("learning-rate-too-low", "too-few-updates")
 
 
@@ -59,7 +61,7 @@ class Interventions:
         self.base: Outcome
         self.current: Outcome
         self.applied: list[Remedy] = []
-        self.again: dict[int, Outcome] = {}
+        self.again: dict[tuple[int, int], Outcome] = {}
 
     def run_base(self, seconds: float) -> None:
         """Train a copy as it is, for ``seconds`` at most: the measure of all the others."""
@@ -197,7 +199,7 @@ class Interventions:
     def _pays(self, tried: _Tried) -> bool:
         s, out = tried.suspicion, tried.outcome
         least = s.gain if self.whole else max(s.gain, 0.25)
-        if tried.gain < least or out.score - self.current.score <= 2 * self._error():
+        if tried.gain < least or (self._within_error(out) and not self._few):
             # What was measured on the program as it is says nothing after another repair.
             return s.measured is not None and s.measured >= s.gain and tried.gain > 0 and not self.applied
         if not s.fits:
@@ -205,24 +207,37 @@ class Interventions:
         before, after = self.current.train_loss, out.train_loss
         return not math.isfinite(before) or after < before
 
-    def _error(self) -> float:
-        """The standard error of a share of right answers, at its largest; scores beyond 0 .. 1 have none known."""
-        rows = self.facts.val.rows if self.facts.val else self.facts.train.rows
+    @property
+    def _rows(self) -> int:
+        return self.facts.val.rows if self.facts.val else self.facts.train.rows
+
+    @property
+    def _few(self) -> bool:
+        """Whether the score is over so few rows (a truth table, say) that one run can never be beyond its error."""
+        return self._rows < FEW
+
+    def _within_error(self, out: Outcome) -> bool:
+        """Twice the standard error of a share of right answers; scores beyond 0 .. 1 have none known."""
         share = min(max(self.current.score, 0.0), 1.0)
-        return math.sqrt(share * (1 - share) / max(1, rows))
+        return out.score - self.current.score <= 2 * math.sqrt(share * (1 - share) / max(1, self._rows))
 
     def _confirmed(self, best: _Tried) -> bool:
-        """A small gain must be there with other batches and noise as well."""
-        if best.gain >= 0.3 or best.suspicion.measured is not None:
+        """A small gain must be there with other batches and noise as well; one over few rows, three times."""
+        doubtful = self._few and self._within_error(best.outcome)
+        if not doubtful and (best.gain >= 0.3 or best.suspicion.measured is not None):
             return True
-        if time.perf_counter() + 2 * best.outcome.seconds > self.deadline:
+        seeds = (1, 2, 3) if doubtful else (1,)
+        if time.perf_counter() + 2 * len(seeds) * best.outcome.seconds > self.deadline:
             self.notes.append(f"{best.suspicion.cause}: a small gain, not confirmed for lack of time")
             return False
-        key = len(self.applied)
-        if key not in self.again:
-            self.again[key] = self._train(self.applied, 1)
-        other = self._train([*self.applied, best.remedy], 1)
-        return self.facts.gain(self.again[key].score, other.score) >= best.suspicion.gain / 2
+        for seed in seeds:
+            key = len(self.applied), seed
+            if key not in self.again:
+                self.again[key] = self._train(self.applied, seed)
+            other = self._train([*self.applied, best.remedy], seed)
+            if self.facts.gain(self.again[key].score, other.score) < best.suspicion.gain / 2:
+                return False
+        return True
 
     def _try(self, suspicion: Suspicion, count: int = 0) -> list[_Tried]:
         """The remedies of a suspicion, until one leaves nothing to gain, or goes the wrong way."""

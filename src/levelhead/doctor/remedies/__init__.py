@@ -1,6 +1,7 @@
 """What mends: each remedy changes a copy of the program in place, and says so in words and as code."""
 
 from levelhead.doctor.remedies.base import Remedy, several
+from levelhead.doctor.remedies.capacity import can_widen, hidden_layer, widen
 from levelhead.doctor.remedies.data import (
     LossOf,
     Scaled,
@@ -55,10 +56,12 @@ __all__ = [
     "batches",
     "before_step",
     "calibrate",
+    "can_widen",
     "cross_entropy",
     "dropout",
     "epochs",
     "followed_by",
+    "hidden_layer",
     "learning_rate",
     "log_of_probabilities",
     "momentum",
@@ -80,5 +83,6 @@ __all__ = [
     "standardize_targets",
     "swap",
     "validation_like_training",
+    "widen",
     "without_batch_statistics",
 ]

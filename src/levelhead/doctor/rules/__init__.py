@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from levelhead.doctor.facts import Facts
-from levelhead.doctor.rules import data, loop, loss, network, normalization, optimization
+from levelhead.doctor.rules import capacity, data, loop, loss, network, normalization, optimization
 from levelhead.doctor.rules.suspicion import Suspicion
 
 Rule = Callable[[Facts], list[Suspicion]]
@@ -13,6 +13,6 @@ Rule = Callable[[Facts], list[Suspicion]]
 #: All rules that need no training, in the order in which a fault is upstream of others.
 RULES: tuple[Rule, ...] = (*data.RULES, *loop.RULES, *loss.RULES, *network.RULES, *normalization.RULES)
 #: Rules that need to have seen the program train.
-TRAINED: tuple[Rule, ...] = (*data.TRAINED, *normalization.TRAINED, *optimization.TRAINED)
+TRAINED: tuple[Rule, ...] = (*data.TRAINED, *normalization.TRAINED, *optimization.TRAINED, *capacity.TRAINED)
 
 __all__ = ["RULES", "TRAINED", "Rule", "Suspicion"]

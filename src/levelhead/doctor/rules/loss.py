@@ -32,6 +32,10 @@ def _sigmoid(module: nn.Module) -> nn.Module:
     return nn.Sigmoid()
 
 
+def _softmax(module: nn.Module) -> nn.Module:
+    return nn.Softmax(dim=1)
+
+
 def broadcast(facts: Facts) -> list[Suspicion]:
     """Outputs and targets spread against each other."""
     if not facts.loss.broadcast or facts.outputs is None or facts.targets is None:
@@ -162,17 +166,19 @@ def out_of_range(facts: Facts) -> list[Suspicion]:
 
 
 def squashed_classes(facts: Facts) -> list[Suspicion]:
-    """A ReLU at the output of a classifier that is trained with an error, not with cross-entropy."""
+    """A ReLU at the output of a classifier whose loss is an error, or one of its author's own."""
     if (
         facts.loss.task != "classes"
-        or facts.loss.kind not in ("squared", "absolute")
+        or facts.loss.kind not in ("squared", "absolute", "")
         or facts.output.activation != "relu"
     ):
         return []
-    evidence = {"last activation": "relu", "loss": facts.loss.kind}
+    evidence = {"last activation": "relu", "loss": facts.loss.kind or "unknown"}
     summary = "a classifier ends in a ReLU: an output that falls below 0 gets no gradient any more"
-    cures = tuple(_linear_output(facts))
-    return [Suspicion("output-mismatch", facts.output.where, summary, evidence, remedies=cures)]
+    cures = _linear_output(facts)
+    if cures and not facts.loss.kind:  # it may expect shares, as a ReLU's outputs are none below 0
+        cures.insert(0, remedies.replace([facts.output.where], _softmax, "softmax at the output", "nn.Softmax(dim=1)"))
+    return [Suspicion("output-mismatch", facts.output.where, summary, evidence, remedies=tuple(cures))]
 
 
 def mismatch(facts: Facts) -> list[Suspicion]:
