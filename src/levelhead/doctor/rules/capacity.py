@@ -36,7 +36,11 @@ def too_small(facts: Facts) -> list[Suspicion]:
     if chain is None:
         return []
     layers, norms = chain
-    evidence = {"weights": count, "weights that can fit any labels of so many rows": enough, "loss": base.train_loss}
+    evidence: dict[str, Any] = {
+        "weights": count,
+        "weights that can fit any labels of so many rows": enough,
+        "loss": base.train_loss,
+    }
     if len(layers) == 1:
         where, cure = layers[0].name, remedies.hidden_layer(layers[0].name, WIDTH)
         what = f"the network is one layer of {count} weights"
