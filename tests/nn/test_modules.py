@@ -101,8 +101,8 @@ def test_a_large_input_goes_to_the_reference_and_a_small_one_does_not(monkeypatc
     module = lh.nn.BatchNorm1d(4)
     module(torch.randn(8, 4))
     assert calls == []
-    module(torch.randn(library.SMALL, 4))
-    assert calls == [(library.SMALL, 4)]
+    module(torch.randn(library.SMALL_BATCH, 4))
+    assert calls == [(library.SMALL_BATCH, 4)]
 
 
 class TestConvert:

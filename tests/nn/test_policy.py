@@ -160,7 +160,7 @@ CHECKPOINTS = {"reentrant": {"use_reentrant": True}, "not reentrant": {"use_reen
 CHECKPOINTS |= {"some saved": selective("mm", "sin"), "norms saved": selective("norm", "mul")}
 
 
-@pytest.mark.parametrize("size", [8, library.SMALL])
+@pytest.mark.parametrize("size", [8, library.SMALL_BATCH])
 @pytest.mark.parametrize("how", CHECKPOINTS.values(), ids=CHECKPOINTS)
 @pytest.mark.parametrize("policy", KINDS.values(), ids=KINDS)
 def test_a_recomputed_pass_does_not_count_twice(policy, how, size):

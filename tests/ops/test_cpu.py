@@ -244,3 +244,64 @@ def test_what_the_forced_kernels_cannot_do_is_refused():
     x = torch.randn(3, 4, 5)
     with pytest.raises(RuntimeError, match=r"LEVELHEAD_BACKEND=cpu cannot serve a torch.float32 of shape \(3, 4, 5\)"):
         library.normalize(x, None, None, None, (0, 1), 1e-5, "")
+
+
+LARGE = {  # above 32 MB, where results are stored past the caches; some where a plane or a row is no whole vector
+    "planes": (2, 5, 1024, 832),
+    "planes, uneven": (9, 5, 433, 433),
+    "columns": (128, 64, 32, 33),
+    "columns, uneven": (128, 67, 32, 33),
+    "rows": (11000, 768),
+    "rows, uneven": (11000, 767),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LARGE)
+def test_results_that_no_cache_holds(layout, dtype, threads):
+    threads(2)
+    shape = LARGE[layout]
+    shape = (shape[0] * 4 // dtype.itemsize, *shape[1:])
+    last = {"memory_format": torch.channels_last} if layout.startswith("columns") else {}
+    x, residual, dy = (torch.randn(shape, dtype=dtype).contiguous(**last).requires_grad_() for _ in range(3))
+    assert x.numel() * x.element_size() >= 2**25
+    channels = shape[-1] if layout.startswith("rows") else shape[1]
+    weight, bias = (torch.rand(channels, dtype=dtype, requires_grad=True) for _ in range(2))
+
+    def gradients(y):
+        return y.detach(), *torch.autograd.grad(y, [x, residual, weight, bias], dy.detach().to(y.dtype))
+
+    def ours(input, added):
+        extras = {"activation": "relu", "residual": added}
+        if layout.startswith("rows"):
+            return ops.layer_norm(input, (channels,), weight, bias, **extras)
+        return ops.batch_norm(input, None, None, weight, bias, True, **extras)
+
+    wide = [t.double() for t in (x, residual, weight, bias)]
+    norm = F.layer_norm if layout.startswith("rows") else lambda t, _, w, b: F.batch_norm(t, None, None, w, b, True)
+    expected = gradients(F.relu(norm(wide[0], (channels,), *wide[2:]) + wide[1]))
+    rough = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {"rtol": 1e-3, "atol": 1e-4}
+    for found, wanted in zip(gradients(ours(x, residual)), expected, strict=True):
+        scale = float(wanted.abs().max().clamp(min=1))  # of the parameters' gradients, which are sums
+        off = (found.double() - wanted).abs() > rough["atol"] * scale + rough["rtol"] * wanted.abs()
+        assert off.double().mean() < 2e-4  # a rounding may switch a ReLU, which a whole row then feels
+
+
+def test_dropout_before_a_norm_that_no_cache_holds(threads):
+    threads(2)
+    x, residual, dy = (torch.randn(11000, 768).requires_grad_() for _ in range(3))
+    weight, bias = (torch.rand(768, requires_grad=True) for _ in range(2))
+    inputs = [x, residual, weight, bias]
+    torch.manual_seed(3)
+    y, total = ops.dropout_add_layer_norm(x, residual, (768,), weight, bias, p=0.3)
+    torch.manual_seed(3)
+    expected = ops.dropout(x, 0.3) + residual
+    torch.testing.assert_close(total, expected, rtol=0, atol=0)
+    normed = F.layer_norm(expected, (768,), weight, bias)
+    torch.testing.assert_close(y, normed)
+    torch.testing.assert_close(
+        torch.autograd.grad(y, inputs, dy.detach()),
+        torch.autograd.grad(normed, inputs, dy.detach()),
+        rtol=1e-3,
+        atol=1e-3,
+    )

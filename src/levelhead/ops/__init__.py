@@ -123,7 +123,7 @@ def batch_norm(
         return _finish(y, residual, act, mask)
     tracks = training and running_mean is not None
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or not tracks)
-    if plain and library.backend_for(input) == "torch":
+    if plain and library.backend_for(input, library.SMALL_BATCH) == "torch":
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
         return _finish(y, residual, act)
 

@@ -30,6 +30,8 @@ Backend = Literal["torch", "cpu", "reference"]
 
 #: The most elements for which a call costs more than the work, so that PyTorch's own kernel is the fastest.
 SMALL = 2**16
+#: For batch norm, whose kernel in PyTorch costs less a call than ours (benchmarks/norms.py).
+SMALL_BATCH = 2**18
 
 _KNOWN = ("reference", "cpu", "triton")
 
@@ -60,7 +62,7 @@ def _forced_backend() -> Backend | None:
 FORCED = _forced_backend()
 
 
-def backend_for(x: Tensor) -> Backend:
+def backend_for(x: Tensor, small: int = SMALL) -> Backend:
     """Which backend computes on ``x``: the table of dispatch.
 
     ==================================  ===========  =====================================================
@@ -68,7 +70,7 @@ def backend_for(x: Tensor) -> Backend:
     ==================================  ===========  =====================================================
     ``LEVELHEAD_BACKEND`` is set         that one     it never falls back silently
     exporting (torch.export, ONNX)       torch        the program runs where levelhead is not installed
-    at most ``SMALL`` elements           torch        the call costs more than the work
+    at most ``small`` elements           torch        the call costs more than the work
     on the CPU, kernels compiled         cpu          as exact, and the fastest
     everything else                      reference    exact at any offset and scale
     ==================================  ===========  =====================================================
@@ -77,7 +79,7 @@ def backend_for(x: Tensor) -> Backend:
     """
     if FORCED is not None:
         return FORCED
-    if x.numel() <= SMALL or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+    if x.numel() <= small or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "torch"
     if x.device.type != "cpu":
         return "reference"
@@ -140,8 +142,11 @@ def standardize(
     if transformed():
         stats = Statistics(reference.widen(mean), reference.widen(var))
         return reference.forward(x, stats, weight, bias, residual, eps, activation)
-    if plain(x) and not differentiated(x, weight, bias, residual):
-        return _standardize(x, mean, var, weight, bias, residual, eps, activation)
+    if plain(x):
+        if not differentiated(x, weight, bias, residual):
+            return _standardize(x, mean, var, weight, bias, residual, eps, activation)
+        given = _DirectGiven.apply(x, mean, var, weight, bias, residual, eps, activation)  # type: ignore[no-untyped-call]
+        return cast(Tensor, given)
     result: Tensor = torch.ops.levelhead.standardize(x, mean, var, weight, bias, residual, eps, activation)
     return result
 
@@ -312,6 +317,21 @@ class _Direct(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
         (dy, *_) = gradients
         return (*((None,) * 4 if dy is None else _gradients(ctx, dy, direct=True)), None, None, None, None)
+
+
+class _DirectGiven(torch.autograd.Function):
+    """``levelhead::standardize`` in the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = _standardize(*inputs)
+        _save_standardize(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
+        dx, *parameters = _gradients(ctx, gradients[0], direct=True)
+        return (dx, None, None, *parameters, None, None)
 
 
 def plain(x: Tensor) -> bool:

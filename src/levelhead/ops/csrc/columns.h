@@ -137,13 +137,23 @@ template <class A> struct Constants {
     }
 };
 
-template <class Each> LH_LOOPS void over_rows(int64_t begin, int64_t end, Each f) { f(begin, end); }
+// Blocks of rows from the last to the first: the pass before has left the last ones in the cache.
+template <class Each> LH_LOOPS void over_rows(int64_t begin, int64_t end, Each f) {
+    for (int64_t stop = end; stop > begin; stop -= ROWS_A_BLOCK)
+        f(stop - begin > ROWS_A_BLOCK ? stop - ROWS_A_BLOCK : begin, stop);
+    end_of_stream();
+}
 
 // f(begin, end) over the rows of an example, by `threads` threads; f holds copies, see LH_LOOPS.
 template <class Each> void split_rows(int64_t rows, int threads, Each f) {
     if (threads == 1) return over_rows(0, rows, f);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
     for (int k = 0; k < threads; ++k) over_rows(rows * k / threads, rows * (k + 1) / threads, f);
+}
+
+// Whether a result is streamed: each row starts where a vector may be stored past the caches.
+template <class T> LH_INLINE bool streams_columns(const Task& t, const void* to) {
+    return to && is_large(static_cast<const T*>(to), t.n * t.l * t.c) && t.c * int64_t(sizeof(T)) % LH_BYTES == 0;
 }
 
 // f(example, slice, threads) for every example.
@@ -168,7 +178,7 @@ template <class T, class Act> bool columns_forward(const Task& t) {
         const int64_t start = example * t.l * channels;
         const T *x = static_cast<const T*>(t.x) + start, *residual = static_cast<const T*>(t.residual);
         T* y = static_cast<T*>(t.y) + start;
-        const bool overwrites = x == y;
+        const bool overwrites = x == y, streamed = streams_columns<T>(t, t.y);
         if (residual) residual += start;
         if (!t.given) {
             channel_moments(x, t.l, t.center, mem, slice, threads);
@@ -190,7 +200,7 @@ template <class T, class Act> bool columns_forward(const Task& t) {
                     Vec<A> u = ((load(x + i, part) - high) - low) * scale * w + b;
                     if (residual) u += load(residual + i, part);
                     if (overwrites) store_over(y + i, act.template value<A>(u), part);
-                    else store(y + i, act.template value<A>(u), part);
+                    else put(y + i, act.template value<A>(u), part, streamed);
                 }
             });
         });
@@ -212,6 +222,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         T *dx = static_cast<T*>(t.dx) + start, *dresidual = static_cast<T*>(t.dresidual);
         if (residual) residual += start;
         if (dresidual) dresidual += start;
+        const bool streamed = streams_columns<T>(t, t.dx), streams_residual = streams_columns<T>(t, t.dresidual);
         const Constants<A> constants(t, act, mem, slice, example);
         auto gradient = [=](int64_t i, auto part, Vec<A> v, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
             if constexpr (Act::needs_input && !Act::from_output) {
@@ -230,6 +241,9 @@ template <class T, class Act> bool columns_backward(const Task& t) {
             Vec<A> g = gradient(i, part, v, z, w, b);
             sum += g;
             product += g * z;
+            if (!t.given) return;  // else the statistics are constants, and dx is known at once
+            put(dx + i, g * w * constants.at(DEVIATION, c, part), part, streamed);
+            if (dresidual) put(dresidual + i, g, part, streams_residual);
         });
         const double *sum_g = mem.sum1.data + slice * channels, *sum_gz = mem.sum2.data + slice * channels;
         for (int64_t g = 0; g < groups; ++g) {
@@ -241,10 +255,11 @@ template <class T, class Act> bool columns_backward(const Task& t) {
                 example_gz[example * channels + c] = sum_gz[c];
             }
             for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-                constants.of(MEAN_G)[c] = t.given || !t.center ? A(0) : A(all_g / double(t.l * size));
-                constants.of(MEAN_GZ)[c] = t.given ? A(0) : A(all_gz / double(t.l * size));
+                constants.of(MEAN_G)[c] = t.center ? A(all_g / double(t.l * size)) : A(0);
+                constants.of(MEAN_GZ)[c] = A(all_gz / double(t.l * size));
             }
         }
+        if (t.given) return end_of_stream();
         split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
             each_row<A>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
@@ -257,8 +272,8 @@ template <class T, class Act> bool columns_backward(const Task& t) {
                     const Vec<A> v = load(x + i, part);
                     Vec<A> z = ((act.input(v) - high) - low) * scale;
                     Vec<A> g = gradient(i, part, v, z, w, b);
-                    store(dx + i, (g * w - z * mean_gz - mean_g) * deviation, part);
-                    if (dresidual) store(dresidual + i, g, part);
+                    put(dx + i, (g * w - z * mean_gz - mean_g) * deviation, part, streamed);
+                    if (dresidual) put(dresidual + i, g, part, streams_residual);
                 }
             });
         });

@@ -4,6 +4,7 @@
 
 #include "inverse.h"
 #include "moments.h"
+#include "stream.h"
 
 namespace {
 
@@ -29,6 +30,11 @@ struct Set {
     double size() const { return double(planes) * double(length); }
 };
 
+// Whether a result is streamed: each plane is whole lines, since its neighbours in memory are done at another time.
+template <class T> LH_INLINE bool streams_planes(const Task& t, const T* to) {
+    return is_large(to, t.n * t.c * t.l) && t.l * int64_t(sizeof(T)) % 64 == 0;
+}
+
 inline int64_t sets_of(const Task& t) { return t.across ? t.c : t.n * t.groups; }
 
 // The functions that hold the loops take their arguments by value: the compiler then knows that no store changes them.
@@ -39,7 +45,7 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
     const Act act(t.activation);
     const T *x = static_cast<const T*>(t.x), *residual = static_cast<const T*>(t.residual);
     T* y = static_cast<T*>(t.y);
-    const bool overwrites = x == y;
+    const bool overwrites = x == y, streamed = streams_planes(t, y);
     const Set set(t, s);
     if (!t.given) {
         Moments m = moments(set.regions(x), t.center);
@@ -55,9 +61,10 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
             Vec<A> u = standard(load(x + start + i, part)) * w + b;
             if (residual) u += load(residual + start + i, part);
             if (overwrites) store_over(y + start + i, act.template value<A>(u), part);
-            else store(y + start + i, act.template value<A>(u), part);
+            else put(y + start + i, act.template value<A>(u), part, streamed);
         });
     }
+    end_of_stream();
 }
 
 template <class T, class Act> bool planes_forward(const Task& t) {
@@ -75,6 +82,7 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
     const T* dy = static_cast<const T*>(t.dy);
     T *dx = static_cast<T*>(t.dx), *dresidual = static_cast<T*>(t.dresidual);
     const Set set(t, s);
+    const bool streamed = streams_planes(t, dx), streams_residual = dresidual && streams_planes(t, dresidual);
     const A scale = Standard<A>(t.mean[s], t.var[s], t.eps).scale;
     const Standard<A> standard = standard_of<A, Act>(t, t.mean[s], t.var[s], s);
     double sum_g = 0, sum_gz = 0;  // of g·w
@@ -94,9 +102,12 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             prefetch(dy + start + i, set.ahead());
             const Vec<A> v = load(x + start + i, part);
             Vec<A> z = standard(act.input(v));
-            Vec<A> g = kept<A>(gradient(start + i, part, v, z, w, b), part);
-            sum += g;
+            Vec<A> g = gradient(start + i, part, v, z, w, b);
+            sum += kept<A>(g, part);
             product += kept<A>(g * z, part);
+            if (!t.given) return;  // else the statistics are constants, and dx is known at once
+            put(dx + start + i, g * w * scale, part, streamed);
+            if (dresidual) put(dresidual + start + i, g, part, streams_residual);
         });
         if (set.across && k + 1 < set.planes) continue;  // one channel: its planes are one sum
         sums.flush();
@@ -106,8 +117,8 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
         sum_gz += double(w) * sums.sum2;
         sums.sum1 = sums.sum2 = 0;
     }
-    const A mean_g = t.given || !t.center ? A(0) : A(sum_g / set.size());
-    const A mean_gz = t.given ? A(0) : A(sum_gz / set.size());
+    if (t.given) return end_of_stream();
+    const A mean_g = t.center ? A(sum_g / set.size()) : A(0), mean_gz = A(sum_gz / set.size());
     for (int64_t k = 0; k < set.planes; ++k) {
         const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
         const int64_t start = set.start(k);
@@ -117,10 +128,11 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             const Vec<A> v = load(x + start + i, part);
             Vec<A> z = standard(act.input(v));
             Vec<A> g = gradient(start + i, part, v, z, w, b);
-            store(dx + start + i, (g * w - z * mean_gz - mean_g) * scale, part);
-            if (dresidual) store(dresidual + start + i, g, part);
+            put(dx + start + i, (g * w - z * mean_gz - mean_g) * scale, part, streamed);
+            if (dresidual) put(dresidual + start + i, g, part, streams_residual);
         });
     }
+    end_of_stream();
 }
 
 template <class T, class Act> bool planes_backward(const Task& t) {

@@ -4,8 +4,7 @@
 
 namespace {
 
-constexpr int64_t GRAIN = 16384;                 // elements that pay for another thread
-constexpr int64_t STREAMED = int64_t(32) << 20;  // bytes of y that no cache keeps: stored past it
+constexpr int64_t GRAIN = 16384;  // elements that pay for another thread
 
 template <class T, bool streamed, class Use> void elements(const Dropout& t) {
     const Use use(t);
@@ -25,8 +24,7 @@ template <class T, bool streamed, class Use> void elements(const Dropout& t) {
 }
 
 template <class T, class Use> void by_size(const Dropout& t) {
-    const bool aligned = reinterpret_cast<uintptr_t>(t.y) % LH_BYTES == 0;
-    if (aligned && t.n * int64_t(sizeof(T)) >= STREAMED) elements<T, true, Use>(t);
+    if (is_large(static_cast<const T*>(t.y), t.n)) elements<T, true, Use>(t);
     else elements<T, false, Use>(t);
 }
 

@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "random.h"
 #include "random_philox.h"
+#include "stream.h"
 
 namespace {
 
@@ -70,14 +71,14 @@ LH_INLINE void chunk(const Dropout& t, const Use& use, int64_t start, int64_t le
 }
 
 // Elements `begin` to `end`, wherever they lie in a block of the generator; fewer than 2^35.
-template <class T, class Use>
+template <class T, bool streamed, class Use>
 LH_INLINE void range(const Dropout& t, const Use& use, const Philox& philox, int64_t begin, int64_t end) {
     alignas(64) uint16_t random[CHUNK + 128];
     while (begin < end) {
         const int64_t block = begin / 8, offset = begin % 8, room = CHUNK - offset;
         const int64_t length = end - begin < room ? end - begin : room;
         philox.halves(uint64_t(block), offset + length, random);
-        chunk<T, false>(t, use, begin, length, random + offset);
+        chunk<T, streamed>(t, use, begin, length, random + offset);
         begin += length;
     }
 }

@@ -85,31 +85,4 @@ class Philox {
     }
 };
 
-// Stores past the caches: `to` is aligned to the size of what is stored.
-template <class V> LH_INLINE void stream_vector(void* to, V value) {
-#if defined(__SSE2__)
-    if constexpr (sizeof(V) == 16) _mm_stream_si128(static_cast<__m128i*>(to), bits_of<__m128i>(value));
-#if defined(__AVX__)
-    else if constexpr (sizeof(V) == 32) _mm256_stream_si256(static_cast<__m256i*>(to), bits_of<__m256i>(value));
-#endif
-#if defined(__AVX512F__)
-    else if constexpr (sizeof(V) == 64) _mm512_stream_si512(static_cast<__m512i*>(to), bits_of<__m512i>(value));
-#endif
-    else memcpy(to, &value, sizeof(V));
-#else
-    memcpy(to, &value, sizeof(V));
-#endif
-}
-
-template <class T> LH_INLINE void stream(T* to, Vec<Wide<T>> value) {
-    if constexpr (sizeof(T) == 2) stream_vector(to, narrow(T{}, value));
-    else stream_vector(to, value);
-}
-
-LH_INLINE void end_of_stream() {
-#if defined(__SSE2__)
-    _mm_sfence();
-#endif
-}
-
 }  // namespace

@@ -22,7 +22,7 @@ template <class T> bool dropout_norm_forward(const DropoutNorm& t) {
 #pragma omp parallel for schedule(static, 1) num_threads(t.norm.threads)
     for (int k = 0; k < t.norm.threads; ++k)
         each_tile(t.norm, k, [&](int64_t first, int64_t last) {
-            range<T>(t.dropout, use, philox, first * t.norm.l, last * t.norm.l);
+            range<T, false>(t.dropout, use, philox, first * t.norm.l, last * t.norm.l);
             rows_forward_of<T, Identity>(t.norm, first, last);
         });
     return true;
@@ -46,7 +46,7 @@ template <class T> bool dropout_norm_backward(const DropoutNorm& t) {
     const Plain use(t.dropout);
     T* gradient = static_cast<T*>(norm.dx);
     const T* other = static_cast<const T*>(t.dsum);
-    const bool summed = norm.dweight || norm.dbias;
+    const bool summed = norm.dweight || norm.dbias, streamed = streams_rows<T>(norm, t.dropout.y);
     const int64_t length = summed ? norm.l : 0, sums = length * norm.threads;
     Buffer<double> sum_g(sums), sum_gz(sums);
     Buffer<A> block_g(sums), block_gz(sums);
@@ -56,11 +56,13 @@ template <class T> bool dropout_norm_backward(const DropoutNorm& t) {
         const int64_t at = length * k;
         const PositionSums<A> of{sum_g.data + at, sum_gz.data + at, block_g.data + at, block_gz.data + at};
         each_tile(norm, k, [&](int64_t first, int64_t last) {
-            rows_backward_of<T, Identity>(norm, first, last, of, summed);
+            rows_backward_of<T, Identity>(norm, first, last, of, summed, false);
             const int64_t begin = first * norm.l, end = last * norm.l;
             if (other) add(gradient + begin, other + begin, end - begin);
-            range<T>(t.dropout, use, philox, begin, end);
+            if (streamed) range<T, true>(t.dropout, use, philox, begin, end);
+            else range<T, false>(t.dropout, use, philox, begin, end);
         });
+        end_of_stream();
     }
     for (int64_t i = 0; i < length; ++i) {
         double g = 0, gz = 0;

@@ -7,6 +7,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define LH_BYTES 64
 #elif defined(__AVX__)
@@ -72,10 +76,16 @@ using I = Lanes<float>::I;
 using U = Lanes<float>::U;
 using H = Lanes<float>::Half;
 
-LH_INLINE F widen(bfloat16, H bits) { return bits_of<F>(__builtin_convertvector(bits, U) << 16); }
+#if defined(__AVX2__) && !defined(__AVX512F__)  // where GCC 12 takes the two halves apart
+LH_INLINE U words(H bits) { return U(_mm256_cvtepu16_epi32(__m128i(bits))); }
+#else
+LH_INLINE U words(H bits) { return __builtin_convertvector(bits, U); }
+#endif
+
+LH_INLINE F widen(bfloat16, H bits) { return bits_of<F>(words(bits) << 16); }
 
 LH_INLINE F widen(float16, H bits) {
-    U half = __builtin_convertvector(bits, U);
+    U half = words(bits);
     U magnitude = (half & 0x7fff) << 13;
     U value = bits_of<U>(bits_of<F>(magnitude) * 0x1p112f);  // moves the exponent, subnormals included
     value = bits_of<I>(magnitude) >= 0x0f800000 ? (magnitude | 0x7f800000u) : value;  // inf and NaN
@@ -212,10 +222,9 @@ template <class A> struct TwoSums {
                 f(i + 2 * width, Full{}, a2, b2);
                 f(i + 3 * width, Full{}, a3, b3);
             }
-            each_vector<A>(end - i, [&](int64_t j, auto part) LH_ATTRIBUTE {
-                if constexpr (!__is_same(decltype(part), Overlap)) f(i + j, part, a0, b0);
-                else f(i + j, part, a1, b1);
-            });
+            for (; i + width <= end; i += width) f(i, Full{}, a0, b0);
+            if (i < end && length >= width) f(end - width, Overlap{int(end - i)}, a1, b1);
+            else if (i < end) f(i, Part{int(end - i)}, a0, b0);
             first[0] = a0, first[1] = a1, first[2] = a2, first[3] = a3;
             second[0] = b0, second[1] = b1, second[2] = b2, second[3] = b3;
         }
