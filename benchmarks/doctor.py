@@ -1,6 +1,6 @@
 """The doctor on programs with known faults, and on healthy ones.
 
-    python benchmarks/doctor.py CASES [--half development|unseen] [--treat] [--jobs 2] [--only NAME]
+    python benchmarks/doctor.py CASES [--half development|unseen] [--treat [--random]] [--jobs 2] [--only NAME]
 
 CASES is a folder with ``faulty/*.py`` and ``healthy/*.py``: each defines ``faulty(seed)`` and ``fixed(seed)`` with
 ``CAUSES`` and ``WHERE``, or ``healthy(seed)``. The half is that of the even (development) or odd places when the file
@@ -9,7 +9,8 @@ names are sorted by their SHA-256: rules were written on the first half and judg
 A case is detected if there is a critical or warning finding (of any severity for one that is a matter of style); its
 cause is right if the first finding's is one of CAUSES; its place is right if the first finding's is WHERE. The
 validation data are split in two: the doctor sees the first half, "mended" is measured on the second: 95 % of the way
-from the faulty program's score to the repaired one's, median over three seeds.
+from the faulty program's score to the repaired one's, median over three seeds. ``--random`` gives random search over
+the same remedies (``random_search.py``) the seconds that the doctor took, and judges its program in the same way.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def trained(case, test) -> float:
     return program.final_score()
 
 
-def one(path: Path, treat: bool, budget: float) -> dict:
+def one(path: Path, treat: bool, budget: float, random_too: bool) -> dict:
     import torch
 
     import levelhead as lh
@@ -112,6 +113,16 @@ def one(path: Path, treat: bool, budget: float) -> dict:
         row |= {"faulty_score": worst, "fixed_score": best, "mended_score": score}
         row["mended"] = treated.accepted and score >= worst + 0.95 * (best - worst)
         row["worse"] = treated.accepted and score < worst - 0.02
+        if random_too:
+            from random_search import search
+
+            from levelhead.doctor.program import Program
+
+            seconds = row["seconds"] + row["treat_seconds"]
+            drawn = search(Program.of(case), seconds).program
+            drawn.val = test
+            row["random_score"] = drawn.final_score()
+            row["random_mended"] = row["random_score"] >= worst + 0.95 * (best - worst)
     return row
 
 
@@ -131,6 +142,7 @@ def report(rows: list[dict], title: str) -> None:
         f"any warning {sum('critical' in s or 'warning' in s for s in loud)}/{len(loud)}"
     )
     print(f"  mended {share(faulty, 'mended')}, made worse {share(faulty, 'worse')}")
+    print(f"  mended by random search in the same time {share(faulty, 'random_mended')}")
     seconds = sorted(row["seconds"] for row in rows)
     if seconds:
         print(f"  seconds an examination: median {median(seconds):.1f}, largest {seconds[-1]:.1f}")
@@ -141,6 +153,7 @@ def main() -> None:
     parser.add_argument("cases", type=Path)
     parser.add_argument("--half", choices=["development", "unseen", "all"], default="all")
     parser.add_argument("--treat", action="store_true")
+    parser.add_argument("--random", action="store_true", help="random search in the time of each treatment")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--budget", type=float, default=30.0)
     parser.add_argument("--only", default="", help="part of a case's name; prints its page")
@@ -148,7 +161,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all rows")
     args = parser.parse_args()
     if args.one:
-        print("\n" + json.dumps(one(args.one, args.treat, args.budget)))
+        print("\n" + json.dumps(one(args.one, args.treat, args.budget, args.random)))
         return
     halves = ["development", "unseen"] if args.half == "all" else [args.half]
     jobs = [
@@ -164,7 +177,7 @@ def main() -> None:
         while jobs and len(running) < args.jobs:
             which, path = jobs.pop(0)
             command = [sys.executable, __file__, str(args.cases), "--one", str(path), "--budget", str(args.budget)]
-            command += ["--treat"] if args.treat else []
+            command += [*(["--treat"] if args.treat else []), *(["--random"] if args.random else [])]
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
             )
