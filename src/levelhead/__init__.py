@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from levelhead import nn, ops
 from levelhead.allocator import tune_allocator
 from levelhead.moments import Moments
-from levelhead.nn import Standardizer, convert, fold, freeze_norm, recalibrate, unfreeze_norm
+from levelhead.nn import freeze_norm, unfreeze_norm
 
 if TYPE_CHECKING:
     from levelhead import data, init, regularizers, training
     from levelhead.doctor import Program, examine, watch
+    from levelhead.nn import Standardizer, convert, fold, recalibrate
     from levelhead.studies import Study
 
 __all__ = [
@@ -38,10 +39,14 @@ __all__ = [
 #: attribute of (None: a room of its own).
 _LAZY = {
     "Program": "levelhead.doctor",
+    "Standardizer": "levelhead.nn",
     "Study": "levelhead.studies",
+    "convert": "levelhead.nn",
     "data": None,
     "examine": "levelhead.doctor",
+    "fold": "levelhead.nn",
     "init": None,
+    "recalibrate": "levelhead.nn",
     "regularizers": None,
     "training": None,
     "watch": "levelhead.doctor",
