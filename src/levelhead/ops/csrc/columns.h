@@ -153,7 +153,7 @@ template <class Each> void split_rows(int64_t rows, int threads, Each f) {
 
 // Whether a result is streamed: each row starts where a vector may be stored past the caches.
 template <class T> LH_INLINE bool streams_columns(const Task& t, const void* to) {
-    return to && is_large(static_cast<const T*>(to), t.n * t.l * t.c) && t.c * int64_t(sizeof(T)) % LH_BYTES == 0;
+    return is_large(static_cast<const T*>(to), t.n * t.l * t.c) && t.c * int64_t(sizeof(T)) % LH_BYTES == 0;
 }
 
 // f(example, slice, threads) for every example.
@@ -222,7 +222,8 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         T *dx = static_cast<T*>(t.dx) + start, *dresidual = static_cast<T*>(t.dresidual);
         if (residual) residual += start;
         if (dresidual) dresidual += start;
-        const bool streamed = streams_columns<T>(t, t.dx), streams_residual = streams_columns<T>(t, t.dresidual);
+        // Four rows of two results are more open lines than a core can gather: then neither is streamed.
+        const bool streamed = !dresidual && streams_columns<T>(t, t.dx);
         const Constants<A> constants(t, act, mem, slice, example);
         auto gradient = [=](int64_t i, auto part, Vec<A> v, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
             if constexpr (Act::needs_input && !Act::from_output) {
@@ -243,7 +244,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
             product += g * z;
             if (!t.given) return;  // else the statistics are constants, and dx is known at once
             put(dx + i, g * w * constants.at(DEVIATION, c, part), part, streamed);
-            if (dresidual) put(dresidual + i, g, part, streams_residual);
+            if (dresidual) store(dresidual + i, g, part);
         });
         const double *sum_g = mem.sum1.data + slice * channels, *sum_gz = mem.sum2.data + slice * channels;
         for (int64_t g = 0; g < groups; ++g) {
@@ -273,7 +274,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
                     Vec<A> z = ((act.input(v) - high) - low) * scale;
                     Vec<A> g = gradient(i, part, v, z, w, b);
                     put(dx + i, (g * w - z * mean_gz - mean_g) * deviation, part, streamed);
-                    if (dresidual) put(dresidual + i, g, part, streams_residual);
+                    if (dresidual) store(dresidual + i, g, part);
                 }
             });
         });
