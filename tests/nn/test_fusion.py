@@ -380,3 +380,23 @@ def test_a_channels_last_network_has_the_gradients_of_the_unconverted_one(backen
     ours, theirs = step(lh.convert(copy.deepcopy(model)), x), step(model, x)
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)  # sums of 576 values in another order
     assert ours[0].is_contiguous(memory_format=torch.channels_last)
+
+
+class InPlaceBlock(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.relu = lh.nn.BatchNorm2d(4, memory="inplace"), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.norm(self.conv(x)) + x)
+
+
+@pytest.mark.parametrize(
+    "model", [InPlaceBlock, lambda: nn.Sequential(*InPlaceBlock().children())], ids=["block", "chain"]
+)
+def test_what_is_calculated_in_place_is_followed_by_what_was_written(model):
+    model = model()
+    x = torch.randn(2, 4, 8, 8)
+    expected = model(x)
+    torch.testing.assert_close(lh.convert(model)(x), expected)

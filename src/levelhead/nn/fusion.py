@@ -62,7 +62,8 @@ def defer(norm: Any, x: Any) -> Any:
         return norm(x)
     if isinstance(norm, FusedSequential):
         return norm.run(x)
-    return Pending(norm, x) if type(norm) in FUSIBLE and norm.activation is None else norm(x)
+    waits = type(norm) in FUSIBLE and norm.activation is None and getattr(norm, "memory", None) is None
+    return Pending(norm, x) if waits else norm(x)  # in place, what stands behind must be invertible: as it was written
 
 
 def add(left: Any, right: Any) -> Any:
