@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from levelhead.moments import Moments
+from levelhead.nn import masks
 from levelhead.nn.drift import Drift
 
 Forward = Callable[[nn.Module, Any], object]
@@ -66,10 +67,7 @@ class Layer:
     def moments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Moments, int]:
         """Of one input, (1, channels) or (instances, channels), and how many values the poorest of them has."""
         x: Tensor = args[0] if args else kwargs["input"]
-        mask, lengths = kwargs.get("mask"), kwargs.get("lengths")
-        if lengths is not None:  # of sequences along the last dimension, as the layers take them
-            known = torch.arange(x.shape[-1], device=x.device) < torch.as_tensor(lengths, device=x.device)[:, None]
-            mask = known.view(len(known), *[1] * (x.ndim - 2), x.shape[-1])
+        mask = masks.resolve(x, kwargs.get("mask"), kwargs.get("lengths"), -1)
         if self.instances and x.ndim == self.module._get_no_batch_dim():  # type: ignore[operator]
             x = x.unsqueeze(0)
         axes = tuple(range(2, x.ndim)) if self.instances else (0, *range(2, x.ndim))
