@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from levelhead.ops import cpu, library
+from levelhead.ops import cpu, library, triton
 
 compiled = pytest.mark.skipif(not cpu.PRESENT, reason=f"no compiled kernels: {cpu.ABSENT}")
 CPU = pytest.param("cpu", marks=compiled)
+#: With TRITON_INTERPRET=1 the tests that go through the backends go through the GPU kernels alone.
+FORCED = ["triton"] if triton.interpreted() else ["reference", CPU]
+BACKENDS = FORCED if triton.interpreted() else ["default", *FORCED]
 
 
 @pytest.fixture(autouse=True)
@@ -16,14 +19,14 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=["default", "reference", CPU])
+@pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
     """Every test that takes it runs by the table of dispatch, and with the reference and the kernels forced."""
     monkeypatch.setattr(library, "FORCED", None if request.param == "default" else request.param)
     return request.param
 
 
-@pytest.fixture(params=["reference", CPU])
+@pytest.fixture(params=FORCED)
 def forced(request, monkeypatch):
     """Every test that takes it runs with the reference forced and with the compiled kernels forced."""
     monkeypatch.setattr(library, "FORCED", request.param)

@@ -86,7 +86,7 @@ def close(ours, oracle, dtype, backend):
     ours = ours.detach().double().numpy()
     relative = torch.finfo(dtype).eps
     absolute = 6e-8 if dtype == torch.float16 else 1e-9
-    if backend == "cpu" and dtype != torch.float64:
+    if backend in ("cpu", "triton") and dtype != torch.float64:
         absolute = 16 * torch.finfo(torch.float32).eps
     np.testing.assert_allclose(ours, oracle, rtol=relative, atol=absolute)
 
@@ -209,8 +209,9 @@ def test_first_and_second_derivatives(backend, norm, activation):
     def call(x, residual, *parameters):
         return norm.ours(x, *parameters, activation=activation, residual=residual)
 
-    assert torch.autograd.gradcheck(call, (x, residual, *parameters))
-    assert torch.autograd.gradgradcheck(call, (x, residual, *parameters), fast_mode=backend == "default")
+    # Element by element, or along one direction at random where it is slow or was done before.
+    assert torch.autograd.gradcheck(call, (x, residual, *parameters), fast_mode=backend == "triton")
+    assert torch.autograd.gradgradcheck(call, (x, residual, *parameters), fast_mode=backend in ("default", "triton"))
 
 
 @norms
