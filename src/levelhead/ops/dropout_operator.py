@@ -100,4 +100,5 @@ library.register(
     _fake,
     _gradients,
     _save,
+    seen_through=True,
 )

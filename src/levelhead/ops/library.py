@@ -22,6 +22,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
 
 from levelhead.ops import cpu, reference, triton
@@ -362,6 +363,26 @@ def _standardize_gradients(ctx: Any, dy: Tensor) -> tuple[_Maybe, ...]:
     return (dx, None, None, *parameters, None, None)
 
 
+def _see_through(name: str, kernel: Callable[..., Any]) -> None:
+    """Let torch.compile trace the operator into the Triton kernels that it starts on a GPU, and plan them itself.
+
+    This is what ``torch.library.triton_op`` does for an operator of its own, where ours have other kernels besides:
+    while AOTAutograd makes tensors functional, the kernel is called on the traced tensors, and ``launch.start`` puts
+    ``wrap_triton`` around what it starts. On other devices, with sizes that are not known yet and in exported programs
+    the operator stays one opaque call.
+    """
+
+    def trace(mode: Any, op: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+        tensors = [t for t in args if isinstance(t, Tensor)]
+        known = all(isinstance(size, int) for t in tensors for size in (*t.shape, *t.stride()))
+        if kernels_for(tensors[0]) is triton and known and not torch.compiler.is_exporting():
+            with mode:
+                return kernel(*args, **(kwargs or {}))
+        return mode.__torch_dispatch__(op, types, args, kwargs)
+
+    torch.library.register_torch_dispatch(f"levelhead::{name}", FunctionalTensorMode, trace, lib=_library)
+
+
 for _name, _kernel, _fake in (
     ("normalize", _normalize, _fake_normalize),
     ("standardize", _standardize, lambda x, *_: torch.empty_like(x)),
@@ -369,6 +390,7 @@ for _name, _kernel, _fake in (
 ):
     _library.impl(_name, _kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"levelhead::{_name}", _fake, lib=_library)
+    _see_through(_name, _kernel)
 for _name, _formula, _setup in (
     ("normalize", _normalize_gradients, _save_normalize),
     ("standardize", _standardize_gradients, _save_standardize),
@@ -383,10 +405,16 @@ def register(
     fake: Callable[..., Any],
     gradients: Callable[..., Any] | None = None,
     save: Callable[..., None] | None = None,
+    seen_through: bool = False,
 ) -> None:
-    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and, if any, formula of the gradients."""
+    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and, if any, formula of the gradients.
+
+    ``seen_through``: on a GPU torch.compile traces the kernel, which starts Triton's.
+    """
     _library.define(name + schema)
     _library.impl(name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"levelhead::{name}", fake, lib=_library)
+    if seen_through:
+        _see_through(name, kernel)
     if gradients is not None:
         torch.library.register_autograd(f"levelhead::{name}", gradients, setup_context=save, lib=_library)

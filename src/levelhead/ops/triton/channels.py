@@ -17,6 +17,7 @@ import triton.language as tl
 from levelhead.ops.triton.elements import (
     activate,
     affine,
+    double,
     inverse,
     merged,
     split,
@@ -25,6 +26,15 @@ from levelhead.ops.triton.elements import (
     upstream,
     wide,
 )
+
+
+@triton.jit
+def sizes(channels, positions, inner, LAST: tl.constexpr, UNIT: tl.constexpr):
+    """Undoes the division of what is dense in memory by UNIT, from which the compiler learns how it is aligned."""
+    if LAST:
+        return channels * UNIT, positions, inner
+    else:  # noqa: RET505  (Triton drops the branch that is not taken, and only so)
+        return channels, positions * UNIT, inner * UNIT
 
 
 @triton.jit
@@ -43,20 +53,47 @@ def offsets(
     k,
     inner,
     outer_stride,
-    channel_stride,
+    stride,
     block_stride,
-    inner_stride,
+    LAST: tl.constexpr,
+    UNIT: tl.constexpr,
     FLAT: tl.constexpr,
     LARGE: tl.constexpr,
 ):
-    """Where a tile lies: position k is the (k % inner)-th of block k // inner; FLAT: there is one block."""
+    """Where a tile lies: position k is the (k % inner)-th of block k // inner; FLAT: there is one block.
+
+    LAST: channels are dense and positions ``stride * UNIT`` apart; else the other way around.
+    """
     if LARGE:
         c, k = c.to(tl.int64), k.to(tl.int64)
-    if FLAT:
-        within = k * inner_stride
+    base = outer * (outer_stride * UNIT)
+    if LAST:
+        within = base + k * (stride * UNIT)
+        return c[:, None] + within[None, :]
+    elif FLAT:  # noqa: RET505
+        within = base + c * (stride * UNIT)
+        return within[:, None] + k[None, :]
     else:
-        within = k // inner * block_stride + k % inner * inner_stride
-    return outer * outer_stride + c[:, None] * channel_stride + within[None, :]
+        within = base + c * (stride * UNIT)
+        return within[:, None] + (k // inner * (block_stride * UNIT) + k % inner)[None, :]
+
+
+@triton.jit
+def by_channel(values, c, channels, BY_POSITION: tl.constexpr):
+    """The weight or the bias of the channels of a tile; None where there is none, or one a position."""
+    if BY_POSITION or values is None:
+        return None
+    else:  # noqa: RET505  (Triton drops the branch that is not taken, and only so)
+        return wide(tl.load(values + c, mask=c < channels, other=1.0))[:, None]
+
+
+@triton.jit
+def by_position(values, k, positions, found, BY_POSITION: tl.constexpr):
+    """The weight or the bias of the positions of a tile, where they have one; else what was found by channel."""
+    if BY_POSITION and values is not None:
+        return wide(tl.load(values + k, mask=k < positions, other=0.0))[None, :]
+    else:  # noqa: RET505
+        return found
 
 
 @triton.jit
@@ -65,15 +102,15 @@ def moments(
     means,
     m2s,
     channels,
-    units,
-    inner_units,
+    positions,
+    inner,
     outer_stride,
-    channel_stride,
+    stride,
     block_stride,
-    inner_stride,
     steps,
     chunks,
     CENTER: tl.constexpr,
+    LAST: tl.constexpr,
     UNIT: tl.constexpr,
     FLAT: tl.constexpr,
     LARGE: tl.constexpr,
@@ -81,20 +118,18 @@ def moments(
     BLOCK_K: tl.constexpr,
 ):
     """Mean and M2 of each chunk of each cell, as (outer, channels, chunks) in float64."""
+    channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
     outer, c, chunk = place(channels, chunks, BLOCK_C)
-    positions = units * UNIT
-    count = (chunk * 0).to(tl.float64)
+    count = double(0)
     mean = tl.zeros([BLOCK_C], tl.float64)
     m2 = tl.zeros([BLOCK_C], tl.float64)
     begin = chunk * steps * BLOCK_K
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = (c < channels)[:, None] & (k < positions)[None, :]
-        at = offsets(
-            outer, c, k, inner_units * UNIT, outer_stride, channel_stride, block_stride, inner_stride, FLAT, LARGE
-        )
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
         v = wide(tl.load(x + at, mask=inside, other=0.0))
-        more = tl.minimum(positions - start, BLOCK_K).to(tl.float64)
+        more = double(tl.minimum(positions - start, BLOCK_K))
         mean_more, m2_more = tile_moments(v, inside, more, CENTER)
         count, mean, m2 = merged(count, mean, m2, more, mean_more, m2_more)
     at = (outer * channels + c) * chunks + chunk
@@ -106,24 +141,24 @@ def moments(
 def merge(means, m2s, mean, var, members, positions, chunk_size, chunks, CENTER: tl.constexpr, BLOCK: tl.constexpr):
     """The statistics of one set from its ``members`` chunks, which lie side by side."""
     set_ = tl.program_id(0).to(tl.int64)
-    total = (set_ * 0).to(tl.float64) + (members // chunks).to(tl.float64) * positions.to(tl.float64)
+    total = double(members // chunks) * positions
     average = tl.zeros([BLOCK], tl.float64)
     if CENTER:
         for start in range(0, members, BLOCK):
             i = start + tl.arange(0, BLOCK)
-            count = tl.minimum(positions - i % chunks * chunk_size, chunk_size).to(tl.float64)
+            count = tl.minimum(positions - i % chunks * chunk_size, chunk_size)
             average += tl.load(means + set_ * members + i, mask=i < members, other=0.0) * (count / total)
     m = tl.sum(average, 0)
     m2 = tl.zeros([BLOCK], tl.float64)
     for start in range(0, members, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        count = tl.minimum(positions - i % chunks * chunk_size, chunk_size).to(tl.float64)
+        count = tl.minimum(positions - i % chunks * chunk_size, chunk_size)
         m2 += tl.load(m2s + set_ * members + i, mask=i < members, other=0.0)
         if CENTER:
             delta = tl.load(means + set_ * members + i, mask=i < members, other=0.0) - m
             m2 += tl.where(i < members, delta * delta * count, 0.0)
     tl.store(mean + set_, m)
-    tl.store(var + set_, tl.sum(m2, 0) / total)
+    tl.store(var + set_, tl.sum(m2 / total, 0))
 
 
 @triton.jit
@@ -136,12 +171,11 @@ def apply(
     var,
     y,
     channels,
-    units,
-    inner_units,
+    positions,
+    inner,
     outer_stride,
-    channel_stride,
+    stride,
     block_stride,
-    inner_stride,
     steps,
     chunks,
     groups,
@@ -149,6 +183,7 @@ def apply(
     EPS: tl.constexpr,
     ACTIVATION: tl.constexpr,
     BY_POSITION: tl.constexpr,
+    LAST: tl.constexpr,
     UNIT: tl.constexpr,
     FLAT: tl.constexpr,
     LARGE: tl.constexpr,
@@ -156,37 +191,27 @@ def apply(
     BLOCK_K: tl.constexpr,
 ):
     """``y`` with given statistics; ``y`` may be ``x``."""
+    channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
     outer, c, chunk = place(channels, chunks, BLOCK_C)
     real = c < channels
-    positions = units * UNIT
     sets = outer * groups + c // per_group
     m = tl.load(mean + sets, mask=real, other=0.0)
     variance = tl.load(var + sets, mask=real, other=1.0)
     high, low = split(m, wide(tl.zeros([1], x.dtype.element_ty)))
     rstd = (1 / tl.sqrt(variance + EPS)).to(high.dtype)
-    w = None
-    b = None
-    if not BY_POSITION:
-        if weight is not None:
-            w = wide(tl.load(weight + c, mask=real, other=0.0))[:, None]
-        if bias is not None:
-            b = wide(tl.load(bias + c, mask=real, other=0.0))[:, None]
+    channel_weight = by_channel(weight, c, channels, BY_POSITION)
+    channel_bias = by_channel(bias, c, channels, BY_POSITION)
     begin = chunk * steps * BLOCK_K
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = real[:, None] & (k < positions)[None, :]
-        at = offsets(
-            outer, c, k, inner_units * UNIT, outer_stride, channel_stride, block_stride, inner_stride, FLAT, LARGE
-        )
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
         z = standardized(wide(tl.load(x + at, mask=inside, other=0.0)), high[:, None], low[:, None], rstd[:, None])
         r = None
         if residual is not None:
             r = wide(tl.load(residual + at, mask=inside, other=0.0))
-        if BY_POSITION:
-            if weight is not None:
-                w = wide(tl.load(weight + k, mask=k < positions, other=0.0))[None, :]
-            if bias is not None:
-                b = wide(tl.load(bias + k, mask=k < positions, other=0.0))[None, :]
+        w = by_position(weight, k, positions, channel_weight, BY_POSITION)
+        b = by_position(bias, k, positions, channel_bias, BY_POSITION)
         tl.store(y + at, activate(affine(z, w, b, r), ACTIVATION), mask=inside)
 
 
@@ -216,12 +241,11 @@ def sums(
     found,
     cells,
     channels,
-    units,
-    inner_units,
+    positions,
+    inner,
     outer_stride,
-    channel_stride,
+    stride,
     block_stride,
-    inner_stride,
     steps,
     chunks,
     groups,
@@ -230,6 +254,7 @@ def sums(
     ACTIVATION: tl.constexpr,
     BY_POSITION: tl.constexpr,
     FROM_OUTPUT: tl.constexpr,
+    LAST: tl.constexpr,
     UNIT: tl.constexpr,
     FLAT: tl.constexpr,
     LARGE: tl.constexpr,
@@ -237,38 +262,28 @@ def sums(
     BLOCK_K: tl.constexpr,
 ):
     """Σg and Σg z of each chunk of each cell, (2, outer, channels, chunks); of dz = g w where w is by position."""
+    channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
     outer, c, chunk = place(channels, chunks, BLOCK_C)
     real = c < channels
-    positions = units * UNIT
     sets = outer * groups + c // per_group
     high, low = split(tl.load(mean + sets, mask=real, other=0.0), wide(tl.zeros([1], x.dtype.element_ty)))
     rstd = (1 / tl.sqrt(tl.load(var + sets, mask=real, other=1.0) + EPS)).to(high.dtype)
-    w = None
-    b = None
-    if not BY_POSITION:
-        if weight is not None:
-            w = wide(tl.load(weight + c, mask=real, other=1.0))[:, None]
-        if bias is not None:
-            b = wide(tl.load(bias + c, mask=real, other=0.0))[:, None]
+    channel_weight = by_channel(weight, c, channels, BY_POSITION)
+    channel_bias = by_channel(bias, c, channels, BY_POSITION)
     plain = wide(tl.zeros([BLOCK_C, BLOCK_K], x.dtype.element_ty))
     along = plain
     begin = chunk * steps * BLOCK_K
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = real[:, None] & (k < positions)[None, :]
-        at = offsets(
-            outer, c, k, inner_units * UNIT, outer_stride, channel_stride, block_stride, inner_stride, FLAT, LARGE
-        )
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
         v = wide(tl.load(x + at, mask=inside, other=0.0))
         g = wide(tl.load(dy + at, mask=inside, other=0.0))
         r = None
         if residual is not None:
             r = wide(tl.load(residual + at, mask=inside, other=0.0))
-        if BY_POSITION:
-            if weight is not None:
-                w = wide(tl.load(weight + k, mask=k < positions, other=0.0))[None, :]
-            if bias is not None:
-                b = wide(tl.load(bias + k, mask=k < positions, other=0.0))[None, :]
+        w = by_position(weight, k, positions, channel_weight, BY_POSITION)
+        b = by_position(bias, k, positions, channel_bias, BY_POSITION)
         z = recovered(v, w, b, high[:, None], low[:, None], rstd[:, None], ACTIVATION, FROM_OUTPUT)
         z = tl.where(inside, z, 0.0)
         g = upstream(g, z, w, b, r, ACTIVATION)
@@ -295,12 +310,11 @@ def apply_backward(
     dresidual,
     sets_in_all,
     channels,
-    units,
-    inner_units,
+    positions,
+    inner,
     outer_stride,
-    channel_stride,
+    stride,
     block_stride,
-    inner_stride,
     steps,
     chunks,
     groups,
@@ -309,6 +323,7 @@ def apply_backward(
     ACTIVATION: tl.constexpr,
     CENTER: tl.constexpr,
     FROM_OUTPUT: tl.constexpr,
+    LAST: tl.constexpr,
     UNIT: tl.constexpr,
     FLAT: tl.constexpr,
     LARGE: tl.constexpr,
@@ -316,18 +331,14 @@ def apply_backward(
     BLOCK_K: tl.constexpr,
 ):
     """``dx`` and ``dresidual``; ``averages`` (2, sets) of dz and dz z, None where the statistics are constants."""
+    channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
     outer, c, chunk = place(channels, chunks, BLOCK_C)
     real = c < channels
-    positions = units * UNIT
     sets = outer * groups + c // per_group
     high, low = split(tl.load(mean + sets, mask=real, other=0.0), wide(tl.zeros([1], x.dtype.element_ty)))
     rstd = (1 / tl.sqrt(tl.load(var + sets, mask=real, other=1.0) + EPS)).to(high.dtype)
-    w = None
-    b = None
-    if weight is not None:
-        w = wide(tl.load(weight + c, mask=real, other=1.0))[:, None]
-    if bias is not None:
-        b = wide(tl.load(bias + c, mask=real, other=0.0))[:, None]
+    w = by_channel(weight, c, channels, False)
+    b = by_channel(bias, c, channels, False)
     if averages is not None:
         level = tl.load(averages + sets, mask=real, other=0.0).to(high.dtype)[:, None]
         along = tl.load(averages + sets_in_all + sets, mask=real, other=0.0).to(high.dtype)[:, None]
@@ -335,9 +346,7 @@ def apply_backward(
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = real[:, None] & (k < positions)[None, :]
-        at = offsets(
-            outer, c, k, inner_units * UNIT, outer_stride, channel_stride, block_stride, inner_stride, FLAT, LARGE
-        )
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
         v = wide(tl.load(x + at, mask=inside, other=0.0))
         g = wide(tl.load(dy + at, mask=inside, other=0.0))
         r = None

@@ -27,6 +27,12 @@ def wide(v):
 
 
 @triton.jit
+def double(n):
+    """An integer as one float64; it may be a number that Triton knows when it compiles."""
+    return tl.zeros([1], tl.float64) + n
+
+
+@triton.jit
 def split(v, like):
     """A float64 as the sum of two numbers of the type of ``like``."""
     high = v.to(like.dtype)

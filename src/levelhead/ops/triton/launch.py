@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 #: The most values of a set that one program holds in registers, forward (one tile) and backward (x, dy and two sums).
-WHOLE_FORWARD = 2**15
+WHOLE_FORWARD = 2**14
 WHOLE_BACKWARD = 2**13
 
 #: Longer rows than this are shared by several programs if there are fewer of them than this.

@@ -22,14 +22,18 @@ _Maybe = Tensor | None
 class View(NamedTuple):
     """A tensor as (outer, channels, positions): sizes, strides, and which cells share their statistics.
 
-    Position k is the (k % inner)-th of block k // inner. The set of channel c is c // per_group of outer's ``groups``.
+    Position k is the (k % inner)-th of block k // inner. ``last``: channels are dense in memory and positions
+    ``stride`` apart, else the other way around. The set of channel c is c // per_group of outer's ``groups``.
     """
 
     outer: int
     channels: int
     positions: int
     inner: int
-    strides: tuple[int, int, int, int]
+    outer_stride: int
+    stride: int
+    block_stride: int
+    last: bool
     groups: int
     per_group: int
     by_position: bool
@@ -39,11 +43,17 @@ class View(NamedTuple):
         """The view of a planned tensor."""
         layout, across, n, c, l, groups = form  # noqa: E741  (the length, as there)
         if layout == layouts.ROWS:
-            return cls(n, 1, l, l, (l, 0, 0, 1), 1, 1, True)
-        channel, position = (l, 1) if layout == layouts.PLANES else (1, c)
+            return cls(n, 1, l, l, l, 0, 0, False, 1, 1, True)
+        last = layout == layouts.COLUMNS
+        stride = c if last else l
         if across:
-            return cls(1, c, n * l, l, (0, channel, c * l, position), c, 1, False)
-        return cls(n, c, l, l, (c * l, channel, 0, position), groups, c // groups, False)
+            return cls(1, c, n * l, l, 0, stride, c * l, last, c, 1, False)
+        return cls(n, c, l, l, c * l, stride, 0, last, groups, c // groups, False)
+
+    @property
+    def unit(self) -> int:
+        """The largest power of two, up to 16, of values that are dense in memory and aligned together."""
+        return launch.unit(self.channels if self.last else self.inner)
 
     @property
     def sets(self) -> int:
@@ -65,8 +75,7 @@ class Call(NamedTuple):
     @classmethod
     def of(cls, view: View) -> Call:
         """The tiles for the view."""
-        last = view.strides[1] == 1 and view.channels > 1
-        return cls(view, launch.Channels.of(view.outer, view.channels, view.positions, last))
+        return cls(view, launch.Channels.of(view.outer, view.channels, view.positions, view.last))
 
     @property
     def programs(self) -> int:
@@ -77,15 +86,20 @@ class Call(NamedTuple):
     @property
     def sizes(self) -> tuple[int, ...]:
         """The numbers that every kernel takes."""
-        v, unit = self.view, launch.unit(self.view.inner)
-        return v.channels, v.positions // unit, v.inner // unit, *v.strides, self.tiles.steps, self.tiles.chunks
+        v, unit = self.view, self.view.unit
+        dense = (
+            (v.channels // unit, v.positions, v.inner) if v.last else (v.channels, v.positions // unit, v.inner // unit)
+        )
+        strides = (v.outer_stride // unit, v.stride // unit, v.block_stride // unit)
+        return *dense, *strides, self.tiles.steps, self.tiles.chunks
 
     @property
     def options(self) -> dict[str, Any]:
         """The constants that every kernel takes."""
         v = self.view
         return {
-            "UNIT": launch.unit(v.inner),
+            "LAST": v.last,
+            "UNIT": v.unit,
             "FLAT": v.inner == v.positions,
             "LARGE": v.outer * v.channels * v.positions >= 2**31,
             "BLOCK_C": self.tiles.block_c,
@@ -172,7 +186,19 @@ def _statistics(call: Call, x: Tensor, mean: Tensor, var: Tensor, center: bool) 
     members, size = view.per_group * tiles.chunks, tiles.steps * tiles.block_k
     sizes = (members, view.positions, size, tiles.chunks)
     block = min(launch.power(members), 1024)
-    start(channels.merge, view.sets, x, means, m2s, mean, var, *sizes, CENTER=center, BLOCK=block, num_warps=1)
+    start(
+        channels.merge,
+        view.sets,
+        x,
+        means,
+        m2s,
+        mean,
+        var,
+        *sizes,
+        CENTER=center,
+        BLOCK=block,
+        num_warps=1 if block < 256 else 4,
+    )
 
 
 def standardize(

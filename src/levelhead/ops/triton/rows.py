@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from levelhead.ops.triton.elements import activate, affine, split, standardized, tile_moments, upstream, wide
+from levelhead.ops.triton.elements import activate, affine, double, split, standardized, tile_moments, upstream, wide
 from levelhead.ops.triton.random import noise
 
 
@@ -69,7 +69,7 @@ def forward(
         extra = None
     elif residual is not None:
         extra = wide(tl.load(residual + at, mask=inside, other=0.0))
-    count = length.to(tl.float64)
+    count = double(length)
     m, m2 = tile_moments(v, inside, count, CENTER)
     variance = m2 / count
     tl.store(mean + rows, m, mask=rows < sets)
@@ -151,8 +151,8 @@ def backward(
         if weight is not None:
             dz = g * w
         if sums is None:
-            along = (tl.sum(dz * z, 1) / length.to(v.dtype))[:, None]
-            level = (tl.sum(dz, 1) / length.to(v.dtype))[:, None]
+            along = (tl.sum(dz * z, 1) / length)[:, None]
+            level = (tl.sum(dz, 1) / length)[:, None]
         else:
             level = tl.load(sums + rows, mask=real, other=0.0).to(v.dtype)[:, None]
             along = tl.load(sums + sets + rows, mask=real, other=0.0).to(v.dtype)[:, None]
