@@ -14,6 +14,10 @@ FORCED = ["triton"] if triton.interpreted() else ["reference", CPU]
 BACKENDS = FORCED if triton.interpreted() else ["default", *FORCED]
 
 
+if triton.interpreted():
+    import rounding_interpreter  # noqa: F401  Triton's cuts bfloat16 off where a GPU rounds
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

@@ -368,14 +368,15 @@ def _see_through(name: str, kernel: Callable[..., Any]) -> None:
 
     This is what ``torch.library.triton_op`` does for an operator of its own, where ours have other kernels besides:
     while AOTAutograd makes tensors functional, the kernel is called on the traced tensors, and ``launch.start`` puts
-    ``wrap_triton`` around what it starts. On other devices, with sizes that are not known yet and in exported programs
-    the operator stays one opaque call.
+    ``wrap_triton`` around what it starts. On other devices, with sizes that are not known yet, in the interpreter and
+    in exported programs the operator stays one opaque call.
     """
 
     def trace(mode: Any, op: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         tensors = [t for t in args if isinstance(t, Tensor)]
         known = all(isinstance(size, int) for t in tensors for size in (*t.shape, *t.stride()))
-        if kernels_for(tensors[0]) is triton and known and not torch.compiler.is_exporting():
+        traceable = known and not triton.interpreted() and not torch.compiler.is_exporting()
+        if traceable and kernels_for(tensors[0]) is triton:
             with mode:
                 return kernel(*args, **(kwargs or {}))
         return mode.__torch_dispatch__(op, types, args, kwargs)

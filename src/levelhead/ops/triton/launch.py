@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: The most values of a set that one program holds in registers, forward (one tile) and backward (x, dy and two sums).
+#: The most values of a set that one program holds in registers, forward (one tile) and backward (x, dy, the parameters
+#: and their gradients); half as many backward with a residual or an activation. Beyond them values spill (nvdisasm).
 WHOLE_FORWARD = 2**14
 WHOLE_BACKWARD = 2**13
 
@@ -35,9 +36,13 @@ def whole_forward(sets: int, length: int) -> bool:
     return length <= WHOLE_FORWARD and (length <= _LONG or sets >= _FEW)
 
 
-def whole_backward(sets: int, length: int) -> bool:
-    """Likewise, in the backward pass."""
-    return length <= WHOLE_BACKWARD and (length <= _LONG or sets >= _FEW)
+def whole_backward(sets: int, length: int, fused: bool) -> bool:
+    """Likewise, in the backward pass; ``fused`` with a residual or an activation."""
+    return length <= _most(fused) and (length <= _LONG or sets >= _FEW)
+
+
+def _most(fused: bool) -> int:
+    return WHOLE_BACKWARD // 2 if fused else WHOLE_BACKWARD
 
 
 def _warps(tile: int) -> int:
@@ -55,16 +60,17 @@ class Rows:
     warps: int
 
     @classmethod
-    def forward(cls, sets: int, length: int) -> Rows:
+    def forward(cls, sets: int, length: int, fused: bool) -> Rows:
         """Whole rows, several where they are short."""
         block = max(8, power(length))
         rows = min(max(1, 1024 // block), power(sets))
-        return cls(rows, block, -(-sets // rows), max(4 if block >= 1024 else 1, _warps(rows * block)))
+        tile = rows * block * (2 if fused else 1)
+        return cls(rows, block, -(-sets // rows), max(4 if block >= 1024 else 1, _warps(tile)))
 
     @classmethod
-    def backward(cls, sets: int, length: int) -> Rows:
+    def backward(cls, sets: int, length: int, fused: bool) -> Rows:
         """At most 128 tiles a program, whose sums stay exact to a few units in the last place."""
-        block = min(max(8, power(length)), WHOLE_BACKWARD)
+        block = min(max(8, power(length)), _most(fused))
         rows = min(max(1, 1024 // block), power(sets))
         tiles = -(-sets // rows)
         programs = min(tiles, max(_PROGRAMS // 4, -(-tiles // 128)))

@@ -157,7 +157,7 @@ def forward_rows(
     scale: float = 0.0,
 ) -> None:
     """Start ``rows.forward``."""
-    tiles = launch.Rows.forward(view.sets, view.values)
+    tiles = launch.Rows.forward(view.sets, view.values, residual is not None or activation != "")
     unit = launch.unit(view.values)
     if not view.by_position:  # then the kernel divides by the positions of a channel
         unit = launch.unit(view.positions)
@@ -348,7 +348,8 @@ def _backward_rows(
     """As ``_backward_channels`` where the parameters are one a column."""
     view = call.view
     averages = None
-    if not launch.whole_backward(view.sets, view.values):
+    fused = tensors[2] is not None or options["ACTIVATION"] != ""
+    if not launch.whole_backward(view.sets, view.values, fused):
         averages = _sums(call, tensors, False, options).view(2, view.sets) / view.values
     dy, x, residual, weight, bias, mean, var = tensors
     inputs = (dy, x, mean, var, weight, bias, residual, averages)
@@ -367,7 +368,8 @@ def backward_rows(
     scale: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Start ``rows.backward`` and add up what its programs found; what is None has an empty gradient."""
-    tiles = launch.Rows.backward(view.sets, view.values)
+    fused = inputs[6] is not None or options["ACTIVATION"] != ""
+    tiles = launch.Rows.backward(view.sets, view.values, fused)
     dtype = torch.float64 if dx.dtype == torch.float64 else torch.float32
     weight, bias = inputs[4], inputs[5]
     dweight, dbias = (
