@@ -95,7 +95,7 @@ def gradients(kind, layout, shape, dtype, activation=None, residual=False, offse
 @pytest.mark.parametrize(("activation", "residual"), [(None, False), ("gelu", True)])
 def test_sets_in_many_chunks(kind, layout, activation, residual, many_chunks, started, monkeypatch):
     """In float64, where a chunk that is lost or merged with a wrong count shows in the first digits."""
-    arguments = (kind, layout, (2, 4, 2, 26), torch.float64, activation, residual, 1e3)
+    arguments = (kind, layout, (2, 4, 1, 26), torch.float64, activation, residual, 1e3)
     ours = gradients(*arguments)
     assert {"moments", "merge", "apply"} <= set(started)
     assert "sums" in started
@@ -108,7 +108,7 @@ def test_sets_in_many_chunks(kind, layout, activation, residual, many_chunks, st
 @layouts
 @pytest.mark.parametrize("dtype", HALF_UNITS, ids=str)
 def test_gradients_of_every_type(kind, layout, dtype, monkeypatch):
-    arguments = (kind, layout, (2, 8, 9, 16), dtype)
+    arguments = (kind, layout, (2, 4, 3, 16), dtype)
     ours = gradients(*arguments)
     monkeypatch.setattr(library, "FORCED", "reference")
     for a, b in zip(ours, gradients(*arguments), strict=True):
@@ -119,7 +119,7 @@ def test_gradients_of_every_type(kind, layout, dtype, monkeypatch):
 @layouts
 def test_numbers_of_64_bits(kind, layout, many_chunks, monkeypatch):
     """What only tensors of 2^31 elements take: places in memory in 64 bits."""
-    arguments = (kind, layout, (2, 4, 1, 26), torch.float32)
+    arguments = (kind, layout, (2, 4, 1, 20), torch.float32)
     ours = gradients(*arguments)
     options = norms.Call.options.fget
     monkeypatch.setattr(norms.Call, "options", property(lambda call: {**options(call), "LARGE": True}))
@@ -141,7 +141,7 @@ def test_chunks_with_unlike_means_are_merged_exactly(layout, many_chunks):
 @norm_kinds
 @layouts
 def test_values_near_1e30_in_many_chunks(kind, layout, many_chunks):
-    x = (torch.randn(2, 4, 3, 20) * 1e30).contiguous(memory_format=layout)
+    x = (torch.randn(2, 4, 1, 20) * 1e30).contiguous(memory_format=layout)
     y = NORMS[kind](x.to(DEVICE), None, None).cpu()
     oracle = oracles.normalize(x.double().numpy(), oracles.grouping(kind, tuple(x.shape), 2), 1e-5, kind != "rms")
     np.testing.assert_allclose(y.double().numpy(), oracle, rtol=1e-6, atol=2e-6)
@@ -229,7 +229,7 @@ def fused(x, residual, weight, bias, center):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_dropout_sum_and_norm_in_one(center, length, dtype, started):
     """A row of 33 does not begin with a block of the generator, so the parts do it."""
-    rows_ = 5 if length > 100 else 150
+    rows_ = 5 if length > 100 else 30
     generator = torch.Generator().manual_seed(3)
     x, residual, dy, dtotal = (torch.randn(rows_, length, generator=generator).to(dtype).to(DEVICE) for _ in range(4))
     weight, bias = (torch.rand(length, generator=generator).to(dtype).to(DEVICE) for _ in range(2))

@@ -17,8 +17,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -100,8 +99,16 @@ def backend_for(x: Tensor, fused: bool = False) -> Backend:
     return "reference"
 
 
-def kernels_for(x: Tensor) -> ModuleType:
-    """The kernels to ask first, ``cpu`` or ``triton``, which return None for what they cannot serve."""
+class Kernels(Protocol):
+    """What the modules ``cpu`` and ``triton`` have alike; they return None for what they cannot serve."""
+
+    normalize: Callable[..., tuple[Tensor, Tensor, Tensor] | None]
+    standardize: Callable[..., Tensor | None]
+    normalize_backward: Callable[..., tuple[Tensor | None, ...] | None]
+
+
+def kernels_for(x: Tensor) -> Kernels:
+    """The kernels to ask first: ``cpu`` or ``triton``."""
     if FORCED == "triton" or (FORCED is None and x.device.type == "cuda"):
         return triton
     return cpu
@@ -199,7 +206,8 @@ def _normalize(
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if FORCED != "reference":
-        served = kernels_for(x).normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
+        kernels = kernels_for(x)
+        served = kernels.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
         if served is not None:
             return served
         _check_forced(x, dims)
@@ -219,7 +227,8 @@ def _standardize(
     overwrite: bool = False,
 ) -> Tensor:
     if FORCED != "reference":
-        served = kernels_for(x).standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
+        kernels = kernels_for(x)
+        served = kernels.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
         if served is not None:
             return served
         _check_forced(x, None)
