@@ -18,6 +18,8 @@ from levelhead.ops import dropouts, library, philox, triton
 if triton.absent():
     pytest.skip(triton.absent(), allow_module_level=True)
 
+import triton_kernels
+
 from levelhead.ops.triton import channels, launch, norms, rows
 from levelhead.ops.triton import dropout as triton_dropout
 
@@ -199,6 +201,16 @@ def test_dropout_gives_the_bits_of_the_reference(dtype, n):
                 torch.testing.assert_close(ours, exact, rtol=2 * HALF_UNITS[dtype], atol=1e-6)
 
 
+def test_the_high_word_of_a_block_counts():
+    """Past 2^35 elements the number of a block has a second word; no tensor here is that large."""
+    result = torch.empty(4, dtype=torch.int64, device=DEVICE)
+    launch.start(triton_kernels.words_of, 1, result, STATE.to(DEVICE), 2**32 + 5, result)
+    counter = (5, 1, *(int(STATE[1]) >> shift & 0xFFFFFFFF for shift in (0, 32)))
+    key = (int(STATE[0]) >> shift & 0xFFFFFFFF for shift in (0, 32))
+    exact = philox.philox(tuple(map(torch.tensor, counter)), tuple(map(torch.tensor, key)))
+    assert result.tolist() == [int(word) for word in exact]
+
+
 def test_dropout_drops_alike_forward_and_backward():
     x = torch.randn(300, device=DEVICE, requires_grad=True)
     y = ops.dropout(x, 0.4)
@@ -242,6 +254,8 @@ def test_dropout_sum_and_norm_in_one(center, length, dtype, started):
     assert ("forward" in started) == (length <= launch.WHOLE_FORWARD)
     (total, *ours), (expected, *theirs) = results
     assert torch.equal(total, expected)
+    if triton.interpreted():  # the norm is that of the sum as it is stored
+        assert torch.equal(ours[0], theirs[0])
     for a, b in zip(ours, theirs, strict=True):  # the parts round the gradient of the sum once more
         torch.testing.assert_close(a, b, rtol=4 * HALF_UNITS[dtype], atol=8 * HALF_UNITS[dtype])
 
@@ -254,6 +268,19 @@ def test_only_one_of_the_two_results_is_used():
             torch.autograd.grad(call(*leaves, None, None, True)[which], leaves, dy) for call in (fused, composed)
         )
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@layouts
+def test_mean_squares_over_other_axes_than_the_last(layout, many_chunks, monkeypatch):
+    """No normalizer of PyTorch's does that, but the operator does."""
+    x = torch.randn(2, 4, 3, 10, dtype=torch.float64).contiguous(memory_format=layout).to(DEVICE).requires_grad_()
+    weight = torch.rand(1, 4, 1, 1, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    found = []
+    for backend in ("triton", "reference"):
+        monkeypatch.setattr(library, "FORCED", backend)
+        y, *_ = library.normalize(x, weight, None, None, (0, 2, 3), 1e-5, "tanh", center=False)
+        found.append((y.detach(), *torch.autograd.grad(y.cos().sum(), (x, weight))))
+    torch.testing.assert_close(*found)
 
 
 def test_what_cannot_be_served_is_refused():

@@ -285,7 +285,6 @@ def sums(
         w = by_position(weight, k, positions, channel_weight, BY_POSITION)
         b = by_position(bias, k, positions, channel_bias, BY_POSITION)
         z = recovered(v, w, b, high[:, None], low[:, None], rstd[:, None], ACTIVATION, FROM_OUTPUT)
-        z = tl.where(inside, z, 0.0)
         g = upstream(g, z, w, b, r, ACTIVATION)
         if BY_POSITION and weight is not None:
             g = g * w

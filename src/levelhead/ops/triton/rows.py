@@ -138,7 +138,7 @@ def backward(
         g = wide(tl.load(dy + at, mask=inside, other=0.0))
         high, low = split(tl.load(mean + rows, mask=real, other=0.0), v)
         rstd = (1 / tl.sqrt(tl.load(var + rows, mask=real, other=1.0) + EPS)).to(v.dtype)[:, None]
-        z = tl.where(inside, standardized(v, high[:, None], low[:, None], rstd), 0.0)
+        z = standardized(v, high[:, None], low[:, None], rstd)  # outside g is 0, so that nothing comes of it
         r = None
         if residual is not None:
             r = wide(tl.load(residual + at, mask=inside, other=0.0))
