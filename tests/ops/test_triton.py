@@ -170,13 +170,16 @@ def test_the_same_bits_from_run_to_run(kind):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_running_statistics_and_evaluation(training, many_chunks):
-    x = torch.randn(4, 6, 20)
-    mean, var = torch.randn(6), torch.rand(6) + 0.5
-    tensors = [t.to(DEVICE) for t in (x, mean, var)]
-    ours = ops.batch_norm(*tensors, training=training)
-    theirs = torch.nn.functional.batch_norm(x, mean, var, training=training)
-    torch.testing.assert_close(ours.cpu(), theirs)
-    torch.testing.assert_close([t.cpu() for t in tensors[1:]], [mean, var])
+    """In evaluation the statistics are constants to the gradient."""
+    x, mean, var, weight = torch.randn(4, 6, 20), torch.randn(6), torch.rand(6) + 0.5, torch.rand(6)
+    dy = torch.randn_like(x)
+    found = []
+    for batch_norm, device in ((ops.batch_norm, DEVICE), (torch.nn.functional.batch_norm, "cpu")):
+        tensors = [t.clone().to(device) for t in (x, mean, var, weight)]
+        leaves = [tensors[0].requires_grad_(), tensors[3].requires_grad_()]
+        y = batch_norm(*tensors, training=training)
+        found.append([t.detach().cpu() for t in (y, *torch.autograd.grad(y, leaves, dy.to(device)), *tensors[1:3])])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
 
 
 def test_a_parameter_that_is_a_view():

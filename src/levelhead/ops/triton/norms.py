@@ -159,8 +159,6 @@ def forward_rows(
     """Start ``rows.forward``."""
     tiles = launch.Rows.forward(view.sets, view.values, residual is not None or activation != "")
     unit = launch.unit(view.values)
-    if not view.by_position:  # then the kernel divides by the positions of a channel
-        unit = launch.unit(view.positions)
     start(
         rows.forward,
         tiles.programs,
