@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 import pytest
 import torch
 
@@ -9,9 +12,12 @@ from levelhead.ops import cpu, library, triton
 
 compiled = pytest.mark.skipif(not cpu.PRESENT, reason=f"no compiled kernels: {cpu.ABSENT}")
 CPU = pytest.param("cpu", marks=compiled)
-#: With TRITON_INTERPRET=1 the tests that go through the backends go through the GPU kernels alone.
-FORCED = ["triton"] if triton.interpreted() else ["reference", CPU]
-BACKENDS = FORCED if triton.interpreted() else ["default", *FORCED]
+#: With TRITON_INTERPRET=1 the tests that go through the backends go through the GPU kernels alone, and with
+#: LEVELHEAD_TEST_DEVICE=cuda on a GPU besides.
+DEVICE = os.environ.get("LEVELHEAD_TEST_DEVICE", "cpu")
+ON_KERNELS = triton.interpreted() or DEVICE != "cpu"
+FORCED = ["triton"] if ON_KERNELS else ["reference", CPU]
+BACKENDS = FORCED if ON_KERNELS else ["default", *FORCED]
 
 
 if triton.interpreted():
@@ -21,6 +27,8 @@ if triton.interpreted():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+    with torch.device(DEVICE) if DEVICE != "cpu" else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(params=BACKENDS)

@@ -93,8 +93,14 @@ def gradients(kind, layout, shape, dtype, activation=None, residual=False, offse
 
 
 @norm_kinds
-@layouts
-@pytest.mark.parametrize(("activation", "residual"), [(None, False), ("gelu", True)])
+@pytest.mark.parametrize(
+    ("layout", "activation", "residual"),
+    [
+        (torch.contiguous_format, None, False),
+        (torch.contiguous_format, "gelu", True),
+        (torch.channels_last, "tanh", True),
+    ],
+)
 def test_sets_in_many_chunks(kind, layout, activation, residual, many_chunks, started, monkeypatch):
     """In float64, where a chunk that is lost or merged with a wrong count shows in the first digits."""
     arguments = (kind, layout, (2, 4, 1, 26), torch.float64, activation, residual, 1e3)
@@ -123,8 +129,7 @@ def test_numbers_of_64_bits(kind, layout, many_chunks, monkeypatch):
     """What only tensors of 2^31 elements take: places in memory in 64 bits."""
     arguments = (kind, layout, (2, 4, 1, 20), torch.float32)
     ours = gradients(*arguments)
-    options = norms.Call.options.fget
-    monkeypatch.setattr(norms.Call, "options", property(lambda call: {**options(call), "LARGE": True}))
+    monkeypatch.setattr(norms.View, "large", True)
     for a, b in zip(ours, gradients(*arguments), strict=True):
         assert torch.equal(a, b)
 
@@ -182,6 +187,24 @@ def test_running_statistics_and_evaluation(training, many_chunks):
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
 
 
+@layouts
+@pytest.mark.parametrize(("activation", "training"), [(None, False), ("leaky_relu", True), ("elu", True)])
+def test_in_place(layout, activation, training, many_chunks):
+    """Where the weight is small against the bias the input is kept; else the backward pass has the output alone."""
+    x, dy = torch.randn(2, 2, 4, 1, 9, dtype=torch.float64).to(DEVICE)
+    x = x.contiguous(memory_format=layout)
+    weight = torch.tensor([1.0, -0.5, 0.0, 0.01], dtype=torch.float64, device=DEVICE)
+    estimates = weight + 1, weight + 2
+    found = []
+    for memory in ("inplace", None):
+        leaves = [t.clone().requires_grad_() for t in (x, weight, weight.roll(1))]
+        y = ops.batch_norm(
+            leaves[0] * 1, *(t.clone() for t in estimates), *leaves[1:], training, activation=activation, memory=memory
+        )
+        found.append((y.detach(), *torch.autograd.grad(y, leaves, dy)))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
 def test_a_parameter_that_is_a_view():
     x, wide = torch.randn(3, 5, 8), torch.randn(8, 2)
     y = ops.layer_norm(x.to(DEVICE), (8,), wide.to(DEVICE)[:, 1])
@@ -189,7 +212,7 @@ def test_a_parameter_that_is_a_view():
 
 
 @pytest.mark.parametrize("dtype", HALF_UNITS, ids=str)
-@pytest.mark.parametrize("n", [1, 7, 8, 9, 63, 64, 65, 4096, 4097, 9001])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 65, 4097, 9001])
 def test_dropout_gives_the_bits_of_the_reference(dtype, n):
     x, residual = torch.randn(2, n).to(dtype)
     for threshold in (1, 6554, 65535):
@@ -240,7 +263,7 @@ def fused(x, residual, weight, bias, center):
 
 
 @pytest.mark.parametrize("center", [True, False], ids=["layer", "rms"])
-@pytest.mark.parametrize("length", [8, 24, 136, 1032, 33])
+@pytest.mark.parametrize("length", [8, 136, 1032, 33])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_dropout_sum_and_norm_in_one(center, length, dtype, started):
     """A row of 33 does not begin with a block of the generator, so the parts do it."""

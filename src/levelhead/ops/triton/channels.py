@@ -38,12 +38,16 @@ def sizes(channels, positions, inner, LAST: tl.constexpr, UNIT: tl.constexpr):
 
 
 @triton.jit
-def place(channels, chunks, BLOCK_C: tl.constexpr):
-    """The outer index, the channels and the chunk of this program."""
+def place(channels, chunks, LARGE: tl.constexpr, BLOCK_C: tl.constexpr):
+    """The outer index, the channels and the chunk of this program; LARGE: places need numbers of 64 bits."""
     program = tl.program_id(0)
     rest = program // chunks
+    chunk = program % chunks
     blocks = tl.cdiv(channels, BLOCK_C)
-    return (rest // blocks).to(tl.int64), rest % blocks * BLOCK_C + tl.arange(0, BLOCK_C), program % chunks
+    c = rest % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    if LARGE:
+        c, chunk = c.to(tl.int64), chunk.to(tl.int64)
+    return (rest // blocks).to(tl.int64), c, chunk
 
 
 @triton.jit
@@ -58,14 +62,11 @@ def offsets(
     LAST: tl.constexpr,
     UNIT: tl.constexpr,
     FLAT: tl.constexpr,
-    LARGE: tl.constexpr,
 ):
     """Where a tile lies: position k is the (k % inner)-th of block k // inner; FLAT: there is one block.
 
     LAST: channels are dense and positions ``stride * UNIT`` apart; else the other way around.
     """
-    if LARGE:
-        c, k = c.to(tl.int64), k.to(tl.int64)
     base = outer * (outer_stride * UNIT)
     if LAST:
         within = base + k * (stride * UNIT)
@@ -119,7 +120,7 @@ def moments(
 ):
     """Mean and M2 of each chunk of each cell, as (outer, channels, chunks) in float64."""
     channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
-    outer, c, chunk = place(channels, chunks, BLOCK_C)
+    outer, c, chunk = place(channels, chunks, LARGE, BLOCK_C)
     count = double(0)
     mean = tl.zeros([BLOCK_C], tl.float64)
     m2 = tl.zeros([BLOCK_C], tl.float64)
@@ -127,7 +128,7 @@ def moments(
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = (c < channels)[:, None] & (k < positions)[None, :]
-        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT)
         v = wide(tl.load(x + at, mask=inside, other=0.0))
         more = double(tl.minimum(positions - start, BLOCK_K))
         mean_more, m2_more = tile_moments(v, inside, more, CENTER)
@@ -145,13 +146,13 @@ def merge(means, m2s, mean, var, members, positions, chunk_size, chunks, CENTER:
     average = tl.zeros([BLOCK], tl.float64)
     if CENTER:
         for start in range(0, members, BLOCK):
-            i = start + tl.arange(0, BLOCK)
+            i = (start + tl.arange(0, BLOCK)).to(tl.int64)
             count = tl.minimum(positions - i % chunks * chunk_size, chunk_size)
             average += tl.load(means + set_ * members + i, mask=i < members, other=0.0) * (count / total)
     m = tl.sum(average, 0)
     m2 = tl.zeros([BLOCK], tl.float64)
     for start in range(0, members, BLOCK):
-        i = start + tl.arange(0, BLOCK)
+        i = (start + tl.arange(0, BLOCK)).to(tl.int64)
         count = tl.minimum(positions - i % chunks * chunk_size, chunk_size)
         m2 += tl.load(m2s + set_ * members + i, mask=i < members, other=0.0)
         if CENTER:
@@ -192,7 +193,7 @@ def apply(
 ):
     """``y`` with given statistics; ``y`` may be ``x``."""
     channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
-    outer, c, chunk = place(channels, chunks, BLOCK_C)
+    outer, c, chunk = place(channels, chunks, LARGE, BLOCK_C)
     real = c < channels
     sets = outer * groups + c // per_group
     m = tl.load(mean + sets, mask=real, other=0.0)
@@ -205,7 +206,7 @@ def apply(
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = real[:, None] & (k < positions)[None, :]
-        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT)
         z = standardized(wide(tl.load(x + at, mask=inside, other=0.0)), high[:, None], low[:, None], rstd[:, None])
         r = None
         if residual is not None:
@@ -263,7 +264,7 @@ def sums(
 ):
     """Σg and Σg z of each chunk of each cell, (2, outer, channels, chunks); of dz = g w where w is by position."""
     channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
-    outer, c, chunk = place(channels, chunks, BLOCK_C)
+    outer, c, chunk = place(channels, chunks, LARGE, BLOCK_C)
     real = c < channels
     sets = outer * groups + c // per_group
     high, low = split(tl.load(mean + sets, mask=real, other=0.0), wide(tl.zeros([1], x.dtype.element_ty)))
@@ -276,7 +277,7 @@ def sums(
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = real[:, None] & (k < positions)[None, :]
-        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT)
         v = wide(tl.load(x + at, mask=inside, other=0.0))
         g = wide(tl.load(dy + at, mask=inside, other=0.0))
         r = None
@@ -331,7 +332,7 @@ def apply_backward(
 ):
     """``dx`` and ``dresidual``; ``averages`` (2, sets) of dz and dz z, None where the statistics are constants."""
     channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
-    outer, c, chunk = place(channels, chunks, BLOCK_C)
+    outer, c, chunk = place(channels, chunks, LARGE, BLOCK_C)
     real = c < channels
     sets = outer * groups + c // per_group
     high, low = split(tl.load(mean + sets, mask=real, other=0.0), wide(tl.zeros([1], x.dtype.element_ty)))
@@ -345,7 +346,7 @@ def apply_backward(
     for start in range(begin, tl.minimum(begin + steps * BLOCK_K, positions), BLOCK_K):
         k = start + tl.arange(0, BLOCK_K)
         inside = real[:, None] & (k < positions)[None, :]
-        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT, LARGE)
+        at = offsets(outer, c, k, inner, outer_stride, stride, block_stride, LAST, UNIT, FLAT)
         v = wide(tl.load(x + at, mask=inside, other=0.0))
         g = wide(tl.load(dy + at, mask=inside, other=0.0))
         r = None

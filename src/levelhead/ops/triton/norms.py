@@ -53,7 +53,14 @@ class View(NamedTuple):
     @property
     def unit(self) -> int:
         """The largest power of two, up to 16, of values that are dense in memory and aligned together."""
+        if self.large:  # sizes go to the kernel as they are, for in 32 bits no product of theirs may overflow
+            return 1
         return launch.unit(self.channels if self.last else self.inner)
+
+    @property
+    def large(self) -> bool:
+        """Whether places in memory need numbers of 64 bits."""
+        return self.outer * self.channels * self.positions >= 2**31
 
     @property
     def sets(self) -> int:
@@ -101,7 +108,7 @@ class Call(NamedTuple):
             "LAST": v.last,
             "UNIT": v.unit,
             "FLAT": v.inner == v.positions,
-            "LARGE": v.outer * v.channels * v.positions >= 2**31,
+            "LARGE": v.large,
             "BLOCK_C": self.tiles.block_c,
             "BLOCK_K": self.tiles.block_k,
             "num_warps": self.tiles.warps,
