@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# The GPU kernels on the CPU, in Triton's interpreter: the contract, and what goes beyond it.
+GPU_TESTS := tests/ops/test_triton.py tests/ops/test_contract.py
+
 .PHONY: study test lint bench sanitize clean
 
 study: $(VENV)/.study
@@ -10,6 +13,7 @@ study: $(VENV)/.study
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
+	if $(BIN)/python -c 'import triton' 2>/dev/null; then TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n auto $(GPU_TESTS); fi
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

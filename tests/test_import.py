@@ -20,6 +20,7 @@ EXTRAS = {
     "polars",
     "rich",
     "sklearn",
+    "triton",
     "typer",
 }
 

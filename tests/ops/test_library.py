@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from levelhead import ops
-from levelhead.ops import cpu, library
+from levelhead.ops import cpu, library, triton
 
 
 def norm_sum(x):
@@ -103,6 +103,41 @@ def test_a_forced_backend_that_cannot_serve_is_refused(name, message):
     )
     assert result.returncode != 0
     assert message in result.stderr
+
+
+def test_the_environment_forces_triton():
+    pytest.importorskip("triton")
+    program = (
+        "import sys, torch; from levelhead import ops; from levelhead.ops import library\n"
+        "print(ops.backends()['triton'], library.backend_for(torch.empty(1)), 'triton' in sys.modules)\n"
+        "print(float(ops.layer_norm(torch.tensor([[-1.0, 1.0]]), (2,))[0, 1]), 'triton' in sys.modules)"
+    )
+    environment = {**os.environ, "LEVELHEAD_BACKEND": "triton", "TRITON_INTERPRET": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    (present, backend, imported), (value, used) = (line.split() for line in result.stdout.splitlines())
+    assert (present, backend, imported, used) == ("present", "triton", "False", "True")
+    assert abs(float(value) - 1) < 1e-5
+
+
+@pytest.mark.parametrize(("fused", "most"), [(False, library.SMALL_ON_GPU), (True, library.SMALL_FUSED_ON_GPU)])
+def test_the_dispatch_on_a_gpu(monkeypatch, fused, most):
+    class OnGPU:
+        device = torch.device("cuda")
+
+        def __init__(self, size):
+            self.numel = lambda: size
+
+    monkeypatch.setattr(library, "FORCED", None)
+    monkeypatch.setattr(triton, "absent", lambda: "")
+    assert library.backend_for(OnGPU(most), fused) == "torch"
+    assert library.backend_for(OnGPU(most + 1), fused) == "triton"
+    assert library.kernels_for(OnGPU(1)) is triton
+    monkeypatch.setattr(triton, "absent", lambda: "there is none")
+    with pytest.warns(RuntimeWarning, match="there is none"):
+        assert library.backend_for(OnGPU(most + 1), fused) == "reference"
+    library._say_once.cache_clear()
 
 
 def test_the_environment_forces_the_reference():

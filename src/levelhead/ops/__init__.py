@@ -123,7 +123,7 @@ def batch_norm(
         return _finish(y, residual, act, mask)
     tracks = training and running_mean is not None
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or not tracks)
-    if plain and library.backend_for(input, library.SMALL_BATCH) == "torch":
+    if plain and _pytorchs(input, residual, act, library.SMALL_BATCH):
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
         return _finish(y, residual, act)
 
@@ -260,7 +260,7 @@ def instance_norm(
         y = instance_norm(input, *estimates, weight, bias, True, momentum, eps, unbiased=unbiased, mask=mask)
         return _finish(y, residual, act, mask)
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or running_mean is None)
-    if plain and library.backend_for(input) == "torch":
+    if plain and _pytorchs(input, residual, act):
         y = F.instance_norm(input, running_mean, running_var, weight, bias, True, float(momentum), eps)
         return _finish(y, residual, act)
 
@@ -405,7 +405,7 @@ def group_norm(
     act = check_activation(activation)
     if _composed(input, residual):
         return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, act, mask)
-    if mask is None and library.backend_for(input) == "torch":
+    if mask is None and _pytorchs(input, residual, act):
         return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, act)
 
     if input.ndim < 2:
@@ -473,7 +473,7 @@ def _row_norm(
         y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)
         return _finish(y, residual, act, mask)
     shape = list(normalized_shape)
-    if mask is None and library.backend_for(input) == "torch":
+    if mask is None and _pytorchs(input, residual, act):
         if center:
             y = F.layer_norm(input, shape, weight, bias, 1e-5 if eps is None else eps)
         else:
@@ -509,6 +509,11 @@ def _row_norm(
 def _small(input: Tensor, most: int = library.SMALL) -> bool:
     """Whether a plain norm goes to PyTorch's kernel: said before anything else, since here every check is felt."""
     return library.FORCED is None and input.numel() <= most
+
+
+def _pytorchs(input: Tensor, residual: Tensor | None, activation: str, small: int = library.SMALL) -> bool:
+    """Whether the dispatch picks PyTorch's kernel."""
+    return library.backend_for(input, small, fused=residual is not None or activation != "") == "torch"
 
 
 def _composed(input: Tensor, residual: Tensor | None) -> bool:

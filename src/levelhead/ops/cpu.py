@@ -1,28 +1,26 @@
 """The compiled CPU kernels: loads them, says why where they are absent, and calls them with the reference's arguments.
 
-A call is planned once per layout: which of the three forms of ``csrc/kernels.h`` (planes, columns, rows) the tensor
-has in memory. What lies in memory in no such form is copied into one. The instruction set is the best that the CPU
-has; ``LEVELHEAD_CPU=baseline|avx2|avx512`` forces one, and is read once, at import.
+``layouts`` says which of the three forms of ``csrc/kernels.h`` (planes, columns, rows) the tensor has in memory. The
+instruction set is the best that the CPU has; ``LEVELHEAD_CPU=baseline|avx2|avx512`` forces one, and is read once, at
+import.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
-import math
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from levelhead.ops import reference
+from levelhead.ops import layouts, reference
+from levelhead.ops.layouts import Plan
 from levelhead.ops.reference import Dims
 
 _KNOWN = ("baseline", "avx2", "avx512")
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _ACTIVATIONS = {name: number for number, name in enumerate(reference.ACTIVATIONS)}
-_PLANES, _COLUMNS, _ROWS = range(3)
 
 #: Fewer elements than this a thread are not worth its start.
 _WORK = 2**14
@@ -58,95 +56,11 @@ def instruction_set() -> str | None:
     return _module.instruction_set() if PRESENT else None
 
 
-class Plan(NamedTuple):
-    """How a tensor lies in memory, in the terms of ``csrc/kernels.h``."""
-
-    layout: int
-    across: bool
-    n: int
-    c: int
-    l: int  # noqa: E741  (the length, as there)
-    groups: int
-
-
-@functools.lru_cache(maxsize=4096)
-def plan(
-    shape: tuple[int, ...], stride: tuple[int, ...], dims: tuple[int, ...], parameter: tuple[int, ...] | None
-) -> Plan | None:
-    """The form of a tensor normalized over ``dims`` with parameters of that shape; None if it has none of them."""
-    ndim = len(shape)
-    dims = tuple(sorted(d % ndim for d in dims))
-    in_order = _dense(shape, stride, range(ndim))
-    if ndim >= 2 and dims == (0, *range(2, ndim)):
-        if parameter not in (None, (1, shape[1], *[1] * (ndim - 2))):
-            return None
-        positions = math.prod(shape[2:])
-        if in_order and positions > 1:
-            return Plan(_PLANES, True, shape[0], shape[1], positions, 1)
-        if in_order or _dense(shape, stride, (0, *range(2, ndim), 1)):
-            return Plan(_COLUMNS, True, 1, shape[1], shape[0] * positions, 1)
-        return None
-    first = ndim - len(dims)
-    if not dims or dims != tuple(range(first, ndim)):
-        return None
-    if in_order and parameter in (None, shape[first:]):
-        return Plan(_ROWS, False, math.prod(shape[:first]), 1, math.prod(shape[first:]), 1)
-    if first != 2:
-        return None
-    for last in (2, 3):  # instance norm: axis 1 is the channels; group norm: axes 1 and 2 are
-        full = (1, *shape[1:last], *[1] * (ndim - last))
-        if last > ndim or parameter not in (None, full, full[1:]):
-            continue
-        n, c, groups, positions = shape[0], math.prod(shape[1:last]), shape[1], math.prod(shape[last:])
-        if in_order and positions > 1:
-            return Plan(_PLANES, False, n, c, positions, groups)
-        if in_order or _dense(shape, stride, (0, *range(last, ndim), *range(1, last))):
-            return Plan(_COLUMNS, False, n, c, positions, groups)
-    return None
-
-
-def _dense(shape: tuple[int, ...], stride: tuple[int, ...], order: Any) -> bool:
-    """Whether the axes in that order, the outermost first, fill memory without a gap."""
-    expected = 1
-    for axis in reversed(order):
-        if shape[axis] != 1:
-            if stride[axis] != expected:
-                return False
-            expected *= shape[axis]
-    return True
-
-
 def _planned(x: Tensor, dims: Dims, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Plan | None]:
     """``x``, copied if it must be, and its plan; None where the kernels cannot serve."""
     if not PRESENT or x.device.type != "cpu" or x.dtype not in _TYPES or x.numel() == 0:
         return x, None
-    if weight is not None and bias is not None and weight.shape != bias.shape:
-        return x, None
-    some = weight if weight is not None else bias
-    parameter = None if some is None else some.shape
-    dims = tuple(dims)
-    found = plan(x.shape, x.stride(), dims, parameter)
-    if found is None:
-        x = x.contiguous()
-        found = plan(x.shape, x.stride(), dims, parameter)
-    return x, found
-
-
-def _given(x: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]] | None:
-    """Statistics as the kernels want them and the dimensions they belong to; None if they are not one a channel."""
-    if x.ndim < 2 or any(t.shape != (1, x.shape[1], *[1] * (x.ndim - 2)) for t in (mean, var)):
-        return None
-    return mean.double().contiguous(), var.double().contiguous(), (0, *range(2, x.ndim))
-
-
-def _like(t: Tensor, x: Tensor) -> Tensor:
-    """``t`` with the strides of ``x``."""
-    return t if t.stride() == x.stride() and t.dtype == x.dtype else torch.empty_like(x).copy_(t)
-
-
-def _back(y: Tensor, x: Tensor, planned: Tensor) -> Tensor:
-    """``y``, made for the copy ``planned`` of ``x``, with the strides that ``torch.empty_like(x)`` has."""
-    return y if x is planned else torch.empty_like(x).copy_(y)
+    return layouts.planned(x, dims, weight, bias)
 
 
 def _wide(parameter: Tensor | None, x: Tensor) -> Tensor | None:
@@ -205,7 +119,7 @@ def standardize(
     overwrite: bool = False,
 ) -> Tensor | None:
     """The result with given statistics, one a channel; None where the kernels cannot serve."""
-    given = _given(x, mean, var)
+    given = layouts.given(x, mean, var)
     if given is None:
         return None
     mean, var, dims = given
@@ -231,10 +145,10 @@ def _forward(
     overwrite: bool,
 ) -> Tensor:
     y = x if overwrite and planned is x else torch.empty_like(planned)
-    residual = None if residual is None else _like(residual, planned)
+    residual = None if residual is None else layouts.like(residual, planned)
     tensors = (planned, residual, _wide(weight, x), _wide(bias, x), mean, var, y)  # alive until the call ends
     _module.forward(*_head(x, form, center, given, eps, activation), *map(_address, tensors))
-    return _back(y, x, planned)
+    return layouts.back(y, x, planned)
 
 
 def normalize_backward(
@@ -257,7 +171,7 @@ def normalize_backward(
     """
     constant = dims is None
     if dims is None:
-        given = _given(x, mean, var)
+        given = layouts.given(x, mean, var)
         if given is None:
             return None
         mean, var, dims = given
@@ -270,14 +184,14 @@ def normalize_backward(
     wide_weight, wide_bias = _wide(weight, x), _wide(bias, x)
     dweight = None if wide_weight is None else torch.empty_like(wide_weight)
     dbias = None if wide_bias is None else torch.empty_like(wide_bias)
-    like_residual = None if residual is None else _like(residual, planned)
+    like_residual = None if residual is None else layouts.like(residual, planned)
     # Named, so that they are alive until the call ends.
-    inputs = (planned, like_residual, wide_weight, wide_bias, mean, var, _like(dy, planned))
+    inputs = (planned, like_residual, wide_weight, wide_bias, mean, var, layouts.like(dy, planned))
     addresses = map(_address, (*inputs, dx, dresidual, dweight, dbias))
     _module.backward(*_head(x, form, center, constant, eps, activation), *addresses, from_output)
     return (
-        _back(dx, x, planned),
+        layouts.back(dx, x, planned),
         None if dweight is None or weight is None else dweight.to(weight.dtype),
         None if dbias is None or bias is None else dbias.to(bias.dtype),
-        None if dresidual is None or residual is None else _like(dresidual, residual),
+        None if dresidual is None or residual is None else layouts.like(dresidual, residual),
     )

@@ -15,6 +15,11 @@ def serves(x: Tensor) -> bool:
     return cpu.PRESENT and x.device.type == "cpu" and x.dtype in _TYPES
 
 
+def serves_rows(length: int) -> bool:
+    """Whether ``add_norm`` can do rows of this length."""
+    return length > 0
+
+
 def dropout(
     x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
 ) -> Tensor:

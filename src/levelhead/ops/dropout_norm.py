@@ -1,7 +1,8 @@
 """Dropout, the sum with a residual, and the layer or RMS norm behind it, as one step of autograd.
 
-On the CPU each tensor crosses the memory once a way: forward reads the input and the residual and writes the sum and
-its norm; backward reads the sum and the gradients of both and writes two. Elsewhere the parts run one by one.
+In the kernels each tensor crosses the memory once a way: forward reads the input and the residual and writes the sum
+and its norm; backward reads the sum and the gradients of both and writes two. Where no kernel serves, the parts run one
+by one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from levelhead.ops import cpu_dropout, dropout_operator, library, reference
+from levelhead.ops import dropout_operator, library, philox, reference
 from levelhead.ops.reference import Statistics
 
 #: From here on a block of the generator has a number of two words, which the kernel does not count.
@@ -21,8 +22,11 @@ _MOST = 2**35
 
 
 def serves(x: Tensor, residual: Tensor, shape: Sequence[int], *parameters: Tensor | None) -> bool:
-    """Whether the compiled kernel can do this; what it cannot do, and every mistake, is for the parts."""
-    if library.backend_for(x) != "cpu" or not cpu_dropout.serves(x) or not library.plain(x) or library.transformed():
+    """Whether a kernel can do this; what it cannot do, and every mistake, is for the parts."""
+    if library.backend_for(x, fused=True) not in ("cpu", "triton") or not library.plain(x) or library.transformed():
+        return False
+    kernels = dropout_operator.kernels_for(x)
+    if kernels is philox or not kernels.serves_rows(math.prod(shape)):
         return False
     wide = torch.promote_types(x.dtype, torch.float32)
     return (
@@ -58,7 +62,7 @@ def dropout_add_norm(
     if library.differentiated(x, residual, weight, bias):
         results = _Together.apply(x, residual, *rest)  # type: ignore[no-untyped-call]
         return cast(tuple[Tensor, Tensor], results)
-    y, total, *_ = cpu_dropout.add_norm(x, residual, *rest)
+    y, total, *_ = dropout_operator.kernels_for(x).add_norm(x, residual, *rest)
     return y, total
 
 
@@ -67,7 +71,7 @@ class _Together(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        y, total, mean, var = cpu_dropout.add_norm(*inputs)
+        y, total, mean, var = dropout_operator.kernels_for(inputs[0]).add_norm(*inputs)
         _, _, state, ctx.threshold, ctx.scale, ctx.length, weight, bias, ctx.eps, ctx.center = inputs
         ctx.save_for_backward(total, mean, var, state, weight, bias)
         ctx.set_materialize_grads(False)
@@ -85,7 +89,7 @@ class _Together(torch.autograd.Function):
                 dtotal = dsum if dtotal is None else dsum + dtotal
             dx = None if dtotal is None else dropout_operator.dropout(dtotal, None, *rest)
         else:
-            dx, dtotal, dweight, dbias = cpu_dropout.add_norm_backward(
+            dx, dtotal, dweight, dbias = dropout_operator.kernels_for(total).add_norm_backward(
                 dy, dtotal, total, mean, var, *rest, ctx.length, weight, bias, ctx.eps, ctx.center
             )
         return dx, dtotal, None, None, None, None, dweight, dbias, None, None

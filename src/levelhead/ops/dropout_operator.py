@@ -6,12 +6,14 @@ in the backward pass from the two numbers of ``state``.
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from levelhead.ops import cpu_dropout, library, philox
+from levelhead.ops import cpu_dropout, library, philox, triton
 
 #: The most elements for which PyTorch multiplies by a stored mask, as its autograd costs less than ours.
 SMALL_MASK = 2**16
@@ -34,7 +36,7 @@ def dropout(
     if not library.differentiated(x, residual):
         return _dropout(x, residual, state, threshold, scale, shift, fill)
     wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
-    if x.numel() <= SMALL_MASK and wide and not fill and x.is_contiguous() and _by_cpu(x):
+    if x.numel() <= SMALL_MASK and wide and not fill and x.is_contiguous() and kernels_for(x) is cpu_dropout:
         y = x * cpu_dropout.noise(x, state, threshold, scale)
         return y if residual is None else y + residual
     masked = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
@@ -44,20 +46,21 @@ def dropout(
 def _dropout(
     x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
 ) -> Tensor:
-    kernel = cpu_dropout.dropout if _by_cpu(x) else philox.dropout
-    return kernel(x, residual, state, threshold, scale, shift, fill)
+    return cast(Tensor, kernels_for(x).dropout(x, residual, state, threshold, scale, shift, fill))
 
 
-def _by_cpu(x: Tensor) -> bool:
-    if library.FORCED == "reference":
-        return False
-    if cpu_dropout.serves(x):
-        return True
-    if library.FORCED == "cpu":
-        raise RuntimeError(
-            f"LEVELHEAD_BACKEND=cpu cannot serve the dropout of a {x.dtype} on {x.device}; unset it, or use reference"
-        )
-    return False
+def kernels_for(x: Tensor) -> ModuleType:
+    """What runs dropout on ``x``: ``cpu_dropout``, ``triton.dropout``, or ``philox`` where neither can."""
+    if library.FORCED in (None, "cpu") and cpu_dropout.serves(x):
+        return cpu_dropout
+    if library.FORCED in (None, "triton") and triton.serves(x) and x.dtype != torch.float64:
+        return importlib.import_module("levelhead.ops.triton.dropout")
+    if library.FORCED in (None, "reference") or not x.numel():
+        return philox
+    raise RuntimeError(
+        f"LEVELHEAD_BACKEND={library.FORCED} cannot serve the dropout of a {x.dtype} on {x.device}; unset it, or use"
+        " reference"
+    )
 
 
 def _fake(x: Tensor, *_: object) -> Tensor:
@@ -97,4 +100,5 @@ library.register(
     _fake,
     _gradients,
     _save,
+    seen_through=True,
 )

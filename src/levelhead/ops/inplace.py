@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from levelhead.ops import cpu, library, reference
+from levelhead.ops import library, reference
 from levelhead.ops.reference import Dims, Statistics
 
 #: u from y, and the least slope, by which small values of u shrink.
@@ -169,7 +169,8 @@ def _backward(
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
     """The gradients of x, weight and bias, in the channels that y tells enough about."""
     if library.FORCED != "reference":
-        served = cpu.normalize_backward(dy, y, mean, var, weight, bias, None, eps, activation, dims, True, True)
+        kernels = library.kernels_for(y)
+        served = kernels.normalize_backward(dy, y, mean, var, weight, bias, None, eps, activation, dims, True, True)
         if served is not None:
             return served[0], served[1], served[2]
     stats = Statistics(reference.widen(mean), reference.widen(var))

@@ -17,21 +17,26 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
 
-from levelhead.ops import cpu, reference
+from levelhead.ops import cpu, reference, triton
 from levelhead.ops.reference import Dims, Statistics
 
-Backend = Literal["torch", "cpu", "reference"]
+Backend = Literal["torch", "cpu", "triton", "reference"]
 
 #: The most elements for which a call costs more than the work, so that PyTorch's own kernel is the fastest.
 SMALL = 2**16
 #: For batch norm, whose kernel in PyTorch costs less a call than ours (benchmarks/norms.py).
 SMALL_BATCH = 2**18
+#: Likewise on a GPU, for a plain norm, and for one with an activation or a residual behind it. Not measured yet, so
+#: conservative: a Triton kernel takes the host about 20 µs longer to start than one of PyTorch's, in which 3 TB/s move
+#: 60 MB, 2^23 float32 in and out; a fused call saves PyTorch two more kernels and their traffic.
+SMALL_ON_GPU, SMALL_FUSED_ON_GPU = 2**23, 2**20
 
 _KNOWN = ("reference", "cpu", "triton")
 
@@ -44,7 +49,7 @@ def backends() -> dict[str, str]:
     return {
         "reference": "present",
         "cpu": "present" if cpu.PRESENT else cpu.ABSENT,
-        "triton": "not part of this version",
+        "triton": triton.absent() or "present",
     }
 
 
@@ -62,8 +67,8 @@ def _forced_backend() -> Backend | None:
 FORCED = _forced_backend()
 
 
-def backend_for(x: Tensor, small: int = SMALL) -> Backend:
-    """Which backend computes on ``x``: the table of dispatch.
+def backend_for(x: Tensor, small: int = SMALL, fused: bool = False) -> Backend:
+    """Which backend computes on ``x``, with more behind the norm if ``fused``: the table of dispatch.
 
     ==================================  ===========  =====================================================
     when                                 backend      why
@@ -71,7 +76,9 @@ def backend_for(x: Tensor, small: int = SMALL) -> Backend:
     ``LEVELHEAD_BACKEND`` is set         that one     it never falls back silently
     exporting (torch.export, ONNX)       torch        the program runs where levelhead is not installed
     at most ``small`` elements           torch        the call costs more than the work
+    on a GPU, at most ``SMALL_ON_GPU``   torch        likewise; ``SMALL_FUSED_ON_GPU`` with more behind the norm
     on the CPU, kernels compiled         cpu          as exact, and the fastest
+    on a GPU, Triton present             triton       as exact, and the fastest
     everything else                      reference    exact at any offset and scale
     ==================================  ===========  =====================================================
 
@@ -81,12 +88,32 @@ def backend_for(x: Tensor, small: int = SMALL) -> Backend:
         return FORCED
     if x.numel() <= small or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "torch"
-    if x.device.type != "cpu":
-        return "reference"
-    if cpu.PRESENT:
-        return "cpu"
-    _say_once(cpu.ABSENT)
+    if x.device.type == "cuda":
+        if x.numel() <= (SMALL_FUSED_ON_GPU if fused else SMALL_ON_GPU):
+            return "torch"
+        if not triton.absent():
+            return "triton"
+        _say_once(triton.absent())
+    elif x.device.type == "cpu":
+        if cpu.PRESENT:
+            return "cpu"
+        _say_once(cpu.ABSENT)
     return "reference"
+
+
+class Kernels(Protocol):
+    """What the modules ``cpu`` and ``triton`` have alike; they return None for what they cannot serve."""
+
+    normalize: Callable[..., tuple[Tensor, Tensor, Tensor] | None]
+    standardize: Callable[..., Tensor | None]
+    normalize_backward: Callable[..., tuple[Tensor | None, ...] | None]
+
+
+def kernels_for(x: Tensor) -> Kernels:
+    """The kernels to ask first: ``cpu`` or ``triton``."""
+    if FORCED == "triton" or (FORCED is None and x.device.type == "cuda"):
+        return triton
+    return cpu
 
 
 @functools.cache
@@ -96,10 +123,10 @@ def _say_once(why: str) -> None:
 
 def _check_forced(x: Tensor, dims: Dims | None) -> None:
     """Refuses what the kernels did not serve, where they are forced; an empty tensor has no work in it."""
-    if FORCED == "cpu" and x.numel():
+    if FORCED is not None and x.numel():
         raise RuntimeError(
-            f"LEVELHEAD_BACKEND=cpu cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device}, normalized over"
-            f" dimensions {dims}; unset it, or use reference"
+            f"LEVELHEAD_BACKEND={FORCED} cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device}, normalized"
+            f" over dimensions {dims}; unset it, or use reference"
         )
 
 
@@ -184,7 +211,8 @@ def _normalize(
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if FORCED != "reference":
-        served = cpu.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
+        kernels = kernels_for(x)
+        served = kernels.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
         if served is not None:
             return served
         _check_forced(x, dims)
@@ -204,7 +232,8 @@ def _standardize(
     overwrite: bool = False,
 ) -> Tensor:
     if FORCED != "reference":
-        served = cpu.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
+        kernels = kernels_for(x)
+        served = kernels.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
         if served is not None:
             return served
         _check_forced(x, None)
@@ -243,7 +272,9 @@ def _backward(
     center: bool,
 ) -> tuple[_Maybe, ...]:
     if FORCED != "reference":
-        served = cpu.normalize_backward(dy, x, mean, var, weight, bias, residual, eps, activation, dims, center)
+        served = kernels_for(x).normalize_backward(
+            dy, x, mean, var, weight, bias, residual, eps, activation, dims, center
+        )
         if served is not None:
             return served
         _check_forced(x, dims)
@@ -361,6 +392,27 @@ def _standardize_gradients(ctx: Any, dy: Tensor) -> tuple[_Maybe, ...]:
     return (dx, None, None, *parameters, None, None)
 
 
+def _see_through(name: str, kernel: Callable[..., Any]) -> None:
+    """Let torch.compile trace the operator into the Triton kernels that it starts on a GPU, and plan them itself.
+
+    This is what ``torch.library.triton_op`` does for an operator of its own, where ours have other kernels besides:
+    while AOTAutograd makes tensors functional, the kernel is called on the traced tensors, and ``launch.start`` puts
+    ``wrap_triton`` around what it starts. On other devices, with sizes that are not known yet, in the interpreter and
+    in exported programs the operator stays one opaque call.
+    """
+
+    def trace(mode: Any, op: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+        tensors = [t for t in args if isinstance(t, Tensor)]
+        known = all(isinstance(size, int) for t in tensors for size in (*t.shape, *t.stride()))
+        traceable = known and not triton.interpreted() and not torch.compiler.is_exporting()
+        if traceable and kernels_for(tensors[0]) is triton:
+            with mode:
+                return kernel(*args, **(kwargs or {}))
+        return mode.__torch_dispatch__(op, types, args, kwargs)
+
+    torch.library.register_torch_dispatch(f"levelhead::{name}", FunctionalTensorMode, trace, lib=_library)
+
+
 for _name, _kernel, _fake in (
     ("normalize", _normalize, _fake_normalize),
     ("standardize", _standardize, lambda x, *_: torch.empty_like(x)),
@@ -368,6 +420,7 @@ for _name, _kernel, _fake in (
 ):
     _library.impl(_name, _kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"levelhead::{_name}", _fake, lib=_library)
+    _see_through(_name, _kernel)
 for _name, _formula, _setup in (
     ("normalize", _normalize_gradients, _save_normalize),
     ("standardize", _standardize_gradients, _save_standardize),
@@ -382,10 +435,16 @@ def register(
     fake: Callable[..., Any],
     gradients: Callable[..., Any] | None = None,
     save: Callable[..., None] | None = None,
+    seen_through: bool = False,
 ) -> None:
-    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and, if any, formula of the gradients."""
+    """Add the operator ``levelhead::name``: its schema, kernel, fake kernel and, if any, formula of the gradients.
+
+    ``seen_through``: on a GPU torch.compile traces the kernel, which starts Triton's.
+    """
     _library.define(name + schema)
     _library.impl(name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"levelhead::{name}", fake, lib=_library)
+    if seen_through:
+        _see_through(name, kernel)
     if gradients is not None:
         torch.library.register_autograd(f"levelhead::{name}", gradients, setup_context=save, lib=_library)

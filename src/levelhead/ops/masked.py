@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from levelhead.moments import Moments, _check_mask
-from levelhead.ops import cpu, library, reference
+from levelhead.ops import library, reference
 from levelhead.ops.reference import Dims, Statistics
 
 
@@ -94,8 +94,8 @@ def normalize(
         center: False leaves the mean at 0, as RMS norm does.
         group: the name of the process group whose values count; "" is this process alone.
     """
-    if library.FORCED == "cpu" and mask is not None and x.numel():
-        raise RuntimeError("LEVELHEAD_BACKEND=cpu cannot serve a mask; unset it, or use reference")
+    if library.FORCED in ("cpu", "triton") and mask is not None and x.numel():
+        raise RuntimeError(f"LEVELHEAD_BACKEND={library.FORCED} cannot serve a mask; unset it, or use reference")
     arguments = (x, mask, weight, bias, residual, list(dims), eps, activation, center, group)
     if library.transformed():
         return _plain(*arguments)
@@ -189,7 +189,7 @@ def _kernel(
 def _moments(x: Tensor, mask: Tensor | None, dims: Dims, eps: float) -> Moments:
     """Those of this process; by the kernel where it can, which costs it a result that nobody wants."""
     if mask is None and library.FORCED != "reference":
-        served = cpu.normalize(x, None, None, None, dims, eps, "", True)
+        served = library.kernels_for(x).normalize(x, None, None, None, dims, eps, "", True)
         if served is not None:
             _, mean, var = (t.squeeze(dims) for t in served)
             count = torch.tensor(math.prod(x.shape[d] for d in dims))
@@ -265,7 +265,8 @@ def _by_kernels(
     rest = None if residual is None else clean(residual, mask)
     scale = torch.ones_like(stats.mean) if weight is None else weight
     shift = torch.zeros_like(stats.mean) if bias is None else bias
-    served = cpu.normalize_backward(
+    kernels = library.kernels_for(x)
+    served = kernels.normalize_backward(
         clean(dy, mask), x, stats.mean, stats.var, scale, shift, rest, eps, activation, None, True
     )
     if served is None:
@@ -277,7 +278,7 @@ def _by_kernels(
     wide = scale.double()
     total, along = (_sum(torch.stack([wide * dbias, wide * dweight]), group) / count.clamp(min=1)).unbind(0)
     slope = -(stats.var + eps).rsqrt()
-    dx = cpu.standardize(x, *stats, along * slope, total * slope if center else None, dx, eps, "")
+    dx = kernels.standardize(x, *stats, along * slope, total * slope if center else None, dx, eps, "")
     assert dx is not None  # as the kernels served x before
     return (
         clean(dx, mask),
