@@ -62,7 +62,7 @@ def defer(norm: Any, x: Any) -> Any:
         return norm(x)
     if isinstance(norm, FusedSequential):
         return norm.run(x)
-    waits = type(norm) in FUSIBLE and norm.activation is None and getattr(norm, "memory", None) is None
+    waits = type(norm) in FUSIBLE and getattr(norm, "memory", None) is None and norm.activation is None
     return Pending(norm, x) if waits else norm(x)  # in place, what stands behind must be invertible: as it was written
 
 
