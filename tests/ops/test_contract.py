@@ -201,6 +201,8 @@ def test_backward_against_the_oracle(backend, norm, activation, with_residual):
     "activation", [None, "relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "leaky_relu"]
 )
 def test_first_and_second_derivatives(backend, norm, activation):
+    if backend == "triton" and activation not in (None, "gelu"):
+        pytest.skip("the interpreter takes long; all gradients are compared with the oracle's above")
     x = torch.randn(2, 4, 1, 3, dtype=torch.float64, requires_grad=True)
     weight, bias = norm.parameters(x)
     residual = torch.randn_like(x, requires_grad=True)

@@ -69,12 +69,16 @@ class Rows:
 
     @classmethod
     def backward(cls, sets: int, length: int, fused: bool) -> Rows:
-        """At most 128 tiles a program, whose sums stay exact to a few units in the last place."""
+        """At most 128 tiles a program, whose sums stay exact to a few units in the last place.
+
+        Else as few programs as keep the memory busy, as each writes sums of its own: 16 warps a multiprocessor.
+        """
         block = min(max(8, power(length)), _most(fused))
-        rows = min(max(1, 1024 // block), power(sets))
+        rows = min(max(1, 2048 // block), power(sets))
+        warps = max(4, _warps(2 * rows * block))
         tiles = -(-sets // rows)
-        programs = min(tiles, max(_PROGRAMS // 4, -(-tiles // 128)))
-        return cls(rows, block, programs, max(4 if block >= 1024 else 1, _warps(2 * rows * block)))
+        programs = min(tiles, max(256, 2048 // warps, -(-tiles // 128)))
+        return cls(rows, block, programs, warps)
 
 
 @dataclass(frozen=True)
