@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from levelhead.lessons import Contours, Lesson
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from levelhead.training import Recipe
     from levelhead.training.probes import Observer
 
+#: One alone may be lucky with a rate at which others diverge.
+SWEEP_SEEDS = (SEED, SEED + 1, SEED + 2)
 #: How often a run is evaluated where a study does not say, and how often a quick one's.
 EVALUATIONS, QUICK_EVALUATIONS = 20, 10
 
@@ -36,7 +39,7 @@ class Arm:
         fields: of the recipe.
         view: of the data; None takes the study's.
         observe: see ``Experiment``; None takes the study's.
-        rates: learning rates of which a sweep with a seed of its own chooses the best; empty takes the recipe's.
+        rates: learning rates of which a sweep with seeds of its own chooses the best; empty takes the recipe's.
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -138,37 +141,35 @@ class Lecture:
     def _tuned(
         self, arms: Mapping[str, Arm], recipes: Mapping[str, Recipe], pool: Pool, folder: Path
     ) -> tuple[dict[str, Recipe], list[str]]:
-        """Give the arms that ask for it the best learning rate of a sweep."""
-        jobs = {
-            name: [
-                self._job(
-                    f"sweep-{name}-lr{rate:g}",
-                    recipes[name].replace(learning_rate=rate, seed=SEED),
-                    folder,
-                    replace(self._experiment(arm), observe=None),  # it takes its time
-                    f"{self.name}: sweep",
-                )
-                for rate in arm.rates
-            ]
-            for name, arm in arms.items()
-            if arm.rates
-        }
-        if not jobs:
+        """Give the arms that ask for it the learning rate that is best in the mean over the sweep's seeds."""
+        tuned = [(name, rate) for name, arm in arms.items() for rate in arm.rates]
+        if not tuned:
             return dict(recipes), []
-        runs = iter(pool.run(f"{self.name}: sweep", [job for some in jobs.values() for job in some]))
-        best = {name: min((next(runs) for _ in some), key=rank).recipe["learning_rate"] for name, some in jobs.items()}
+        jobs = [
+            self._job(
+                f"sweep-{name}-lr{rate:g}",
+                recipes[name].replace(learning_rate=rate, seed=seed),
+                folder,
+                replace(self._experiment(arms[name]), observe=None),  # it takes its time
+                f"{self.name}: sweep",
+            )
+            for name, rate in tuned
+            for seed in SWEEP_SEEDS
+        ]
+        runs = iter(pool.run(f"{self.name}: sweep", jobs))
+        ranks = {each: tuple(map(fmean, zip(*(rank(next(runs)) for _ in SWEEP_SEEDS), strict=True))) for each in tuned}
+        best = {name: min(arm.rates, key=lambda r: ranks[name, r]) for name, arm in arms.items() if arm.rates}
         edges = [name for name, rate in best.items() if rate in (min(arms[name].rates), max(arms[name].rates))]
         notes = [
-            "Each arm has the learning rate at which it did best in a sweep with a seed of its own: "
+            f"Each arm has the learning rate at which it did best in a sweep with {len(SWEEP_SEEDS)} seeds of its own: "
             + ", ".join(f"{name} {rate:g}" for name, rate in best.items())
             + "."
         ]
         if edges:
             notes.append(f"At the edge of the sweep, so that more may be found beyond it: {', '.join(edges)}.")
-        tuned = {
-            name: recipe.replace(learning_rate=best.get(name, recipe.learning_rate)) for name, recipe in recipes.items()
-        }
-        return tuned, notes
+        return {
+            n: recipe.replace(learning_rate=best.get(n, recipe.learning_rate)) for n, recipe in recipes.items()
+        }, notes
 
 
 def _refuse(settings: Settings) -> None:
