@@ -131,12 +131,12 @@ def test_the_dispatch_on_a_gpu(monkeypatch, fused, most):
 
     monkeypatch.setattr(library, "FORCED", None)
     monkeypatch.setattr(triton, "absent", lambda: "")
-    assert library.backend_for(OnGPU(most), fused) == "torch"
-    assert library.backend_for(OnGPU(most + 1), fused) == "triton"
+    assert library.backend_for(OnGPU(most), fused=fused) == "torch"
+    assert library.backend_for(OnGPU(most + 1), fused=fused) == "triton"
     assert library.kernels_for(OnGPU(1)) is triton
     monkeypatch.setattr(triton, "absent", lambda: "there is none")
     with pytest.warns(RuntimeWarning, match="there is none"):
-        assert library.backend_for(OnGPU(most + 1), fused) == "reference"
+        assert library.backend_for(OnGPU(most + 1), fused=fused) == "reference"
     library._say_once.cache_clear()
 
 

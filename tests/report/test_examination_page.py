@@ -127,7 +127,7 @@ def test_the_page_in_a_browser(browser: Any, page: str, tmp_path: Path, name: st
         assert 250 < plot["width"] <= context["viewport"]["width"], plot["id"]
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= context["viewport"]["width"]
     tab.page.get_by_role("button", name="Copy the patch for inputs-not-normalized").click()
-    tab.page.wait_for_function("document.querySelector('button[data-copy=finding-1-patch]').textContent === 'Copied'")
+    tab.page.locator("button[data-copy=finding-1-patch]", has_text="Copied").wait_for()
     assert tab.page.evaluate("navigator.clipboard.readText()") == make_examination().findings[0].patch
     assert tab.trouble == []
     tab.context.close()
