@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import levelhead as lh
+from levelhead.doctor import remedies, treat
 from levelhead.doctor.causes import CAUSES
-from levelhead.doctor.findings import Examination
+from levelhead.doctor.findings import Examination, Scores
 
 #: Seconds: far more than they take, so that a busy machine cuts no examination short.
 BUDGET = 300.0
@@ -151,3 +152,24 @@ def test_what_cannot_be_mended_is_left_as_it_was():
 def test_a_score_of_minus_infinity_is_no_gain():
     found = lh.examine(programs.nan_in_inputs(), budget=BUDGET)
     assert all(not math.isnan(trial.gain) for trial in found.trials)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "clear"),
+    [
+        ((0.17, 0.70, 0.82), (0.91, 0.94, 0.95), True),  # a wide spread, and no overlap
+        ((0.60, 0.61, 0.62), (0.66, 0.66, 0.66), True),
+        ((0.60, 0.80, 0.62), (0.61, 0.81, 0.99), False),  # one lucky seed
+        ((0.60, 0.80, 0.62), (0.99, 0.79, 0.99), False),  # one seed is worse
+        ((0.60, 0.60, 0.60), (0.602, 0.602, 0.602), False),  # nothing worth a change
+    ],
+)
+def test_what_is_clearly_better(before, after, clear):
+    assert treat._clear(Scores(before), Scores(after)) is clear
+
+
+def test_a_refined_learning_rate_is_that_of_the_mended_program():
+    made = programs.plain()
+    tenth = remedies.learning_rate(0.1, [0.01])
+    assert treat._rates(made, []) == [0.01]
+    assert treat._rates(made, [tenth]) == pytest.approx([0.001])
