@@ -6,14 +6,22 @@
 
 namespace {
 
-// Calls f(c, part, rows) for vectors of channels over blocks of 4 rows, then single ones; `rows` is a Number.
-template <class A, class Each> LH_INLINE void each_row(int64_t begin, int64_t end, int64_t channels, Each f) {
+// Calls f(r, rows, c, part) for vectors of channels over `together` rows and then single ones; both are Numbers.
+template <class A, int together, class Each>
+LH_INLINE void each_row(int64_t begin, int64_t end, int64_t channels, Each f) {
     int64_t r = begin;
-    for (; r + 4 <= end; r += 4)
-        each_vector<A>(channels, [&](int64_t c, auto part) LH_ATTRIBUTE { f(r, Number<4>{}, c, part); });
+    for (; together > 1 && r + together <= end; r += together)
+        each_vector<A>(channels, [&](int64_t c, auto part) LH_ATTRIBUTE { f(r, Number<together>{}, c, part); });
     for (; r < end; ++r)
         each_vector<A>(channels, [&](int64_t c, auto part) LH_ATTRIBUTE { f(r, Number<1>{}, c, part); });
 }
+
+// Whether four rows are gone through together, so that constants and sums are loaded once for them. Not where rows are
+// long, since values of one channel then compete for the same places of the nearest cache.
+template <class T> LH_INLINE bool by_fours(const Task& t) { return t.c * int64_t(sizeof(T)) < 512; }
+
+// How far ahead the values of large inputs are asked for: the hardware does not look beyond a page.
+template <class T> constexpr int64_t AHEAD = 8192 / int64_t(sizeof(T));
 
 // Two sums a channel over rows: memory of one thread, `block` cleared.
 template <class A> struct ChannelSums {
@@ -22,12 +30,12 @@ template <class A> struct ChannelSums {
     int64_t channels;
 
     // f(r, c, part, first, second) adds the vector at row r and channel c to both.
-    template <class Each> LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, Each f) {
+    template <int together, class Each> LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, Each f) {
         const auto [block1, block2, sum1, sum2, channels] = me;
         for (int64_t c = 0; c < channels; ++c) sum1[c] = sum2[c] = 0;
         for (int64_t at = begin; at < end; at += ROWS_A_BLOCK) {
             int64_t stop = at + ROWS_A_BLOCK < end ? at + ROWS_A_BLOCK : end;
-            each_row<A>(at, stop, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
+            each_row<A, together>(at, stop, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 Vec<A> first = {}, second = {};
                 for (int k = 0; k < rows.value; ++k) f(r + k, c, part, first, second);
                 store(block1 + c, load(block1 + c, part) + kept<A>(first, part), part);
@@ -60,11 +68,11 @@ template <class A> struct Channels {
     }
 
     // Two sums a channel over `rows`, by `threads` threads with the slices from `slice` on; the result is in `slice`.
-    template <class Each> void add(int64_t slice, int threads, int64_t rows, Each f) {
-        if (threads == 1) return ChannelSums<A>::add(sums(slice), 0, rows, f);
+    template <int together, class Each> void add(int64_t slice, int threads, int64_t rows, Each f) {
+        if (threads == 1) return ChannelSums<A>::template add<together>(sums(slice), 0, rows, f);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
         for (int k = 0; k < threads; ++k)
-            ChannelSums<A>::add(sums(slice + k), rows * k / threads, rows * (k + 1) / threads, f);
+            ChannelSums<A>::template add<together>(sums(slice + k), rows * k / threads, rows * (k + 1) / threads, f);
         double *all1 = sum1.data + slice * channels, *all2 = sum2.data + slice * channels;
         for (int64_t at = channels; at < channels * threads; ++at)
             all1[at % channels] += all1[at], all2[at % channels] += all2[at];
@@ -78,12 +86,15 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
     const int64_t channels = mem.channels, at = slice * channels;
     A* shift = mem.constants.data + 8 * at;
     double *mean = mem.mean.data + at, *var = mem.var.data + at, *sum = mem.sum1.data + at, *sq = mem.sum2.data + at;
+    const bool large = leaves_caches<T>(rows * channels);
     auto add = [&](int count, int64_t some) {
-        mem.add(slice, count, some, [=](int64_t r, int64_t c, auto part, auto& first, auto& second) LH_ATTRIBUTE {
+        auto each = [=](int64_t r, int64_t c, auto part, auto& first, auto& second) LH_ATTRIBUTE {
+            if (large) prefetch(x + r * channels + c, AHEAD<T>);
             Vec<A> d = load(x + r * channels + c, part) - load(shift + c, part);
             first += d;
             second += d * d;
-        });
+        };
+        mem.template add<4>(slice, count, some, each);
     };
     for (int64_t c = 0; c < channels; ++c) shift[c] = 0;
     if (center) {
@@ -151,11 +162,6 @@ template <class Each> void split_rows(int64_t rows, int threads, Each f) {
     for (int k = 0; k < threads; ++k) over_rows(rows * k / threads, rows * (k + 1) / threads, f);
 }
 
-// Whether a result is streamed: each row starts where a vector may be stored past the caches.
-template <class T> LH_INLINE bool streams_columns(const Task& t, const void* to) {
-    return is_large(static_cast<const T*>(to), t.n * t.l * t.c) && t.c * int64_t(sizeof(T)) % LH_BYTES == 0;
-}
-
 // f(example, slice, threads) for every example.
 template <class Each> void each_example(const Task& t, Each f) {
     if (t.n < t.threads) {
@@ -168,7 +174,7 @@ template <class Each> void each_example(const Task& t, Each f) {
             f(example, int64_t(k), 1);
 }
 
-template <class T, class Act> bool columns_forward(const Task& t) {
+template <class T, class Act, int together> bool columns_forward_by(const Task& t) {
     using A = Wide<T>;
     const Act act(t.activation);
     const int64_t channels = t.c, groups = t.across ? t.c : t.groups, size = t.c / groups;
@@ -178,7 +184,8 @@ template <class T, class Act> bool columns_forward(const Task& t) {
         const int64_t start = example * t.l * channels;
         const T *x = static_cast<const T*>(t.x) + start, *residual = static_cast<const T*>(t.residual);
         T* y = static_cast<T*>(t.y) + start;
-        const bool overwrites = x == y, streamed = streams_columns<T>(t, t.y);
+        const bool overwrites = x == y, streamed = streams(y, t.n * t.l * t.c, t.c);
+        const bool large = leaves_caches<T>(t.l * channels);
         if (residual) residual += start;
         if (!t.given) {
             channel_moments(x, t.l, t.center, mem, slice, threads);
@@ -191,12 +198,13 @@ template <class T, class Act> bool columns_forward(const Task& t) {
         }
         const Constants<A> constants(t, act, mem, slice, example);
         split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
-            each_row<A>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
+            each_row<A, together>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
                 const Vec<A> scale = constants.at(SCALE, c, part);
                 const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
                 for (int k = 0; k < rows.value; ++k) {
                     const int64_t i = (r + k) * channels + c;
+                    if (large) prefetch(x + i, AHEAD<T>);
                     Vec<A> u = ((load(x + i, part) - high) - low) * scale * w + b;
                     if (residual) u += load(residual + i, part);
                     if (overwrites) store_over(y + i, act.template value<A>(u), part);
@@ -208,7 +216,11 @@ template <class T, class Act> bool columns_forward(const Task& t) {
     return true;
 }
 
-template <class T, class Act> bool columns_backward(const Task& t) {
+template <class T, class Act> bool columns_forward(const Task& t) {
+    return by_fours<T>(t) ? columns_forward_by<T, Act, 4>(t) : columns_forward_by<T, Act, 1>(t);
+}
+
+template <class T, class Act, int together> bool columns_backward_by(const Task& t) {
     using A = Wide<T>;
     const Act act(t.activation);
     const int64_t channels = t.c, groups = t.across ? t.c : t.groups, size = t.c / groups;
@@ -222,8 +234,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         T *dx = static_cast<T*>(t.dx) + start, *dresidual = static_cast<T*>(t.dresidual);
         if (residual) residual += start;
         if (dresidual) dresidual += start;
-        // Four rows of two results are more open lines than a core can gather: then neither is streamed.
-        const bool streamed = !dresidual && streams_columns<T>(t, t.dx);
+        const bool streamed = streams(static_cast<const T*>(t.dx), t.n * t.l * t.c, t.c);
         const Constants<A> constants(t, act, mem, slice, example);
         auto gradient = [=](int64_t i, auto part, Vec<A> v, Vec<A> z, Vec<A> w, Vec<A> b) LH_ATTRIBUTE {
             if constexpr (Act::needs_input && !Act::from_output) {
@@ -232,7 +243,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
             }
             return act.template gradient<A>(load(dy + i, part), v);
         };
-        mem.add(slice, threads, t.l, [=](int64_t r, int64_t c, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
+        auto add = [=](int64_t r, int64_t c, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
             const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
             const Vec<A> scale = constants.at(SCALE, c, part);
             const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
@@ -245,7 +256,8 @@ template <class T, class Act> bool columns_backward(const Task& t) {
             if (!t.given) return;  // else the statistics are constants, and dx is known at once
             put(dx + i, g * w * constants.at(DEVIATION, c, part), part, streamed);
             if (dresidual) store(dresidual + i, g, part);
-        });
+        };
+        mem.template add<together>(slice, threads, t.l, add);
         const double *sum_g = mem.sum1.data + slice * channels, *sum_gz = mem.sum2.data + slice * channels;
         for (int64_t g = 0; g < groups; ++g) {
             double all_g = 0, all_gz = 0;
@@ -262,7 +274,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         }
         if (t.given) return end_of_stream();
         split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
-            each_row<A>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
+            each_row<A, together>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
                 const Vec<A> scale = constants.at(SCALE, c, part);
                 const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
@@ -287,6 +299,10 @@ template <class T, class Act> bool columns_backward(const Task& t) {
         if (t.dweight) static_cast<A*>(t.dweight)[c] = A(gz);
     }
     return true;
+}
+
+template <class T, class Act> bool columns_backward(const Task& t) {
+    return by_fours<T>(t) ? columns_backward_by<T, Act, 4>(t) : columns_backward_by<T, Act, 1>(t);
 }
 
 }  // namespace

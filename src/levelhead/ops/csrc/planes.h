@@ -30,11 +30,6 @@ struct Set {
     double size() const { return double(planes) * double(length); }
 };
 
-// Whether a result is streamed: each plane is whole lines, since its neighbours in memory are done at another time.
-template <class T> LH_INLINE bool streams_planes(const Task& t, const T* to) {
-    return is_large(to, t.n * t.c * t.l) && t.l * int64_t(sizeof(T)) % 64 == 0;
-}
-
 inline int64_t sets_of(const Task& t) { return t.across ? t.c : t.n * t.groups; }
 
 // The functions that hold the loops take their arguments by value: the compiler then knows that no store changes them.
@@ -45,7 +40,7 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
     const Act act(t.activation);
     const T *x = static_cast<const T*>(t.x), *residual = static_cast<const T*>(t.residual);
     T* y = static_cast<T*>(t.y);
-    const bool overwrites = x == y, streamed = streams_planes(t, y);
+    const bool overwrites = x == y, streamed = streams(y, t.n * t.c * t.l, t.l);
     const Set set(t, s);
     if (!t.given) {
         Moments m = moments(set.regions(x), t.center);
@@ -60,6 +55,7 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
             prefetch(x + start + i, set.ahead());
             Vec<A> u = standard(load(x + start + i, part)) * w + b;
             if (residual) u += load(residual + start + i, part);
+            if (!streamed) prefetch_to(y + start + i, set.ahead());
             if (overwrites) store_over(y + start + i, act.template value<A>(u), part);
             else put(y + start + i, act.template value<A>(u), part, streamed);
         });
@@ -82,7 +78,7 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
     const T* dy = static_cast<const T*>(t.dy);
     T *dx = static_cast<T*>(t.dx), *dresidual = static_cast<T*>(t.dresidual);
     const Set set(t, s);
-    const bool streamed = streams_planes(t, dx), streams_residual = dresidual && streams_planes(t, dresidual);
+    const bool streamed = streams(dx, t.n * t.c * t.l, t.l);
     const A scale = Standard<A>(t.mean[s], t.var[s], t.eps).scale;
     const Standard<A> standard = standard_of<A, Act>(t, t.mean[s], t.var[s], s);
     double sum_g = 0, sum_gz = 0;  // of g·w
@@ -107,7 +103,7 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             product += kept<A>(g * z, part);
             if (!t.given) return;  // else the statistics are constants, and dx is known at once
             put(dx + start + i, g * w * scale, part, streamed);
-            if (dresidual) put(dresidual + start + i, g, part, streams_residual);
+            if (dresidual) store(dresidual + start + i, g, part);
         });
         if (set.across && k + 1 < set.planes) continue;  // one channel: its planes are one sum
         sums.flush();
@@ -128,8 +124,9 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             const Vec<A> v = load(x + start + i, part);
             Vec<A> z = standard(act.input(v));
             Vec<A> g = gradient(start + i, part, v, z, w, b);
+            if (!streamed) prefetch_to(dx + start + i, set.ahead());
             put(dx + start + i, (g * w - z * mean_gz - mean_g) * scale, part, streamed);
-            if (dresidual) put(dresidual + start + i, g, part, streams_residual);
+            if (dresidual) store(dresidual + start + i, g, part);
         });
     }
     end_of_stream();

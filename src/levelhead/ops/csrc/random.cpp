@@ -24,7 +24,7 @@ template <class T, bool streamed, class Use> void elements(const Dropout& t) {
 }
 
 template <class T, class Use> void by_size(const Dropout& t) {
-    if (is_large(static_cast<const T*>(t.y), t.n)) elements<T, true, Use>(t);
+    if (streams(static_cast<const T*>(t.y), t.n)) elements<T, true, Use>(t);
     else elements<T, false, Use>(t);
 }
 

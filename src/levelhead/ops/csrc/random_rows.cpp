@@ -46,7 +46,8 @@ template <class T> bool dropout_norm_backward(const DropoutNorm& t) {
     const Plain use(t.dropout);
     T* gradient = static_cast<T*>(norm.dx);
     const T* other = static_cast<const T*>(t.dsum);
-    const bool summed = norm.dweight || norm.dbias, streamed = streams_rows<T>(norm, t.dropout.y);
+    const bool summed = norm.dweight || norm.dbias;
+    const bool streamed = streams(static_cast<const T*>(t.dropout.y), norm.n * norm.l, norm.l);
     const int64_t length = summed ? norm.l : 0, sums = length * norm.threads;
     Buffer<double> sum_g(sums), sum_gz(sums);
     Buffer<A> block_g(sums), block_gz(sums);

@@ -9,15 +9,10 @@ template <class A, class P> LH_INLINE Vec<A> parameters(const void* values, int6
     return values ? load(static_cast<const A*>(values) + i, part) : splat<A>(otherwise);
 }
 
-// Whether a result is streamed: each row starts where a vector may be stored past the caches.
-template <class T> LH_INLINE bool streams_rows(const Task& t, const void* to) {
-    return is_large(static_cast<const T*>(to), t.n * t.l) && t.l * int64_t(sizeof(T)) % LH_BYTES == 0;
-}
-
 template <class T, class Act> LH_LOOPS void rows_forward_of(Task t, int64_t begin, int64_t end) {
     using A = Wide<T>;
     const Act act(t.activation);
-    const bool streamed = streams_rows<T>(t, t.y);
+    const bool streamed = streams(static_cast<const T*>(t.y), t.n * t.l, t.l);
     for (int64_t r = begin; r < end; ++r) {
         const T* x = static_cast<const T*>(t.x) + r * t.l;
         const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
@@ -58,7 +53,6 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
                                bool streamed) {
     using A = Wide<T>;
     const Act act(t.activation);
-    const bool streams_residual = t.dresidual && streams_rows<T>(t, t.dresidual);
     for (int64_t r = begin; r < end; ++r) {
         const T *x = static_cast<const T*>(t.x) + r * t.l, *dy = static_cast<const T*>(t.dy) + r * t.l;
         const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
@@ -90,7 +84,7 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
             Vec<A> g = gradient(i, part, z), dz = g;
             if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
             put(dx + i, (dz - z * mean_gz - mean_g) * standard.scale, part, streamed);
-            if (dresidual) put(dresidual + i, g, part, streams_residual);
+            if (dresidual) store(dresidual + i, g, part);
             if (!summed) return;
             store(sums.block_gz + i, load(sums.block_gz + i, part) + kept<A>(g * z, part), part);
             store(sums.block_g + i, load(sums.block_g + i, part) + kept<A>(g, part), part);
@@ -107,6 +101,7 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
 template <class T, class Act> bool rows_backward(const Task& t) {
     using A = Wide<T>;
     const bool summed = t.dweight || t.dbias;
+    const bool streamed = streams(static_cast<const T*>(t.dx), t.n * t.l, t.l);
     const int64_t length = summed ? t.l : 0, sums = length * t.threads;
     Buffer<double> sum_g(sums), sum_gz(sums);
     Buffer<A> block_g(sums), block_gz(sums);
@@ -115,8 +110,7 @@ template <class T, class Act> bool rows_backward(const Task& t) {
     for (int k = 0; k < t.threads; ++k) {
         const int64_t at = length * k;
         PositionSums<A> of{sum_g.data + at, sum_gz.data + at, block_g.data + at, block_gz.data + at};
-        rows_backward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads, of, summed,
-                                 streams_rows<T>(t, t.dx));
+        rows_backward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads, of, summed, streamed);
     }
     for (int64_t i = 0; i < length; ++i) {
         double g = 0, gz = 0;

@@ -39,9 +39,13 @@ LH_INLINE void end_of_stream() {
 #endif
 }
 
-// Whether a result of n values is too large for the caches; it starts where a line does.
-template <class T> LH_INLINE bool is_large(const T* to, int64_t n) {
-    return n * int64_t(sizeof(T)) >= STREAMED && reinterpret_cast<uintptr_t>(to) % 64 == 0;
+// Whether n values are too many for the caches.
+template <class T> LH_INLINE bool leaves_caches(int64_t n) { return n * int64_t(sizeof(T)) >= STREAMED; }
+
+// Whether a result of n values in rows of `row` is streamed: each row is whole lines of memory, so that none is written
+// in two parts. Of two results only the first is: two streams at a time take up to twice as long as one.
+template <class T> LH_INLINE bool streams(const T* to, int64_t n, int64_t row = 64) {
+    return leaves_caches<T>(n) && reinterpret_cast<uintptr_t>(to) % 64 == 0 && row * int64_t(sizeof(T)) % 64 == 0;
 }
 
 // A store that goes past the caches where it is asked to and is of a whole vector.
