@@ -33,8 +33,8 @@ def dropout(
 
 
 def noise(x: Tensor, state: Tensor, threshold: int, scale: float) -> Tensor:
-    """The factor of each element of ``x``, contiguous: ``scale`` for what is kept and 0 for what is dropped."""
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    """The factor of each element of ``x``, which is contiguous: ``scale`` for what is kept, 0 for what is dropped."""
+    y = torch.empty_like(x)
     _run(0, 0, state, threshold, scale, 0.0, 0.0, y)
     return y
 

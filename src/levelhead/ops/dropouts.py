@@ -27,6 +27,9 @@ _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 #: The value that SELU tends to far to the left, negated: its scale times its alpha.
 _SELU_FLOOR = 1.7580993408473766
 
+#: Numbers of a mask's state are below this.
+_MOST = 2**63 - 1
+
 
 def dropout(
     input: Tensor,
@@ -272,13 +275,16 @@ def summed_and_normalized(
 
 def draw(generator: torch.Generator | None = None) -> Tensor:
     """The seed and the stream of one call: two numbers of 63 bits, all that a mask needs."""
-    device = "cpu" if generator is None else generator.device
-    return torch.randint(2**63 - 1, (2,), dtype=torch.int64, device=device, generator=generator)
+    if generator is None:
+        return torch.randint(_MOST, (2,), device="cpu")
+    return torch.randint(_MOST, (2,), device=generator.device, generator=generator)
 
 
 def rate(p: float) -> tuple[int, float]:
     """The threshold for the rate nearest to ``p``, 0 < p < 1, and the scale 1/(1 - p) of that rate."""
-    threshold = min(max(round(p * LEVELS), 1), LEVELS - 1)
+    threshold = round(p * LEVELS) or 1
+    if threshold == LEVELS:
+        threshold -= 1
     return threshold, LEVELS / (LEVELS - threshold)
 
 
