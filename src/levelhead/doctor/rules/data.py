@@ -101,7 +101,7 @@ def target_scale(facts: Facts) -> list[Suspicion]:
     if len(y.shape) >= 2:
         mean, std = y.whole.mean, y.whole.std()
     reach = _reach(facts)
-    certain = y.rms > 10 * reach
+    certain = math.hypot(y.mean - float(outputs.double().mean()), y.std) > 10 * reach
     evidence = {"mean": y.mean, "deviation": y.std, "least": y.low, "largest": y.high}
     summary = f"targets run from {y.low:.4g} to {y.high:.4g}, with mean {y.mean:.4g} and deviation {y.std:.4g}"
     if certain:
@@ -120,7 +120,11 @@ def _reach(facts: Facts) -> float:
     width = last.input.abs().flatten(1).sum(1).mean().item() if last.input is not None and last.input.ndim > 1 else 1.0
     travel = facts.updates * max(float(group["lr"]) for group in optimizer.param_groups)
     # The layer below can move as far and double what the last one weighs.
-    return travel * (1 + width * max(1.0, travel)) + 1
+    reach = travel * (1 + width * max(1.0, travel)) + 1
+    made, given = last.output, facts.outputs
+    if made is None or given is None or made.numel() != given.numel() or not float(made.double().std()) > 0:
+        return reach
+    return reach * max(1.0, float(given.double().std() / made.double().std()))  # a scale that the model puts behind it
 
 
 def unshuffled(facts: Facts) -> list[Suspicion]:
