@@ -372,6 +372,14 @@ def average_without_buffers():
     return program(Averaged(), data=(2 * x + shift, y), val=(2 * v + shift, w), optimizer=optimizer, step=step)
 
 
+def columns_in_another_order():
+    scales = torch.tensor([1.0, 1.1, 0.9, 1.0, 1.2, 1.0, 0.8, 1.0])
+    v, w = clusters(300, 1)
+    (x, y), order = clusters(400, 0), [3, 0, 7, 1, 6, 2, 4, 5]
+    torch.manual_seed(0)
+    return program(data=(scales * x, y), val=((scales * v)[:, order], w))
+
+
 def weights_far_too_large():
     torch.manual_seed(0)
     model = mlp(32, 32, 32, activation=nn.Tanh)
@@ -418,6 +426,7 @@ FAULTY = {
     schedule_by_batches: ("learning-rate-too-low", "loop"),
     class_numbers_as_quantity: ("loss-mismatch", "loss"),
     average_without_buffers: ("stale-running-statistics", "average.1"),
+    columns_in_another_order: ("train-val-mismatch", "data"),
     weights_far_too_large: ("init-too-large", "0"),
 }
 
