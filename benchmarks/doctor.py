@@ -35,7 +35,7 @@ def half(folder: Path, which: str) -> list[Path]:
 
 
 def load(path: Path):
-    sys.path.insert(0, str(path.parent.parent))
+    sys.path[:0] = [str(path.parent.parent), str(path.parent.parent.parent)]  # case.py is beside one of them
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

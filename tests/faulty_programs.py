@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from levelhead.doctor import Program
+from levelhead.doctor.program import standard_step
 
 
 def clusters(rows: int, seed: int, dims: int = 8, classes: int = 4):
@@ -276,6 +279,115 @@ def truth_table_slowly():
     return program(model, lr=1e-5, data=(x, y), val=(x, y), batch=4, epochs=200)
 
 
+class Branches(nn.Module):
+    """Two branches by functions; the first may run without gradients."""
+
+    def __init__(self, without=False):
+        super().__init__()
+        self.without, self.body, self.side, self.head = without, nn.Linear(8, 24), nn.Linear(8, 4), nn.Linear(28, 4)
+
+    def forward(self, x):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.without):
+            first = torch.relu(self.body(x))
+        return self.head(torch.cat([first, self.side(x)], 1))
+
+
+def branch_without_gradients():
+    return program(Branches(without=True))
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+def functions_switched_off():
+    model = Functional()
+    nn.init.constant_(model.first.bias, -30.0)
+    return program(model)
+
+
+def frozen_body():
+    torch.manual_seed(0)
+    model = mlp(6)
+    model[0].requires_grad_(False)
+    return program(model)
+
+
+def schedule_by_batches():
+    torch.manual_seed(0)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+
+    def step(program, batch):
+        program.optimizer.zero_grad()
+        loss = program.loss(program.model(batch[0]), batch[1])
+        loss.backward()
+        program.optimizer.step()
+        schedule.step()
+        return loss.detach()
+
+    return program(model, optimizer=lambda _: optimizer, step=step)
+
+
+def class_numbers_as_quantity():
+    def hits(model, loader):
+        return sum(int((model(x).flatten().round() == y).sum()) for x, y in loader) / 300
+
+    torch.manual_seed(0)
+    loss = lambda o, y: nn.functional.mse_loss(o.flatten(), y.float())  # noqa: E731
+    return program(mlp(outputs=1), loss=loss, score=hits)
+
+
+class Averaged(nn.Module):
+    """Trains ``net`` and answers with an average of its weights, whose running statistics stay those of a new one."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = norm_mlp()
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
+
+    def forward(self, x):
+        return self.net(x) if self.training else self.average(x)
+
+
+def average_without_buffers():
+    def step(program, batch):
+        loss = standard_step(program, batch)
+        with torch.no_grad():
+            both = zip(program.model.average.parameters(), program.model.net.parameters(), strict=True)
+            for slow, fast in both:
+                slow.lerp_(fast, 0.1)
+        return loss
+
+    torch.manual_seed(0)
+    shift = torch.arange(8.0)
+    (x, y), (v, w) = clusters(400, 0), clusters(300, 1)
+    optimizer = lambda model: torch.optim.Adam(model.net.parameters(), lr=0.01)  # noqa: E731
+    return program(Averaged(), data=(2 * x + shift, y), val=(2 * v + shift, w), optimizer=optimizer, step=step)
+
+
+def columns_in_another_order():
+    scales = torch.tensor([1.0, 1.1, 0.9, 1.0, 1.2, 1.0, 0.8, 1.0])
+    v, w = clusters(300, 1)
+    (x, y), order = clusters(400, 0), [3, 0, 7, 1, 6, 2, 4, 5]
+    torch.manual_seed(0)
+    return program(data=(scales * x, y), val=((scales * v)[:, order], w))
+
+
+def weights_far_too_large():
+    torch.manual_seed(0)
+    model = mlp(32, 32, 32, activation=nn.Tanh)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=3.0)
+    return program(model, lr=0.001)
+
+
 FAULTY = {
     inputs_in_bytes: ("inputs-not-normalized", "data"),
     labels_shifted_by_rows: ("labels-corrupted", "data"),
@@ -308,6 +420,14 @@ FAULTY = {
     one_layer: ("model-too-small", "0"),
     shares_of_relu: ("output-mismatch", "3"),
     truth_table_slowly: ("learning-rate-too-low", "optimizer"),
+    branch_without_gradients: ("loss-detached", "body"),
+    functions_switched_off: ("dead-units", "first"),
+    frozen_body: ("parameters-not-trained", "0"),
+    schedule_by_batches: ("learning-rate-too-low", "loop"),
+    class_numbers_as_quantity: ("loss-mismatch", "loss"),
+    average_without_buffers: ("stale-running-statistics", "average.1"),
+    columns_in_another_order: ("train-val-mismatch", "data"),
+    weights_far_too_large: ("init-too-large", "0"),
 }
 
 
@@ -369,7 +489,30 @@ def dictionaries():
     return made
 
 
+class Dollars(nn.Module):
+    """Scales its answers itself."""
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.net, self.mean, self.std = mlp(outputs=1), mean, std
+
+    def forward(self, x):
+        return self.mean + self.std * self.net(x)
+
+
+def scaled_by_the_model():
+    def linear(rows, seed):
+        x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
+        return x, 300_000 + 80_000 * x[:, :1]
+
+    torch.manual_seed(0)
+    loss = lambda o, t: nn.functional.mse_loss(o, t) / 80_000**2  # noqa: E731
+    model = Dollars(300_000.0, 80_000.0)
+    return program(model, data=linear(400, 0), val=linear(300, 1), loss=loss, lr=0.02, epochs=20)
+
+
 HEALTHY = (
+    scaled_by_the_model,
     plain,
     loss_times_a_thousand,
     clipped_and_penalized,

@@ -28,6 +28,24 @@ class Case:
     evaluate: Callable[[Case], float] | None = None
 
 
+def standard_step(case, batch):
+    """One ordinary update; returns the detached loss."""
+    inputs, targets = batch
+    case.model.train()
+    case.optimizer.zero_grad()
+    loss = case.loss(case.model(inputs), targets)
+    loss.backward()
+    case.optimizer.step()
+    return loss.detach()
+
+
+def standard_evaluate(case):
+    """The score on the validation data, in eval mode, without gradients."""
+    case.model.eval()
+    with torch.no_grad():
+        return case.score(case.model, case.val)
+
+
 def accuracy(model, loader):
     """Share of rows whose largest output is the target class."""
     hits = rows = 0
@@ -38,9 +56,11 @@ def accuracy(model, loader):
 
 
 def r2(model, loader):
-    """Coefficient of determination."""
+    """Coefficient of determination; minus infinity of outputs that are not finite."""
     outputs, targets = zip(*[(model(x), y) for x, y in loader], strict=True)
     p, y = torch.cat(outputs).flatten().double(), torch.cat(targets).flatten().double()
+    if p.numel() != y.numel() or not torch.isfinite(p).all():
+        return float("-inf")
     return float(1 - (y - p).square().sum() / (y - y.mean()).square().sum())
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.probes import data, evaluation, loop, loss, structure
+from levelhead.doctor.probes.frequencies import difference
 from levelhead.doctor.probes.neighbours import agreement
 
 
@@ -180,3 +181,18 @@ def test_neighbours_share_labels_that_belong_to_the_rows():
     share, chance, error = agreement(x, y.roll(17))
     assert abs(share - chance) < 5 * error
     assert agreement(x[:20], y[:20]) is None
+
+
+def test_two_samples_of_one_population_do_not_differ_and_others_do():
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2000, 5, generator=random), torch.randn(500, 5, generator=random)
+    assert abs(difference(a, b)[0]) < 4
+    distance, column = difference(a, b * torch.tensor([1.0, 1.0, 1.0, 2.0, 1.0]))
+    assert distance > 10
+    assert column == 3
+    codes, others = torch.randint(0, 9, (2000, 3), generator=random), torch.randint(0, 9, (400, 3), generator=random)
+    assert abs(difference(codes, others)[0]) < 4
+    assert difference(codes, others.clamp_max(5))[0] > 10
+    assert difference(a, b[:, :3]) is None
+    assert difference(a, codes[:, :1]) is None
+    assert difference(a[:50], b) is None

@@ -86,8 +86,8 @@ _TABLE = (
         "LH105",
         "train-val-mismatch",
         "training and validation data are prepared differently",
-        "deviations apart by a factor of 2, or means apart by 1 deviation, beyond 8 standard errors; "
-        "or no label in common",
+        "deviations apart by a factor of 2, or means apart by 1 deviation; or frequencies of columns 10 deviations "
+        "apart, and held-out training rows a quarter of the way better than validation rows; or no label in common",
         "prepare both with the same function, fitted on the training data alone",
     ),
     Cause(

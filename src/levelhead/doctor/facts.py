@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -69,6 +70,11 @@ class Facts:
         return seen if isinstance(seen, Tensor) else None
 
     @property
+    def node(self) -> Any:
+        """The graph's node that made these outputs."""
+        return self.loop.losses[0].node if self.loop.losses else None
+
+    @property
     def usual_targets(self) -> bool:
         """Whether the loss sees the loader's targets (a step of the program's own may take others)."""
         if self.targets is None or self.train.kept is None:
@@ -126,7 +132,9 @@ def gather(program: Program) -> Facts:
     updates = updates_of(watched)
     batches = list(islice(_again(watched.train), WATCHED))
     start = time.perf_counter()
-    seen = loop.measure(watched, batches)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the program warns of, its own run warns of
+        seen = loop.measure(watched, batches)
     each = (time.perf_counter() - start) / max(1, len(seen.returned))
     first = seen.losses[0] if seen.losses else None
     kind = loss.measure(program.loss, first.outputs, first.targets) if first else LossKind("", "", False)

@@ -27,6 +27,7 @@ class Outcome:
         score: its final validation score; minus infinity where it has none.
         losses: what each update returned.
         scores: validation scores during training: (updates done, score).
+        rates: the largest learning rate at each update.
         updates: how many updates were done.
         planned: how many there were to be.
         seconds: wall-clock time.
@@ -37,6 +38,7 @@ class Outcome:
     score: float = -math.inf
     losses: list[float] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
     updates: int = 0
     planned: int = 0
     seconds: float = 0.0
@@ -123,6 +125,7 @@ def train(
                 if done.updates >= done.planned or time.perf_counter() - start > seconds:
                     break
                 done.losses.append(copy.update(batch))
+                done.rates.append(max((float(group["lr"]) for group in copy.optimizer.param_groups), default=0.0))
                 done.updates += 1
                 if done.updates in marks:
                     done.scores.append((done.updates, score(copy)))

@@ -19,12 +19,13 @@ class Evaluation:
 
     Args:
         score: of the model as it is given.
-        training: batch normalizations and dropouts that ran in training mode.
+        training: batch normalizations and dropouts that ran in training mode; ran: those that ran at all.
         error: what it raised.
     """
 
     score: float = -math.inf
     training: list[str] = field(default_factory=list)
+    ran: set[str] = field(default_factory=set)
     error: Exception | None = None
 
 
@@ -35,6 +36,7 @@ def measure(twin: Program) -> Evaluation:
 
     def hook(name: str) -> Any:
         def ran(module: nn.Module, args: Any) -> None:
+            found.ran.add(name)
             if module.training and name not in found.training:
                 found.training.append(name)
 

@@ -68,7 +68,7 @@ class Loop:
         updates: the optimizer's steps.
         modes: of each module that ran with gradients on: the modes it was in.
         reached: parameters that a backward pass arrived at; gradients: those where it was not zero.
-        executed: modules that ran.
+        executed: modules that ran with gradients on; ran: those that ran at all.
         error: what the program raised; failed_at: in which batch, from 1.
         first_norms: norm of each parameter's gradient at the first step of the optimizer.
     """
@@ -81,6 +81,7 @@ class Loop:
     reached: set[str] = field(default_factory=set)
     gradients: set[str] = field(default_factory=set)
     executed: set[str] = field(default_factory=set)
+    ran: set[str] = field(default_factory=set)
     error: Exception | None = None
     failed_at: int = 0
     first_norms: dict[str, float] = field(default_factory=dict)
@@ -164,6 +165,7 @@ class _Watcher:
 
     def _mode(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
+            self.found.ran.add(name)
             if torch.is_grad_enabled():
                 self.found.modes.setdefault(name, set()).add(module.training)
                 self.found.executed.add(name)

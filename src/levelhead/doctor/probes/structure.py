@@ -152,6 +152,13 @@ def hidden(calls: list[Call], last: Output) -> list[Call]:
     return [call for call in calls if call.name != last.where]
 
 
+def rectified_nodes(node: Any) -> Iterator[Any]:
+    """The nodes whose values go into a ReLU, module or function."""
+    for n in ancestors(node):
+        if name_of(n) == "Relu":
+            yield through_views(n.next_functions[0][0])
+
+
 def functional_squashing(node: Any) -> Counter[str]:
     """How often each squashing function is in the graph, as module or as function."""
     return Counter(name for n in ancestors(node) if (name := name_of(n)) in ("Sigmoid", "Tanh"))

@@ -22,7 +22,14 @@ from levelhead.doctor.remedies.loop import (
     standard_evaluation,
     standard_loop,
 )
-from levelhead.doctor.remedies.loss import aligned_loss, cross_entropy, log_of_probabilities, one_hot, other_loss
+from levelhead.doctor.remedies.loss import (
+    aligned_loss,
+    cross_entropy,
+    log_of_probabilities,
+    one_hot,
+    other_loss,
+    outputs_for_classes,
+)
 from levelhead.doctor.remedies.network import (
     calibrate,
     dropout,
@@ -70,6 +77,7 @@ __all__ = [
     "norm_for",
     "one_hot",
     "other_loss",
+    "outputs_for_classes",
     "recalibrate",
     "recalibration",
     "replace",

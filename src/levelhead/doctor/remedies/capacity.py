@@ -9,7 +9,7 @@ from torch import nn
 
 from levelhead.doctor.program import Program
 from levelhead.doctor.remedies.base import Remedy
-from levelhead.doctor.remedies.network import swap
+from levelhead.doctor.remedies.network import exchange
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -41,7 +41,7 @@ def widen(layers: Sequence[str], norms: Sequence[str], factor: int, words: str) 
             wide = norm.num_features * factor
             built[name] = type(norm)(wide, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         for name, module in built.items():
-            _exchange(program, name, module)
+            exchange(program, name, module)
 
     code = f"# {factor} times the width in " + ", ".join(layers[:-1][:4])
     return Remedy(words, code, change)
@@ -55,25 +55,13 @@ def _layer(old: Any, ins: int, outs: int) -> nn.Module:
     return made
 
 
-def _exchange(program: Program, name: str, module: nn.Module) -> None:
-    """Put a module in another's place; its parameters go to the optimizer's group of those that they replace."""
-    old = program.model.get_submodule(name)
-    gone = {id(p) for p in old.parameters()}
-    swap_in = module.to(next(iter(old.parameters())).device) if gone else module
-    for group in program.optimizer.param_groups:
-        if any(id(p) in gone for p in group["params"]):
-            group["params"] = [p for p in group["params"] if id(p) not in gone] + list(swap_in.parameters())
-            break
-    swap(program, name, swap_in)
-
-
 def hidden_layer(name: str, width: int) -> Remedy:
     """Put a hidden layer of ReLU units in front of the only layer."""
 
     def change(program: Program) -> None:
         old: Any = program.model.get_submodule(name)
         last = nn.Linear(width, old.out_features)
-        _exchange(program, name, nn.Sequential(nn.Linear(old.in_features, width), nn.ReLU(), last))
+        exchange(program, name, nn.Sequential(nn.Linear(old.in_features, width), nn.ReLU(), last))
 
     code = f"nn.Sequential(nn.Linear(inputs, {width}), nn.ReLU(), nn.Linear({width}, outputs))  # in place of {name}"
     return Remedy(f"a hidden layer of {width} units", code, change)

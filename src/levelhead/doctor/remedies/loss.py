@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from levelhead.doctor.program import Program
+from levelhead.doctor.program import Program, forward, moved, split
 from levelhead.doctor.remedies.base import Remedy
 from levelhead.doctor.remedies.data import LossOf
+from levelhead.doctor.remedies.network import exchange
 
 
 def other_loss(loss: Callable[..., Any], words: str, code: str) -> Remedy:
@@ -29,6 +30,32 @@ def aligned_loss() -> Remedy:
         program.loss = LossOf(program.loss, lambda o, t: (o.reshape(t.shape), t))
 
     return Remedy("outputs in the targets' shape", "loss = criterion(outputs.reshape(targets.shape), targets)", change)
+
+
+def outputs_for_classes(last: str, classes: int) -> Remedy:
+    """An output for each class and cross-entropy, where one output was to hit the class's number."""
+
+    def change(program: Program) -> None:
+        old: Any = program.model.get_submodule(last)
+        exchange(program, last, nn.Linear(old.in_features, classes, old.bias is not None))
+        program.loss, program.score, program.evaluate = _numbered_cross_entropy, _numbered_accuracy, None
+
+    code = f"# {last}: nn.Linear(..., {classes})\ncriterion = nn.CrossEntropyLoss()  # answer: outputs.argmax(1)"
+    return Remedy(f"{classes} outputs and cross-entropy", code, change)
+
+
+def _numbered_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, targets.flatten().long())
+
+
+def _numbered_accuracy(model: nn.Module, loader: Any) -> float:
+    hits = rows = 0
+    for batch in loader:
+        inputs, targets = split(batch)
+        targets = moved(targets, model).flatten()
+        hits += int((forward(model, inputs).argmax(1) == targets).sum())
+        rows += targets.numel()
+    return hits / max(1, rows)
 
 
 def one_hot(outputs: Tensor, targets: Tensor) -> Tensor:

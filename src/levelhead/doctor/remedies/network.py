@@ -39,6 +39,18 @@ def swap(program: Program, name: str, module: nn.Module) -> None:
         program.optimizer.add_param_group({"params": new, "weight_decay": 0.0})
 
 
+def exchange(program: Program, name: str, module: nn.Module) -> None:
+    """Put a module in another's place; its parameters go to the optimizer's group of those that they replace."""
+    old = program.model.get_submodule(name)
+    gone = {id(p) for p in old.parameters()}
+    swap_in = module.to(next(iter(old.parameters())).device) if gone else module
+    for group in program.optimizer.param_groups:
+        if any(id(p) in gone for p in group["params"]):
+            group["params"] = [p for p in group["params"] if id(p) not in gone] + list(swap_in.parameters())
+            break
+    swap(program, name, swap_in)
+
+
 def reset(names: Sequence[str]) -> Remedy:
     """Draw the weights of these layers as their own class does."""
 

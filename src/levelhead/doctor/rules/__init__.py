@@ -13,6 +13,12 @@ Rule = Callable[[Facts], list[Suspicion]]
 #: All rules that need no training, in the order in which a fault is upstream of others.
 RULES: tuple[Rule, ...] = (*data.RULES, *loop.RULES, *loss.RULES, *network.RULES, *normalization.RULES)
 #: Rules that need to have seen the program train.
-TRAINED: tuple[Rule, ...] = (*data.TRAINED, *normalization.TRAINED, *optimization.TRAINED, *capacity.TRAINED)
+TRAINED: tuple[Rule, ...] = (
+    *data.TRAINED,
+    *loss.TRAINED,
+    *normalization.TRAINED,
+    *optimization.TRAINED,
+    *capacity.TRAINED,
+)
 
 __all__ = ["RULES", "TRAINED", "Rule", "Suspicion"]

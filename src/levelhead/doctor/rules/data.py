@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
-from levelhead.doctor.isolation import clone
+from levelhead.doctor.isolation import Change, clone
 from levelhead.doctor.probes.data import Columns, ordered
+from levelhead.doctor.probes.frequencies import difference
 from levelhead.doctor.probes.neighbours import agreement
+from levelhead.doctor.program import Program
 from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.trials import train
 
 #: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
 LARGE, SMALL, APART = 5.0, 0.1, 30.0
+#: Deviations by which two samples of one population never differ; the gain of held-out rows over validation rows.
+BEYOND, HELD_OUT = 10.0, 0.25
 
 
 def non_finite(facts: Facts) -> list[Suspicion]:
@@ -101,7 +108,7 @@ def target_scale(facts: Facts) -> list[Suspicion]:
     if len(y.shape) >= 2:
         mean, std = y.whole.mean, y.whole.std()
     reach = _reach(facts)
-    certain = y.rms > 10 * reach
+    certain = math.hypot(y.mean - float(outputs.double().mean()), y.std) > 10 * reach
     evidence = {"mean": y.mean, "deviation": y.std, "least": y.low, "largest": y.high}
     summary = f"targets run from {y.low:.4g} to {y.high:.4g}, with mean {y.mean:.4g} and deviation {y.std:.4g}"
     if certain:
@@ -120,7 +127,11 @@ def _reach(facts: Facts) -> float:
     width = last.input.abs().flatten(1).sum(1).mean().item() if last.input is not None and last.input.ndim > 1 else 1.0
     travel = facts.updates * max(float(group["lr"]) for group in optimizer.param_groups)
     # The layer below can move as far and double what the last one weighs.
-    return travel * (1 + width * max(1.0, travel)) + 1
+    reach = travel * (1 + width * max(1.0, travel)) + 1
+    made, given = last.output, facts.outputs
+    if made is None or given is None or made.numel() != given.numel() or not float(made.double().std()) > 0:
+        return reach
+    return reach * max(1.0, float(given.double().std() / made.double().std()))  # a scale that the model puts behind it
 
 
 def unshuffled(facts: Facts) -> list[Suspicion]:
@@ -207,5 +218,45 @@ def preparation(facts: Facts) -> list[Suspicion]:
     return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,), measured=gain)]
 
 
+def another_population(facts: Facts) -> list[Suspicion]:
+    """Validation rows whose columns are distributed otherwise, and on which the model fails as on no held-out row."""
+    ours, theirs, base = facts.train.kept, facts.val.kept if facts.val else None, facts.base
+    if ours is None or theirs is None or base is None or base.diverged or base.error is not None:
+        return []
+    if not facts.usual_targets or preparation(facts):
+        return []
+    found = difference(ours[0], theirs[0])
+    if found is None or found[0] < BEYOND or facts.room(base.score) < HELD_OUT:
+        return []
+    held = train(facts.program, _held_out(*ours, facts.train.sizes[0]), updates=base.updates, seconds=2 * base.seconds)
+    gain = facts.gain(base.score, held.score)
+    if gain < HELD_OUT:
+        return []
+    evidence = {
+        "distance of the columns' frequencies, in deviations": found[0],
+        "largest in column": found[1],
+        "score on validation rows": base.score,
+        "score on training rows that were held out": held.score,
+    }
+    summary = (
+        f"what was learnt holds for training rows that were held out (score {held.score:.3f}) and not for validation "
+        f"rows ({base.score:.3f}), whose column {found[1]} is distributed otherwise"
+    )
+    return [Suspicion("train-val-mismatch", "data", summary, evidence, True, "critical")]
+
+
+def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
+    """Four fifths of the training rows to train on, the rest to validate."""
+
+    def change(program: Program) -> None:
+        order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0)).to(inputs.device)
+        cut = len(order) * 4 // 5
+        kept, held = (TensorDataset(inputs[rows], targets[rows]) for rows in (order[:cut], order[cut:]))
+        program.train = DataLoader(kept, batch_size=size, shuffle=True)
+        program.val = DataLoader(held, batch_size=256)
+
+    return change
+
+
 RULES = (non_finite, invalid_labels, disjoint_labels, target_scale, input_scale, unshuffled, corrupted_labels)
-TRAINED = (preparation, chance)
+TRAINED = (preparation, another_population, chance)

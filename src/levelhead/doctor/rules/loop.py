@@ -68,7 +68,7 @@ def detached(facts: Facts) -> list[Suspicion]:
         if id(parameter) in held
         and parameter.requires_grad
         and name not in loop.reached
-        and name.rpartition(".")[0] in loop.executed
+        and name.rpartition(".")[0] in loop.ran
     ]
     if not missing:
         return []
@@ -104,7 +104,19 @@ def untrained(facts: Facts) -> list[Suspicion]:
         f"{missing} parameters are not in the optimizer" if missing else f"{len(frozen)} parameters need no gradient"
     ) + f" ({100 * share:.0f} % of the model's values), first {left[0][0]}"
     cure = remedies.all_parameters()
-    return [Suspicion("parameters-not-trained", "optimizer", summary, evidence, remedies=(cure,))]
+    where = "optimizer" if missing else _common([name for name, _ in left]) or "optimizer"
+    return [Suspicion("parameters-not-trained", where, summary, evidence, remedies=(cure,))]
+
+
+def _common(names: list[str]) -> str:
+    """The innermost module that holds all these parameters."""
+    paths = [name.split(".")[:-1] for name in names]
+    shared = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
 
 
 def eval_in_training(facts: Facts) -> list[Suspicion]:

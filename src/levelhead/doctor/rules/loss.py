@@ -8,12 +8,16 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
+from levelhead.doctor.isolation import clone
 from levelhead.doctor.probes.structure import RANGES
+from levelhead.doctor.program import Program, forward, moved, split
 from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.rules.suspicion import Suspicion
 
 #: The share of targets that may lie outside the reach of the last activation: noise at its ends.
 OUTSIDE = 0.05
+#: More whole numbers than these are a quantity.
+MOST_CLASSES = 50
 
 
 def _linear_output(facts: Facts) -> list[Remedy]:
@@ -214,9 +218,47 @@ def mismatch(facts: Facts) -> list[Suspicion]:
     return [Suspicion("loss-mismatch", "loss", summary, evidence, remedies=tuple(cures))]
 
 
+def numbered(facts: Facts) -> list[Suspicion]:
+    """One output that is trained to come near a class's number, and judged by hitting it."""
+    base, kept, outputs, layers = facts.base, facts.train.kept, facts.outputs, facts.layers
+    counts = facts.train.counts
+    if base is None or kept is None or outputs is None or not layers or not 3 <= len(counts) <= MOST_CLASSES:
+        return []
+    one = isinstance(layers[-1].module, nn.Linear) and layers[-1].module.out_features == 1
+    if not one or sorted(counts) != list(range(len(counts))) or outputs.numel() != len(outputs):
+        return []
+    try:
+        hits = _rounded_accuracy(base.program)
+    except Exception:
+        return []  # the model takes something else than the loader's inputs
+    if abs(hits - base.score) > 0.01:  # it is not judged by hits: it may be meant as a quantity
+        return []
+    evidence = {"classes": len(counts), "outputs": 1, "whole-number hits": hits}
+    summary = (
+        f"one output is trained to come near the class's number, 0 to {len(counts) - 1}, and judged by hitting it: "
+        "the loss takes the classes to be in order"
+    )
+    cure = remedies.outputs_for_classes(layers[-1].name, len(counts))
+    return [Suspicion("loss-mismatch", "loss", summary, evidence, remedies=(cure,))]
+
+
+def _rounded_accuracy(program: Program) -> float:
+    copy = clone(program)
+    copy.model.eval()
+    hits = rows = 0
+    with torch.no_grad():
+        for batch in copy.val if copy.val is not None else copy.train:
+            inputs, targets = split(batch)
+            targets = moved(targets, copy.model).flatten()
+            hits += int((forward(copy.model, inputs).flatten().round() == targets).sum())
+            rows += targets.numel()
+    return hits / max(1, rows)
+
+
 def _both(first: list[Remedy], second: Remedy) -> Remedy:
     every = [*first, second]
     return Remedy(" and ".join(r.words for r in every), "\n".join(r.patch for r in every), remedies.several(every))
 
 
+TRAINED = (numbered,)
 RULES = (broadcast, single_softmax, one_logit, repeated, out_of_range, squashed_classes, mismatch)

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.structure import DROPOUT, LINEAR, NORM, hidden, rows_of, skipping
+from levelhead.doctor.probes.structure import (
+    DROPOUT,
+    LINEAR,
+    NORM,
+    hidden,
+    rectified_nodes,
+    rows_of,
+    skipping,
+    through_views,
+)
 from levelhead.doctor.rules.suspicion import Suspicion
 
 #: He et al. 2015: sqrt(2 / inputs) keeps a ReLU's signal; torch's own default is sqrt(1 / (3 inputs)).
@@ -68,16 +77,23 @@ def weight_scale(facts: Facts) -> list[Suspicion]:
     if not gains:
         return []
     drift = signal_drift(facts)
-    largest, smallest = max(gains, key=lambda n: gains[n]), min(gains, key=lambda n: gains[n])
+    # Of layers that are alike, the first one is the place.
+    most, least = max(gains.values()), min(gains.values())
+    largest = next(n for n in gains if gains[n] >= most / 2)
+    smallest = next(n for n in gains if gains[n] <= 2 * least)
     cure = _calibration(facts, list(gains))
     evidence = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": drift}
     if gains[largest] > 3 * KEEPS:
         summary = f"the weights of {largest} are {gains[largest] / KEEPS:.1f} times the scale that keeps the signal"
         return [Suspicion("init-too-large", largest, summary, evidence, remedies=cure)]
+    if gains[smallest] >= 0.1 and next(iter(dead_units(facts).values()), 0.0) >= DEAD:
+        return []  # the first units are off: that ends the signal, whatever the weights' scale
     if (len(gains) > 2 and drift < 0.1) or gains[smallest] < 0.1:
         summary = f"the signal shrinks to {drift:.2g} of its size between the first and the last hidden layer"
         if gains[smallest] < 0.1:
             summary = f"the weights of {smallest} are {gains[smallest] / KEEPS:.2g} of the scale that keeps the signal"
+        else:
+            smallest = next(iter(gains))  # each layer takes its part
         return [Suspicion("init-too-small", smallest, summary, evidence, remedies=cure)]
     return []
 
@@ -151,10 +167,7 @@ def squashing(facts: Facts) -> list[Suspicion]:
 
 def dead(facts: Facts) -> list[Suspicion]:
     """ReLU units that are 0 for every row, before training has moved them."""
-    found: dict[str, float] = {}
-    for call in hidden(facts.loop.calls, facts.output):
-        if isinstance(call.module, nn.ReLU) and call.output is not None and len(call.output) >= 8:
-            found[call.name] = float((rows_of(call.output) == 0).all(0).double().mean())
+    found = dead_units(facts)
     worst = max(found, key=lambda n: found[n], default="")
     if not worst or found[worst] < DEAD:
         return []
@@ -162,8 +175,23 @@ def dead(facts: Facts) -> list[Suspicion]:
     evidence = {"share of units that are 0 for every row of a batch": found}
     summary = f"{100 * found[first]:.0f} % of the units of {first} are 0 for every row of the first batch"
     cures = _calibration(facts, [call.name for call in facts.layers])
-    leaky = remedies.replace(list(found), _leaky, "LeakyReLU in place of ReLU", "nn.LeakyReLU(0.1)")
-    return [Suspicion("dead-units", first, summary, evidence, remedies=(*cures, leaky))]
+    modules = [n for n in found if isinstance(facts.program.model.get_submodule(n), nn.ReLU)]
+    if modules:
+        cures = (*cures, remedies.replace(modules, _leaky, "LeakyReLU in place of ReLU", "nn.LeakyReLU(0.1)"))
+    return [Suspicion("dead-units", first, summary, evidence, remedies=cures)]
+
+
+def dead_units(facts: Facts) -> dict[str, float]:
+    """The share of units that are 0 for every row: of each ReLU, or of the layer in front of one that is a function."""
+    called = {id(through_views(c.input_node)) for c in facts.loop.calls if isinstance(c.module, nn.ReLU)}
+    rectified = {id(node) for node in rectified_nodes(facts.node)} - called
+    found: dict[str, float] = {}
+    for call in hidden(facts.loop.calls, facts.output):
+        if call.output is None or len(call.output) < 8:
+            continue
+        if isinstance(call.module, nn.ReLU) or id(through_views(call.output_node)) in rectified:
+            found[call.name] = float((rows_of(call.output) <= 0).all(0).double().mean())
+    return found
 
 
 def _leaky(module: nn.Module) -> nn.Module:

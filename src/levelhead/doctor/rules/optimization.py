@@ -8,6 +8,9 @@ from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.rules.suspicion import Suspicion
 
+#: A schedule that has left less than this of the rate when half of the updates are to come has stopped the training.
+FADED = 0.01
+
 
 def _rates(facts: Facts) -> list[float]:
     return [float(group["lr"]) for group in facts.program.optimizer.param_groups]
@@ -62,10 +65,15 @@ def rate_too_low(facts: Facts) -> list[Suspicion]:
         f"in {base.updates} updates"
     )
     cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in (10, 100, 1000))
+    where, halfway = "optimizer", base.rates[len(base.rates) // 2] if base.rates else math.inf
+    if halfway < FADED * max(_rates(facts)):  # a schedule may end at 0, but not have done so by half of the time
+        where = "loop"
+        evidence["learning rate halfway"] = halfway
+        summary += f"; its schedule has brought it to {halfway:.3g} by half of them"
+        if facts.program.step is not None:
+            cures = (remedies.standard_loop(), *cures)
     return [
-        Suspicion(
-            "learning-rate-too-low", "optimizer", summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True
-        )
+        Suspicion("learning-rate-too-low", where, summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True)
     ]
 
 
