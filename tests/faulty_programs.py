@@ -188,6 +188,15 @@ def uphill_by_sign():
     return program(step=step, lr=0.001)
 
 
+def raw_and_decayed():
+    x, y = clusters(400, 0)
+    v, w = clusters(300, 1)
+    scale, offset = torch.logspace(0, 3, 8), torch.logspace(1, 4, 8)
+    sgd = lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9, weight_decay=0.3)  # noqa: E731
+    torch.manual_seed(0)
+    return program(mlp(), data=(offset + scale * x, y), val=(offset + scale * v, w), optimizer=sgd, epochs=20)
+
+
 class CutOff(nn.Module):
     def __init__(self):
         super().__init__()
@@ -397,7 +406,7 @@ FAULTY = {
     validation_not_standardized: ("train-val-mismatch", "data"),
     weights_all_alike: ("constant-init", "0"),
     weights_far_too_small: ("init-too-small", None),
-    units_switched_off: ("dead-units", "1"),
+    units_switched_off: ("dead-units", "0"),
     nothing_but_linear: ("missing-nonlinearity", "0"),
     sigmoid_then_softmax: ("output-mismatch", "3"),
     last_batch_of_one: ("batch-too-small", "data"),
@@ -427,6 +436,7 @@ FAULTY = {
     class_numbers_as_quantity: ("loss-mismatch", "loss"),
     average_without_buffers: ("stale-running-statistics", "average.1"),
     columns_in_another_order: ("train-val-mismatch", "data"),
+    raw_and_decayed: ("inputs-not-normalized", "data"),
     weights_far_too_large: ("init-too-large", "0"),
 }
 

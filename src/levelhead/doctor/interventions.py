@@ -22,6 +22,8 @@ CRITICAL = 0.5
 ROUNDS = 4
 #: Validation rows under which a share of right answers has no normal distribution: other seeds decide.
 FEW = 30
+#: How many repairs are tried together at most.
+TOGETHER = 4
 _SLOW = ("learning-rate-too-low", "too-few-updates")
 
 
@@ -163,7 +165,12 @@ class Interventions:
         if not paying:
             paying = self._together([s for s in left if s.cause.endswith("-not-normalized")])
         best = self._first_of(paying)
-        if best is not None and self.facts.room(best.outcome.score) < 0.25:
+        if self.facts.room(self.current.score) > 1 - UPSTREAM and (best is None or self._room(best) > 0.25):
+            causes = [s for s in left if not s.generic and s.remedies and not s.cause.startswith("learning-rate")]
+            both = self._together(causes[:TOGETHER])
+            if both and (best is None or self._room(both[0]) < self._room(best) / 2):
+                paying, best = both, both[0]
+        if best is not None and self._room(best) < 0.25:
             return best
         for suspicion in [s for s in left if s.generic]:
             tried += self._try(suspicion)
@@ -171,6 +178,9 @@ class Interventions:
                 break
         generic = [t for t in tried if t.suspicion.generic and self._pays(t)]
         return self._first_of([*paying, *generic], handicap=UPSTREAM)
+
+    def _room(self, tried: _Tried) -> float:
+        return self.facts.room(tried.outcome.score)
 
     @staticmethod
     def _order(suspicion: Suspicion) -> int:
@@ -260,7 +270,7 @@ class Interventions:
         return tried
 
     def _together(self, data: list[Suspicion]) -> list[_Tried]:
-        """Inputs and targets, each useless without the other."""
+        """Repairs that are useless without each other, in a program that learns nothing with any one of them."""
         if len(data) < 2 or time.perf_counter() + self.base.seconds > self.deadline:
             return []
         parts = [s.remedies[0] for s in data]

@@ -72,13 +72,13 @@ def detached(facts: Facts) -> list[Suspicion]:
     ]
     if not missing:
         return []
-    where = missing[0].rpartition(".")[0]
+    where = _common(missing)
     all_of_it = not loop.reached
     evidence = {"parameters without a gradient": missing[:12], "how many": len(missing)}
     summary = (
         f"{len(missing)} parameters of the optimizer never get a gradient although their layers run, first {missing[0]}"
     )
-    place = "loss" if all_of_it else where
+    place = "loss" if all_of_it or not where else where
     return [Suspicion("loss-detached", place, summary, evidence, True, "critical" if all_of_it else "warning")]
 
 

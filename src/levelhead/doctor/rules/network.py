@@ -15,6 +15,7 @@ from levelhead.doctor.probes.structure import (
     LINEAR,
     NORM,
     hidden,
+    pairs,
     rectified_nodes,
     rows_of,
     skipping,
@@ -172,13 +173,15 @@ def dead(facts: Facts) -> list[Suspicion]:
     if not worst or found[worst] < DEAD:
         return []
     first = next(n for n in found if found[n] >= DEAD)
+    behind = {consumer.name: producer.name for producer, consumer in pairs(facts.loop.calls)}
+    layer = behind.get(first, first) if isinstance(facts.program.model.get_submodule(first), nn.ReLU) else first
     evidence = {"share of units that are 0 for every row of a batch": found}
     summary = f"{100 * found[first]:.0f} % of the units of {first} are 0 for every row of the first batch"
     cures = _calibration(facts, [call.name for call in facts.layers])
     modules = [n for n in found if isinstance(facts.program.model.get_submodule(n), nn.ReLU)]
     if modules:
         cures = (*cures, remedies.replace(modules, _leaky, "LeakyReLU in place of ReLU", "nn.LeakyReLU(0.1)"))
-    return [Suspicion("dead-units", first, summary, evidence, remedies=cures)]
+    return [Suspicion("dead-units", layer, summary, evidence, remedies=cures)]
 
 
 def dead_units(facts: Facts) -> dict[str, float]:
