@@ -113,6 +113,10 @@ class Facts:
             return 1.0
         return (1 - score) / (1 - self.floor)
 
+    def idle(self, score: float) -> bool:
+        """Whether a score is hardly better than a constant answer's: a tenth of the way to its bound, if it has one."""
+        return not score > self.floor or (self.floor >= -1 and score <= 1 and self.room(score) > 0.9)
+
 
 def gather(program: Program) -> Facts:
     """Measure the data, the first updates, the graph, the loss and the evaluation, all on copies.

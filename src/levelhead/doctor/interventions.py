@@ -152,7 +152,7 @@ class Interventions:
         """In the first updates alone, slow learning is no fault: there, only a run that does not learn is tried on."""
         if suspicion.measured is not None and suspicion.measured < suspicion.gain:
             return False
-        return self.whole or not suspicion.generic or self.facts.gain(self.facts.floor, self.current.score) < 0.1
+        return self.whole or not suspicion.generic or not self.current.score > self.facts.floor
 
     def _best(self, left: list[Suspicion]) -> _Tried | None:
         """The best of the specific suspicions; the generic ones only where these leave much to gain."""
@@ -165,7 +165,7 @@ class Interventions:
         if not paying:
             paying = self._together([s for s in left if s.cause.endswith("-not-normalized")])
         best = self._first_of(paying)
-        if self.facts.room(self.current.score) > 1 - UPSTREAM and (best is None or self._room(best) > 0.25):
+        if self.facts.idle(self.current.score) and (best is None or self._room(best) > 0.25):
             causes = [s for s in left if not s.generic and s.remedies and not s.cause.startswith("learning-rate")]
             both = self._together(causes[:TOGETHER])
             if both and (best is None or self._room(both[0]) < self._room(best) / 2):
