@@ -182,7 +182,8 @@ def one(path: Path, tool: str) -> dict:
             found = TOOLS[tool](program)
     except Exception as error:
         found, row["error"] = [], f"{type(error).__name__}: {error}"[:200]
-    row |= {"seconds": time.perf_counter() - started, "findings": found}
+    # In the order of ``doctor.report``: what, where, how severe.
+    row |= {"seconds": time.perf_counter() - started, "findings": [(rule, where, how) for rule, how, where in found]}
     if kind == "faulty":
         style = getattr(module, "SEVERITY", "") == "style"
         loud = [f for f in found if f[1] != "info" or style]
