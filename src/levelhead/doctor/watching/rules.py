@@ -94,6 +94,7 @@ def _facts(seen: watch, calls: list[Call]) -> Facts:
         modes={**seen.modes, "": mode},
         reached=seen.reached,
         executed=seen.executed,
+        ran=seen.executed,
     )
     return cast(Facts, SimpleNamespace(program=program, watched=program, loop=looped))
 
