@@ -12,6 +12,20 @@ from sklearn import datasets
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from levelhead.doctor.program import standard_evaluate, standard_step
+
+__all__ = [
+    "Case",
+    "accuracy",
+    "classifier",
+    "loaders",
+    "mlp",
+    "r2",
+    "standard_evaluate",
+    "standard_step",
+    "table",
+]
+
 
 @dataclass
 class Case:
@@ -26,24 +40,6 @@ class Case:
     score: Callable[[nn.Module, DataLoader], float]
     step: Callable[[Case, Any], Tensor] | None = None
     evaluate: Callable[[Case], float] | None = None
-
-
-def standard_step(case, batch):
-    """One ordinary update; returns the detached loss."""
-    inputs, targets = batch
-    case.model.train()
-    case.optimizer.zero_grad()
-    loss = case.loss(case.model(inputs), targets)
-    loss.backward()
-    case.optimizer.step()
-    return loss.detach()
-
-
-def standard_evaluate(case):
-    """The score on the validation data, in eval mode, without gradients."""
-    case.model.eval()
-    with torch.no_grad():
-        return case.score(case.model, case.val)
 
 
 def accuracy(model, loader):

@@ -197,6 +197,17 @@ def default_score(program: Program, loader: Iterable[Any]) -> float:
     return 1 - float(((y - p) ** 2).sum()) / spread if spread else -float(((y - p) ** 2).mean())
 
 
+def hits(model: nn.Module, loader: Iterable[Any], answer: Callable[[Tensor], Tensor]) -> float:
+    """The share of targets that ``answer(outputs)`` gives."""
+    right = rows = 0
+    for batch in loader:
+        inputs, targets = split(batch)
+        targets = moved(targets, model).flatten()
+        right += int((answer(forward(model, inputs)) == targets).sum())
+        rows += targets.numel()
+    return right / max(1, rows)
+
+
 def are_classes(outputs: Any, targets: Any) -> bool:
     """Whether the targets are class numbers for the outputs' second dimension."""
     return (

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from levelhead.doctor.program import Program, forward, moved, split
+from levelhead.doctor.program import Program, hits
 from levelhead.doctor.remedies.base import Remedy
 from levelhead.doctor.remedies.data import LossOf
 from levelhead.doctor.remedies.network import exchange
@@ -49,13 +49,7 @@ def _numbered_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _numbered_accuracy(model: nn.Module, loader: Any) -> float:
-    hits = rows = 0
-    for batch in loader:
-        inputs, targets = split(batch)
-        targets = moved(targets, model).flatten()
-        hits += int((forward(model, inputs).argmax(1) == targets).sum())
-        rows += targets.numel()
-    return hits / max(1, rows)
+    return hits(model, loader, lambda outputs: outputs.argmax(1))
 
 
 def one_hot(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -186,6 +186,11 @@ def chance(facts: Facts) -> list[Suspicion]:
     return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical")]
 
 
+def validation_rows(facts: Facts) -> list[Suspicion]:
+    """Validation rows on another scale than the training rows or, where they are not, of another population."""
+    return preparation(facts) or another_population(facts)
+
+
 def preparation(facts: Facts) -> list[Suspicion]:
     """Validation inputs on another scale than the training inputs."""
     a, b = facts.train.inputs, facts.val.inputs if facts.val else None
@@ -223,7 +228,7 @@ def another_population(facts: Facts) -> list[Suspicion]:
     ours, theirs, base = facts.train.kept, facts.val.kept if facts.val else None, facts.base
     if ours is None or theirs is None or base is None or base.diverged or base.error is not None:
         return []
-    if not facts.usual_targets or preparation(facts):
+    if not facts.usual_targets:
         return []
     found = difference(ours[0], theirs[0])
     if found is None or found[0] < BEYOND or facts.room(base.score) < HELD_OUT:
@@ -259,4 +264,4 @@ def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
 
 
 RULES = (non_finite, invalid_labels, disjoint_labels, target_scale, input_scale, unshuffled, corrupted_labels)
-TRAINED = (preparation, another_population, chance)
+TRAINED = (validation_rows, chance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from posixpath import commonpath
 from typing import Any
 
 from levelhead.doctor import remedies
@@ -110,13 +111,7 @@ def untrained(facts: Facts) -> list[Suspicion]:
 
 def _common(names: list[str]) -> str:
     """The innermost module that holds all these parameters."""
-    paths = [name.split(".")[:-1] for name in names]
-    shared = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        shared.append(parts[0])
-    return ".".join(shared)
+    return commonpath([name.rpartition(".")[0].replace(".", "/") for name in names]).replace("/", ".")
 
 
 def eval_in_training(facts: Facts) -> list[Suspicion]:

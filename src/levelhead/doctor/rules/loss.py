@@ -10,7 +10,7 @@ from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.probes.structure import RANGES
-from levelhead.doctor.program import Program, forward, moved, split
+from levelhead.doctor.program import Program, hits
 from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.rules.suspicion import Suspicion
 
@@ -228,12 +228,12 @@ def numbered(facts: Facts) -> list[Suspicion]:
     if not one or sorted(counts) != list(range(len(counts))) or outputs.numel() != len(outputs):
         return []
     try:
-        hits = _rounded_accuracy(base.program)
+        share = _rounded_accuracy(base.program)
     except Exception:
         return []  # the model takes something else than the loader's inputs
-    if abs(hits - base.score) > 0.01:  # it is not judged by hits: it may be meant as a quantity
+    if abs(share - base.score) > 0.01:  # it is not judged by hits: it may be meant as a quantity
         return []
-    evidence = {"classes": len(counts), "outputs": 1, "whole-number hits": hits}
+    evidence = {"classes": len(counts), "outputs": 1, "whole-number hits": share}
     summary = (
         f"one output is trained to come near the class's number, 0 to {len(counts) - 1}, and judged by hitting it: "
         "the loss takes the classes to be in order"
@@ -245,14 +245,9 @@ def numbered(facts: Facts) -> list[Suspicion]:
 def _rounded_accuracy(program: Program) -> float:
     copy = clone(program)
     copy.model.eval()
-    hits = rows = 0
     with torch.no_grad():
-        for batch in copy.val if copy.val is not None else copy.train:
-            inputs, targets = split(batch)
-            targets = moved(targets, copy.model).flatten()
-            hits += int((forward(copy.model, inputs).flatten().round() == targets).sum())
-            rows += targets.numel()
-    return hits / max(1, rows)
+        loader = copy.val if copy.val is not None else copy.train
+        return hits(copy.model, loader, lambda outputs: outputs.flatten().round())
 
 
 def _both(first: list[Remedy], second: Remedy) -> Remedy:

@@ -87,16 +87,15 @@ def weight_scale(facts: Facts) -> list[Suspicion]:
     if gains[largest] > 3 * KEEPS:
         summary = f"the weights of {largest} are {gains[largest] / KEEPS:.1f} times the scale that keeps the signal"
         return [Suspicion("init-too-large", largest, summary, evidence, remedies=cure)]
-    if gains[smallest] >= 0.1 and next(iter(dead_units(facts).values()), 0.0) >= DEAD:
-        return []  # the first units are off: that ends the signal, whatever the weights' scale
-    if (len(gains) > 2 and drift < 0.1) or gains[smallest] < 0.1:
-        summary = f"the signal shrinks to {drift:.2g} of its size between the first and the last hidden layer"
-        if gains[smallest] < 0.1:
-            summary = f"the weights of {smallest} are {gains[smallest] / KEEPS:.2g} of the scale that keeps the signal"
-        else:
-            smallest = next(iter(gains))  # each layer takes its part
+    if gains[smallest] < 0.1:
+        summary = f"the weights of {smallest} are {gains[smallest] / KEEPS:.2g} of the scale that keeps the signal"
         return [Suspicion("init-too-small", smallest, summary, evidence, remedies=cure)]
-    return []
+    if len(gains) < 3 or drift >= 0.1:
+        return []
+    if next(iter(dead_units(facts).values()), 0.0) >= DEAD:
+        return []  # the first units are off: that ends the signal, whatever the weights' scale
+    summary = f"the signal shrinks to {drift:.2g} of its size between the first and the last hidden layer"
+    return [Suspicion("init-too-small", next(iter(gains)), summary, evidence, remedies=cure)]  # each takes its part
 
 
 def _calibration(facts: Facts, names: list[str]) -> tuple[remedies.Remedy, ...]:
@@ -186,13 +185,13 @@ def dead(facts: Facts) -> list[Suspicion]:
 
 def dead_units(facts: Facts) -> dict[str, float]:
     """The share of units that are 0 for every row: of each ReLU, or of the layer in front of one that is a function."""
-    called = {id(through_views(c.input_node)) for c in facts.loop.calls if isinstance(c.module, nn.ReLU)}
-    rectified = {id(node) for node in rectified_nodes(facts.node)} - called
+    called = {through_views(c.input_node) for c in facts.loop.calls if isinstance(c.module, nn.ReLU)}
+    rectified = set(rectified_nodes(facts.node)) - called
     found: dict[str, float] = {}
     for call in hidden(facts.loop.calls, facts.output):
         if call.output is None or len(call.output) < 8:
             continue
-        if isinstance(call.module, nn.ReLU) or id(through_views(call.output_node)) in rectified:
+        if isinstance(call.module, nn.ReLU) or through_views(call.output_node) in rectified:
             found[call.name] = float((rows_of(call.output) <= 0).all(0).double().mean())
     return found
 

@@ -55,7 +55,7 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
             prefetch(x + start + i, set.ahead());
             Vec<A> u = standard(load(x + start + i, part)) * w + b;
             if (residual) u += load(residual + start + i, part);
-            if (!streamed) prefetch_to(y + start + i, set.ahead());
+            if (!streamed) prefetch(y + start + i, set.ahead());
             if (overwrites) store_over(y + start + i, act.template value<A>(u), part);
             else put(y + start + i, act.template value<A>(u), part, streamed);
         });
@@ -124,7 +124,7 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             const Vec<A> v = load(x + start + i, part);
             Vec<A> z = standard(act.input(v));
             Vec<A> g = gradient(start + i, part, v, z, w, b);
-            if (!streamed) prefetch_to(dx + start + i, set.ahead());
+            if (!streamed) prefetch(dx + start + i, set.ahead());
             put(dx + start + i, (g * w - z * mean_gz - mean_g) * scale, part, streamed);
             if (dresidual) store(dresidual + start + i, g, part);
         });

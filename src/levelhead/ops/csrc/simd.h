@@ -168,10 +168,6 @@ template <class T, class P> LH_INLINE void store_over(T* to, Vec<Wide<T>> value,
 template <class T> LH_INLINE void prefetch(const T* here, int64_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(here) + size_t(ahead) * sizeof(T)));
 }
-// And where they are to be written: the stores of the next plane would all wait for their lines.
-template <class T> LH_INLINE void prefetch_to(T* here, int64_t ahead) {
-    __builtin_prefetch(reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(here) + size_t(ahead) * sizeof(T)), 1);
-}
 
 // `value` where it counts, else 0.
 template <class A> LH_INLINE Vec<A> kept(Vec<A> value, Full) { return value; }
