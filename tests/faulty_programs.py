@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -397,6 +398,179 @@ def weights_far_too_large():
     return program(model, lr=0.001)
 
 
+class Layered(nn.Module):
+    """Three layers that are held by ``holder``, with a function between them and a dropout that may stay on."""
+
+    def __init__(self, holder=nn.ModuleList, width=16, keeps=False, rate=0.0):
+        super().__init__()
+        self.first = nn.Linear(8, width)
+        self.layers = holder([nn.Linear(width, width), nn.Linear(width, 4)])
+        self.keeps, self.rate = keeps, rate
+
+    def forward(self, x):
+        x = F.dropout(F.relu(self.first(x)), self.rate, training=self.training or self.keeps)
+        return self.layers[1](F.relu(self.layers[0](x)))
+
+
+def layers_in_a_list():
+    return program(Layered(list, width=4), lr=0.02)
+
+
+def dropout_as_a_function_stays_on():
+    return program(Layered(keeps=True, rate=0.6), lr=0.02, epochs=15)
+
+
+def likelihood(outputs, targets):
+    return outputs.log_softmax(1).gather(1, targets[:, None]).mean().clamp(min=-30)
+
+
+def likelihood_minimized():
+    return program(loss=likelihood)
+
+
+def hinge(outputs, targets):
+    return F.relu(1 - targets * outputs.squeeze(1)).mean()
+
+
+def of_two(model, loader):
+    return sum(float(((model(x).squeeze(1) > 0) == (y > 0.5)).double().mean()) for x, y in loader) / len(loader)
+
+
+def hinge_with_labels_of_zero():
+    (x, y), (v, w) = clusters(400, 0), clusters(300, 1)
+    return program(mlp(outputs=1), data=(x, (y > 1).float()), val=(v, (w > 1).float()), loss=hinge, score=of_two)
+
+
+def tags(rows, seed):
+    x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
+    return x, (x @ torch.randn(8, 4, generator=torch.Generator().manual_seed(3)) > 0).float()
+
+
+def of_tags(model, loader):
+    return sum(float(((model(x) > 0.5) == (y > 0.5)).double().mean()) for x, y in loader) / len(loader)
+
+
+def softmax_over_tags():
+    made = mlp(last=[nn.Softmax(dim=1)])
+    return program(made, data=tags(400, 0), val=tags(300, 1), loss=nn.BCELoss(), score=of_tags)
+
+
+def softmax_over_tags_in_the_loss():
+    data = {"data": tags(400, 0), "val": tags(300, 1)}
+    return program(**data, loss=nn.CrossEntropyLoss(), score=lambda model, loader: of_tags(positive(model), loader))
+
+
+def positive(model):
+    return lambda x: (model(x) > 0).float()
+
+
+def counts(rows, seed):
+    x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
+    return x, torch.exp(0.8 * x[:, :1] + 1.5).round()
+
+
+def counts_taken_for_logarithms():
+    made = mlp(outputs=1, last=[nn.Softplus()])
+    return program(made, data=counts(400, 0), val=counts(300, 1), loss=nn.PoissonNLLLoss(), epochs=15)
+
+
+def clipping(program, batch):
+    program.optimizer.zero_grad()
+    value = program.loss(program.model(batch[0]), batch[1])
+    value.backward()
+    nn.utils.clip_grad_norm_(program.model.parameters(), 1e-4)
+    program.optimizer.step()
+    return value.detach()
+
+
+def clipped_to_nothing():
+    return program(optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.3), step=clipping)
+
+
+def cleared_too_late(program, batch):
+    value = program.loss(program.model(batch[0]), batch[1])
+    value.backward()
+    program.optimizer.zero_grad()
+    program.optimizer.step()
+    return value.detach()
+
+
+def cleared_before_the_step():
+    return program(step=cleared_too_late)
+
+
+def stepped(program, batch):
+    value = standard_step(program, batch)
+    program.schedule.step()
+    return value
+
+
+def warm_up_without_end():
+    made = program(step=stepped)
+    made.extras["schedule"] = torch.optim.lr_scheduler.LambdaLR(made.optimizer, lambda i: i / 1e6)
+    return made
+
+
+def groups(*rates):
+    def optimizer(model):
+        parts = list(model)[::2]
+        return torch.optim.Adam([{"params": p.parameters(), "lr": r} for p, r in zip(parts, rates, strict=True)])
+
+    return optimizer
+
+
+def body_at_a_rate_of_its_own():
+    return program(mlp(6), optimizer=groups(1e-7, 0.01))
+
+
+def summed_at_the_rate_of_a_mean():
+    optimizer = {"optimizer": lambda m: torch.optim.SGD(m.parameters(), lr=0.3, momentum=0.9)}
+    return program(mlp(32, 32), loss=nn.CrossEntropyLoss(reduction="sum"), **optimizer)
+
+
+def all_rows_in_one_batch():
+    return program(batch=400, lr=0.003)
+
+
+def maps_of_one_value():
+    norm = nn.GroupNorm(32, 32)
+    return program(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), norm, nn.Linear(32, 4)))
+
+
+class Words(nn.Module):
+    """Two words, embedded and recurrent, to one of four classes."""
+
+    def __init__(self, size=8, units=16, scale=1.0, recurrent_scale=1.0):
+        super().__init__()
+        self.embed = nn.Embedding(20, size)
+        self.rnn = nn.GRU(size, units, batch_first=True)
+        self.head = nn.Linear(units, 4)
+        with torch.no_grad():
+            self.embed.weight.mul_(scale)
+            for p in self.rnn.parameters():
+                p.mul_(recurrent_scale)
+
+    def forward(self, x):
+        return self.head(self.rnn(self.embed(x))[0][:, -1])
+
+
+def words(rows, seed):
+    x = torch.randint(0, 20, (rows, 2), generator=torch.Generator().manual_seed(seed))
+    return x, x.sum(1) % 4
+
+
+def words_through_one_unit():
+    return program(Words(units=1), data=words(800, 0), val=words(300, 1), epochs=15)
+
+
+def words_far_apart():
+    return program(Words(scale=100.0), data=words(800, 0), val=words(300, 1), epochs=15)
+
+
+def gates_that_are_flat():
+    return program(Words(recurrent_scale=100.0), data=words(800, 0), val=words(300, 1), epochs=15)
+
+
 FAULTY = {
     inputs_in_bytes: ("inputs-not-normalized", "data"),
     labels_shifted_by_rows: ("labels-corrupted", "data"),
@@ -438,6 +612,23 @@ FAULTY = {
     columns_in_another_order: ("train-val-mismatch", "data"),
     raw_and_decayed: ("inputs-not-normalized", "data"),
     weights_far_too_large: ("init-too-large", "0"),
+    layers_in_a_list: ("parameters-not-trained", "optimizer"),
+    dropout_as_a_function_stays_on: ("train-mode-in-eval", "loop"),
+    likelihood_minimized: ("gradient-ascent", "loss"),
+    hinge_with_labels_of_zero: ("loss-mismatch", "loss"),
+    softmax_over_tags: ("output-mismatch", "3"),
+    softmax_over_tags_in_the_loss: ("loss-mismatch", "loss"),
+    counts_taken_for_logarithms: ("loss-mismatch", "loss"),
+    clipped_to_nothing: ("learning-rate-too-low", "loop"),
+    cleared_before_the_step: ("parameters-not-trained", "loop"),
+    warm_up_without_end: ("learning-rate-too-low", "loop"),
+    body_at_a_rate_of_its_own: ("learning-rate-too-low", "optimizer"),
+    summed_at_the_rate_of_a_mean: ("learning-rate-too-high", "loss"),
+    all_rows_in_one_batch: ("too-few-updates", "data"),
+    maps_of_one_value: ("batch-too-small", "2"),
+    words_through_one_unit: ("model-too-small", "rnn"),
+    words_far_apart: ("init-too-large", "embed"),
+    gates_that_are_flat: ("init-too-large", "rnn"),
 }
 
 
@@ -521,7 +712,22 @@ def scaled_by_the_model():
     return program(model, data=linear(400, 0), val=linear(300, 1), loss=loss, lr=0.02, epochs=20)
 
 
+def likelihood_maximized():
+    return program(loss=likelihood, optimizer=lambda m: torch.optim.Adam(m.parameters(), lr=0.01, maximize=True))
+
+
+def dropout_as_a_function():
+    return program(Layered(rate=0.2), lr=0.02, epochs=15)
+
+
+def rates_ten_times_apart():
+    return program(optimizer=groups(0.001, 0.01))
+
+
 HEALTHY = (
+    likelihood_maximized,
+    dropout_as_a_function,
+    rates_ten_times_apart,
     scaled_by_the_model,
     plain,
     loss_times_a_thousand,

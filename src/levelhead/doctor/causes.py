@@ -116,7 +116,8 @@ _TABLE = (
         "LH202",
         "init-too-large",
         "the weights' scale makes the signal or the gradient grow",
-        f"weights 3 times the scale that keeps the signal (He et al. 2015, eq. 10); {_GAIN}",
+        f"weights 3 times the scale that keeps the signal (He et al. 2015, eq. 10), or an embedding of deviation "
+        f"5; {_GAIN}",
         "draw the weights at the scale that keeps the signal's variance",
     ),
     Cause(
@@ -151,7 +152,8 @@ _TABLE = (
         "LH304",
         "output-mismatch",
         "the last layer's activation cannot represent the target",
-        "targets outside the range of the last activation, or the loss applies it again",
+        "targets outside the range of the last activation, or the loss applies it again, or a softmax where rows have "
+        "several labels",
         "give the loss what it expects",
     ),
     Cause(
@@ -165,7 +167,8 @@ _TABLE = (
         "LH401",
         "batch-too-small",
         "batch statistics over too few values, a last batch of one row included",
-        f"fewer than 8 values a channel in a batch; {_GAIN} (Wu & He 2018, Group Normalization, figure 1)",
+        f"fewer than 8 values a channel in a batch; {_GAIN} (Wu & He 2018, Group Normalization, figure 1); or a "
+        "normalization over a single value",
         "larger batches, or a normalization that takes no batch statistics",
     ),
     Cause(
@@ -209,14 +212,16 @@ _TABLE = (
         "LH407",
         "train-mode-in-eval",
         "the model is evaluated in training mode: dropout or batch statistics are on",
-        "a batch normalization or dropout runs in training mode during evaluation",
+        "a batch normalization or dropout runs in training mode during evaluation; or dropout is called as a function "
+        "that drops, and the score without it is a tenth of the way better",
         "model.eval() before evaluation",
     ),
     Cause(
         "LH501",
         "loss-mismatch",
         "a loss that does not fit the task",
-        f"squared or absolute error for classes, cross-entropy for a quantity; {_GAIN}",
+        f"squared or absolute error for classes, cross-entropy for a quantity, or outputs equal to the targets "
+        f"cost more than others; {_GAIN}; or every answer to the rows of one class costs the same",
         "cross-entropy for classes, squared error for a quantity",
     ),
     Cause(
@@ -230,7 +235,8 @@ _TABLE = (
         "LH503",
         "gradient-ascent",
         "the update climbs the loss",
-        "the gradient that the optimizer gets, or its update, points against the loss's own descent",
+        "the gradient that the optimizer gets, or its update, points against the loss's own descent; or right answers "
+        "cost more than wrong ones, and the update goes down",
         "minimize: no sign, no maximize=True",
     ),
     Cause(
@@ -251,14 +257,16 @@ _TABLE = (
         "LH602",
         "learning-rate-too-low",
         "the learning rate is too low to arrive in the updates given",
-        f"a rate of ten times or more at the same number of updates: {_LARGE}",
+        f"a rate of ten times or more at the same number of updates, or no schedule: {_LARGE}; one rate for groups "
+        "whose rates are 100 times apart: a tenth",
         "a larger learning rate",
     ),
     Cause(
         "LH603",
         "too-few-updates",
         "training stops long before it has converged",
-        f"the same program for four times as many updates: {_LARGE}; and no other repair does it in the updates given",
+        f"the same program for four times as many updates or more: {_LARGE}; and no other repair does it in the "
+        "updates given, or the rate is at least the optimizer's default",
         "more epochs",
     ),
     Cause(
@@ -272,7 +280,8 @@ _TABLE = (
         "LH605",
         "parameters-not-trained",
         "parameters frozen, or missing from the optimizer",
-        f"a parameter in a layer that runs is not in the optimizer, or needs no gradient; {_GAIN}",
+        f"a parameter in a layer that runs is not in the optimizer, or needs no gradient; {_GAIN}; or gradients arrive "
+        "and are gone when the optimizer steps",
         "give the optimizer all of model.parameters()",
     ),
     Cause(

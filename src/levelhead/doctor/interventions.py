@@ -11,7 +11,7 @@ from typing import Any
 from levelhead.doctor.facts import Facts, gather
 from levelhead.doctor.findings import Severity, Trial
 from levelhead.doctor.isolation import clone, seeded
-from levelhead.doctor.remedies import Remedy, several
+from levelhead.doctor.remedies import Remedy, several, together
 from levelhead.doctor.rules.suspicion import Suspicion
 from levelhead.doctor.trials import Outcome, train
 
@@ -273,8 +273,7 @@ class Interventions:
         """Repairs that are useless without each other, in a program that learns nothing with any one of them."""
         if len(data) < 2 or time.perf_counter() + self.base.seconds > self.deadline:
             return []
-        parts = [s.remedies[0] for s in data]
-        both = Remedy(" and ".join(p.words for p in parts), "\n".join(p.patch for p in parts), several(parts))
+        both = together([s.remedies[0] for s in data])
         outcome = self._train([*self.applied, both])
         gain = self.facts.gain(self.current.score, outcome.score)
         self._record(both.words, data[0].cause, outcome, gain)

@@ -7,10 +7,33 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.program import Program
+
+#: Dropout as a function, which is told whether to drop values by its argument ``training``.
+DROPPING = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
+
+
+class WithoutDropout(TorchFunctionMode):
+    """While it is entered, dropout as a function drops nothing; counts how often it would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turned_off = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function itself, told that nobody is training if it is a dropout."""
+        given = dict(kwargs or {})
+        if func in DROPPING:
+            names = ("input", "p", "training")
+            given |= dict(zip(names, args, strict=False))
+            self.turned_off += bool(given.get("training", True) and given.get("p", 0.5) > 0)
+            return func(**{name: given[name] for name in ("input", "p") if name in given}, training=False)
+        return func(*args, **given)
 
 
 @dataclass
@@ -20,12 +43,14 @@ class Evaluation:
     Args:
         score: of the model as it is given.
         training: batch normalizations and dropouts that ran in training mode; ran: those that ran at all.
+        dropped: how often dropout was called as a function that drops values.
         error: what it raised.
     """
 
     score: float = -math.inf
     training: list[str] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
+    dropped: int = 0
     error: Exception | None = None
 
 
@@ -48,7 +73,9 @@ def measure(twin: Program) -> Evaluation:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found.score = float(twin.final_score())
+            with WithoutDropout() as mode:
+                found.score = float(twin.final_score())
+            found.dropped = mode.turned_off
     except Exception as error:
         found.error = error
     if math.isnan(found.score):

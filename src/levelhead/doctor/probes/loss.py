@@ -26,11 +26,19 @@ class LossKind:
         task: ``classes`` (class numbers or one-hot rows), ``binary`` (0 and 1) or ``quantity``; empty if unknown.
         broadcast: whether outputs and targets hold as many values in shapes that are not the same, and the loss
             is another one when they are aligned.
+        rewards_errors: whether wrong answers cost less than right ones.
+        silent: of 0 and 1, those for which every answer costs the same.
+        least_elsewhere: whether answers equal to the targets, quantities, cost more than others do.
+        summed: whether it is a sum over the rows, and no mean.
     """
 
     kind: str
     task: str
     broadcast: bool
+    rewards_errors: bool = False
+    silent: tuple[int, ...] = ()
+    least_elsewhere: bool = False
+    summed: bool = False
 
 
 def measure(loss: Callable[..., Any], outputs: Any, targets: Any) -> LossKind:
@@ -38,7 +46,16 @@ def measure(loss: Callable[..., Any], outputs: Any, targets: Any) -> LossKind:
     if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor) or not outputs.is_floating_point():
         return LossKind("", "", False)
     ask = _Asking(loss, targets)
-    return LossKind(_kind(ask, outputs, targets), task(outputs, targets), _broadcast(ask, outputs, targets))
+    what = task(outputs, targets)
+    return LossKind(
+        _kind(ask, outputs, targets),
+        what,
+        _broadcast(ask, outputs, targets),
+        _rewards_errors(ask, outputs, targets, what),
+        _silent(ask, outputs, targets) if what == "binary" else (),
+        _least_elsewhere(ask, outputs, targets) if what == "quantity" else False,
+        _summed(ask, outputs, targets),
+    )
 
 
 def task(outputs: Tensor, targets: Tensor) -> str:
@@ -114,3 +131,65 @@ def _broadcast(ask: _Asking, outputs: Tensor, targets: Tensor) -> bool:
     made = torch.linspace(0, 1, outputs.numel()).reshape(outputs.shape).to(outputs)
     as_it_is, aligned = ask(made), ask(made.reshape(targets.shape))
     return math.isfinite(as_it_is) and math.isfinite(aligned) and not _close(as_it_is, aligned)
+
+
+def _rewards_errors(ask: _Asking, outputs: Tensor, targets: Tensor, what: str) -> bool:
+    """Right answers cost more than wrong ones, as scores, as probabilities and as their logarithms."""
+    right = _aligned(outputs, targets)
+    if right is None and targets.numel() == outputs.numel():
+        right = targets.reshape(outputs.shape).to(outputs)
+    if right is None:
+        return False
+    if what == "quantity":
+        step = _step(right)
+        costs = [(ask(right), ask(wrong)) for wrong in (right + step, right - step)]
+    else:
+        wrong = right.roll(1, 1) if what == "classes" else 1 - right
+        costs = [(ask(a), ask(b)) for a, b in zip(_forms(right), _forms(wrong), strict=True)]
+    known = [(a, b) for a, b in costs if math.isfinite(a) and math.isfinite(b)]
+    return bool(known) and all(a > b and not _close(a, b) for a, b in known)
+
+
+def _forms(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels of 0 and 1 as scores, as probabilities, and as the logarithms of these."""
+    shares = 0.05 + 0.9 * labels
+    return 8 * labels - 4, shares, shares.log()
+
+
+def _step(values: Tensor) -> float:
+    """How far apart the values lie."""
+    spread = float(values.double().std()) if values.numel() > 1 else 0.0
+    return spread or float(values.abs().max()) or 1.0
+
+
+def _silent(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
+    """The labels for which the loss is the same whatever the answer, as a score or as a probability."""
+    found = []
+    for label in (0, 1):
+        labels = torch.full_like(targets, label)
+        for answers in ((-4.0, -1.0, 0.5, 2.0), (0.1, 0.4, 0.7, 0.9)):
+            costs = [ask(torch.full_like(outputs, a), labels) for a in answers]
+            if not all(math.isfinite(c) and abs(c - costs[0]) <= 1e-6 * max(1.0, abs(costs[0])) for c in costs):
+                break
+        else:
+            found.append(label)
+    return tuple(found)
+
+
+def _least_elsewhere(ask: _Asking, outputs: Tensor, targets: Tensor) -> bool:
+    """Answers that are not the targets cost less than the targets themselves."""
+    right = _aligned(outputs, targets)
+    if right is None:
+        return False
+    step, cost = _step(right), ask(right)
+    others = [ask(right + part * step) for part in (-1.0, -0.5, 0.5, 1.0)] + [ask(right * part) for part in (0.25, 0.5)]
+    return any(c < cost and not _close(c, cost) for c in others)
+
+
+def _summed(ask: _Asking, outputs: Tensor, targets: Tensor) -> bool:
+    """The loss of all rows is that of the first half plus that of the second."""
+    half = len(outputs) // 2
+    if half < 2 or not targets.ndim or len(targets) != len(outputs):
+        return False
+    parts = [ask(outputs[rows], targets[rows]) for rows in (slice(None, half), slice(half, None))]
+    return _close(ask(outputs), sum(parts)) and sum(parts) != 0

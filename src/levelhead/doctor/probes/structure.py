@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +95,11 @@ def through_views(node: Any) -> Any:
     return node
 
 
+def variables(node: Any) -> set[Tensor]:
+    """The leaves that a node's value was computed from, as far as they ask for gradients."""
+    return {n.variable for n in ancestors(node) if hasattr(n, "variable")}
+
+
 def ancestors(node: Any, limit: int = 5000) -> Iterator[Any]:
     """The nodes that a node's value was computed from, itself included."""
     seen: set[Any] = set()
@@ -159,9 +163,34 @@ def rectified_nodes(node: Any) -> Iterator[Any]:
             yield through_views(n.next_functions[0][0])
 
 
-def functional_squashing(node: Any) -> Counter[str]:
-    """How often each squashing function is in the graph, as module or as function."""
-    return Counter(name for n in ancestors(node) if (name := name_of(n)) in ("Sigmoid", "Tanh"))
+def loose_parts(model: nn.Module) -> Iterator[tuple[nn.Module, str, list[nn.Module] | Tensor]]:
+    """Modules in plain lists and dictionaries, and plain tensors that ask for gradients: no parameters of the model.
+
+    Each with the module that holds it, and the name of the attribute.
+    """
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name.startswith("_"):
+                continue
+            items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+            parts = [item for item in items if isinstance(item, nn.Module)]
+            if parts:
+                yield module, name, parts
+            elif isinstance(value, Tensor) and value.is_leaf and value.requires_grad:
+                yield module, name, value
+
+
+def loose_parameters(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters in these, by attribute; those that the model has in another place as well are none."""
+    known = {id(p) for p in model.parameters()}
+    found: dict[str, Tensor] = {}
+    for _, name, parts in loose_parts(model):
+        if isinstance(parts, Tensor):
+            found[name] = parts
+            continue
+        for i, part in enumerate(parts):
+            found |= {f"{name}[{i}].{inner}": p for inner, p in part.named_parameters() if id(p) not in known}
+    return found
 
 
 def rows_of(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What mends: each remedy changes a copy of the program in place, and says so in words and as code."""
 
-from levelhead.doctor.remedies.base import Remedy, several
-from levelhead.doctor.remedies.capacity import can_widen, hidden_layer, widen
+from levelhead.doctor.remedies.base import Remedy, several, together
+from levelhead.doctor.remedies.capacity import can_widen, hidden_layer, units, widen
 from levelhead.doctor.remedies.data import (
     LossOf,
     Scaled,
@@ -18,17 +18,22 @@ from levelhead.doctor.remedies.loop import (
     before_step,
     epochs,
     learning_rate,
+    one_rate,
     set_in_optimizer,
     standard_evaluation,
     standard_loop,
+    without_functional_dropout,
+    without_schedule,
 )
 from levelhead.doctor.remedies.loss import (
     aligned_loss,
     cross_entropy,
     log_of_probabilities,
+    of_logarithms,
     one_hot,
     other_loss,
     outputs_for_classes,
+    times,
 )
 from levelhead.doctor.remedies.network import (
     calibrate,
@@ -44,6 +49,7 @@ from levelhead.doctor.remedies.normalization import (
     Recalibrated,
     momentum,
     norm_for,
+    over_all_channels,
     recalibrate,
     recalibration,
     reset_statistics,
@@ -75,9 +81,12 @@ __all__ = [
     "moved_dropout",
     "no_bias",
     "norm_for",
+    "of_logarithms",
     "one_hot",
+    "one_rate",
     "other_loss",
     "outputs_for_classes",
+    "over_all_channels",
     "recalibrate",
     "recalibration",
     "replace",
@@ -90,7 +99,12 @@ __all__ = [
     "standardize_inputs",
     "standardize_targets",
     "swap",
+    "times",
+    "together",
+    "units",
     "validation_like_training",
     "widen",
     "without_batch_statistics",
+    "without_functional_dropout",
+    "without_schedule",
 ]

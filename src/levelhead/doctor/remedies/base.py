@@ -36,3 +36,9 @@ def several(remedies: Sequence[Remedy]) -> Change:
             remedy(program)
 
     return change
+
+
+def together(remedies: Sequence[Remedy]) -> Remedy:
+    """Several remedies as one."""
+    words, patch = " and ".join(r.words for r in remedies), "\n".join(r.patch for r in remedies)
+    return remedies[0] if len(remedies) == 1 else Remedy(words, patch, several(remedies))

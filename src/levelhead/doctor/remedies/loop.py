@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from levelhead.doctor.program import Program, standard_step
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from levelhead.doctor.probes.evaluation import WithoutDropout
+from levelhead.doctor.probes.structure import loose_parts
+from levelhead.doctor.program import Program, standard_evaluate, standard_step
 from levelhead.doctor.remedies.base import Remedy
 
 
 def learning_rate(factor: float, rates: Sequence[float]) -> Remedy:
-    """Multiply all learning rates."""
+    """Multiply all learning rates, and those that a schedule starts from."""
 
     def change(program: Program) -> None:
         for group in program.optimizer.param_groups:
-            group["lr"] = group["lr"] * factor
-            if "initial_lr" in group:
-                group["initial_lr"] = group["initial_lr"] * factor
+            for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the others are OneCycleLR's
+                if name in group:
+                    group[name] = group[name] * factor
+        for schedule in _schedules(program):
+            if hasattr(schedule, "base_lrs"):
+                schedule.base_lrs = [rate * factor for rate in schedule.base_lrs]
 
     shown = ", ".join(f"{rate * factor:.3g}" for rate in dict.fromkeys(rates))
     return Remedy(
@@ -24,6 +33,53 @@ def learning_rate(factor: float, rates: Sequence[float]) -> Remedy:
         f"lr = {shown}  # instead of {', '.join(f'{r:g}' for r in dict.fromkeys(rates))}",
         change,
     )
+
+
+def _schedules(program: Program) -> Iterator[Any]:
+    """The schedules of the learning rate that the program's own step can reach, and those inside of these."""
+    held = [*program.extras.values(), *_held(program.step)]
+    while held:
+        each = held.pop()
+        if isinstance(each, LRScheduler | ReduceLROnPlateau):
+            held += getattr(each, "_schedulers", [])
+            yield each
+
+
+def _held(step: Any) -> Iterator[Any]:
+    """What a function has in its closure, and an object as attributes."""
+    yield from vars(getattr(step, "__self__", step)).values() if hasattr(step, "__dict__") else ()
+    for cell in getattr(step, "__closure__", None) or ():
+        with suppress(ValueError):  # an empty cell
+            yield cell.cell_contents
+
+
+def without_schedule() -> Remedy:
+    """The initial rate throughout."""
+
+    def change(program: Program) -> None:
+        schedules = list(_schedules(program))
+        for schedule in schedules:
+            schedule.step = _nothing
+        if not schedules:  # it is a part of the program's own step
+            program.step = standard_step
+        for group in program.optimizer.param_groups:
+            group["lr"] = group.get("initial_lr", group["lr"])
+
+    return Remedy("the initial learning rate throughout", "# without scheduler.step()", change)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """In place of a schedule's step."""
+
+
+def one_rate(rate: float) -> Remedy:
+    """The same rate for all groups of parameters."""
+
+    def change(program: Program) -> None:
+        for group in program.optimizer.param_groups:
+            group["lr"] = rate
+
+    return Remedy(f"a rate of {rate:g} for all groups", f"lr = {rate:g}  # for all groups", change)
 
 
 def epochs(count: int) -> Remedy:
@@ -47,9 +103,14 @@ def set_in_optimizer(name: str, value: Any, words: str) -> Remedy:
 
 
 def all_parameters() -> Remedy:
-    """Give the optimizer what it lacks, and let everything be trained."""
+    """Give the optimizer what it lacks, and let everything be trained; what lies in plain lists is registered."""
 
     def change(program: Program) -> None:
+        for module, name, parts in list(loose_parts(program.model)):
+            if isinstance(parts, Tensor):
+                setattr(module, name, nn.Parameter(parts.detach()))
+            else:
+                module.add_module(f"{name}_registered", nn.ModuleList(parts))
         held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
         for parameter in program.model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -57,7 +118,9 @@ def all_parameters() -> Remedy:
         if missing:
             program.optimizer.add_param_group({"params": missing})
 
-    return Remedy("all parameters given to the optimizer", "optimizer = Optimizer(model.parameters(), ...)", change)
+    code = "# nn.ModuleList(...) in place of a list, nn.Parameter(...) of a tensor\n"
+    code += "optimizer = Optimizer(model.parameters(), ...)"
+    return Remedy("all parameters given to the optimizer", code, change)
 
 
 class Before:
@@ -89,6 +152,27 @@ def standard_loop() -> Remedy:
 
     code = "model.train()\noptimizer.zero_grad()\ncriterion(model(inputs), targets).backward()\noptimizer.step()"
     return Remedy("the standard update", code, change)
+
+
+class Undropped:
+    """An evaluation during which dropout as a function drops nothing."""
+
+    def __init__(self, evaluate: Callable[..., Any] | None) -> None:
+        self.evaluate = evaluate or standard_evaluate
+
+    def __call__(self, program: Program) -> Any:
+        """Evaluate."""
+        with WithoutDropout():
+            return self.evaluate(program)
+
+
+def without_functional_dropout() -> Remedy:
+    """Evaluate without the dropouts that are called as functions."""
+
+    def change(program: Program) -> None:
+        program.evaluate = Undropped(program.evaluate)
+
+    return Remedy("no dropout during evaluation", "F.dropout(x, p, training=self.training)", change)
 
 
 def standard_evaluation() -> Remedy:

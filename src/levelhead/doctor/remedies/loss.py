@@ -23,6 +23,26 @@ def other_loss(loss: Callable[..., Any], words: str, code: str) -> Remedy:
     return Remedy(words, code, change)
 
 
+class Times:
+    """A loss times a number."""
+
+    def __init__(self, loss: Callable[..., Any], factor: float) -> None:
+        self.loss, self.factor = loss, factor
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss, multiplied."""
+        return self.factor * self.loss(*args, **kwargs)
+
+
+def times(factor: float, words: str, code: str) -> Remedy:
+    """The same loss times a number."""
+
+    def change(program: Program) -> None:
+        program.loss = Times(program.loss, factor)
+
+    return Remedy(words, code, change)
+
+
 def aligned_loss() -> Remedy:
     """Give the outputs the targets' shape before the loss."""
 
@@ -30,6 +50,15 @@ def aligned_loss() -> Remedy:
         program.loss = LossOf(program.loss, lambda o, t: (o.reshape(t.shape), t))
 
     return Remedy("outputs in the targets' shape", "loss = criterion(outputs.reshape(targets.shape), targets)", change)
+
+
+def of_logarithms() -> Remedy:
+    """Give the loss the logarithms of outputs that are positive."""
+
+    def change(program: Program) -> None:
+        program.loss = LossOf(program.loss, lambda o, t: (o.clamp_min(1e-6).log(), t))
+
+    return Remedy("logarithms of the outputs", "loss = criterion(outputs.log(), targets)", change)
 
 
 def outputs_for_classes(last: str, classes: int) -> Remedy:

@@ -83,6 +83,11 @@ def without_batch_statistics(norm: nn.Module) -> nn.Module:
     return nn.GroupNorm(math.gcd(channels, 8), channels)
 
 
+def over_all_channels(norm: nn.Module) -> nn.Module:
+    """The same over all channels of a row; none where there is only one."""
+    return nn.GroupNorm(1, norm.num_channels) if isinstance(norm, nn.GroupNorm) else nn.Identity()
+
+
 def norm_for(layer: nn.Module) -> nn.Module:
     """A batch normalization for the outputs of a linear or convolution layer."""
     if isinstance(layer, nn.Linear):

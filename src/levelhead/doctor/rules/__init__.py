@@ -5,16 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from levelhead.doctor.facts import Facts
-from levelhead.doctor.rules import capacity, data, loop, loss, network, normalization, optimization
+from levelhead.doctor.rules import (
+    answers,
+    capacity,
+    data,
+    evaluation,
+    loop,
+    loss,
+    network,
+    normalization,
+    optimization,
+    weights,
+)
 from levelhead.doctor.rules.suspicion import Suspicion
 
 Rule = Callable[[Facts], list[Suspicion]]
 
 #: All rules that need no training, in the order in which a fault is upstream of others.
-RULES: tuple[Rule, ...] = (*data.RULES, *loop.RULES, *loss.RULES, *network.RULES, *normalization.RULES)
+RULES: tuple[Rule, ...] = (
+    *data.RULES,
+    *loop.RULES,
+    *evaluation.RULES,
+    *loss.RULES,
+    *answers.RULES,
+    *weights.RULES,
+    *network.RULES,
+    *normalization.RULES,
+)
 #: Rules that need to have seen the program train.
 TRAINED: tuple[Rule, ...] = (
     *data.TRAINED,
+    *evaluation.TRAINED,
     *loss.TRAINED,
     *normalization.TRAINED,
     *optimization.TRAINED,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,13 +9,15 @@ from torch import Tensor, nn
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.structure import LINEAR, name_of
+from levelhead.doctor.probes.structure import LINEAR
 from levelhead.doctor.rules.suspicion import Suspicion
 
 #: Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1: 2 n + d weights can
 #: fit any n rows of d inputs. A network that has as many is not suspected.
 WEIGHTS_A_ROW = 2
 FACTOR = 8
+#: Layers of so few units are tried wider still.
+NARROW = 4
 WIDTH = 64
 
 
@@ -25,67 +26,51 @@ def too_small(facts: Facts) -> list[Suspicion]:
     base, kept = facts.base, facts.train.kept
     if base is None or base.diverged or base.updates < base.planned or kept is None:
         return []
-    if not isinstance(kept[0], Tensor) or not len(kept[0]) or _same_data(kept):
+    if not isinstance(kept[0], Tensor) or not len(kept[0]) or _same_data(facts, kept[0]):
         return []
     count = sum(p.numel() for p in facts.program.model.parameters() if p.requires_grad)
-    inputs = kept[0][0].numel()
-    enough = WEIGHTS_A_ROW * facts.train.rows + inputs
-    if count >= enough:
+    enough = WEIGHTS_A_ROW * facts.train.rows + kept[0][0].numel()
+    calls = _weighted(facts)
+    if count >= enough or not calls:
         return []
-    chain = _chain(facts)
-    if chain is None:
-        return []
-    layers, norms = chain
     evidence: dict[str, Any] = {
         "weights": count,
         "weights that can fit any labels of so many rows": enough,
         "loss": base.train_loss,
     }
-    if len(layers) == 1:
-        where, cure = layers[0].name, remedies.hidden_layer(layers[0].name, WIDTH)
+    widths = {call.name: units for call in calls[:-1] if (units := remedies.units(call.module))}
+    cures: list[remedies.Remedy] = []
+    if not widths:
+        where = calls[-1].name
+        cures.append(remedies.hidden_layer(where, WIDTH))
         what = f"the network is one layer of {count} weights"
     else:
-        widths = {call.name: len(call.module.weight) for call in layers[:-1]}
         where = min(widths, key=lambda name: widths[name])
         evidence["widths"] = widths
-        names = [call.name for call in layers]
-        cure = remedies.widen(names, norms, FACTOR, f"hidden layers {FACTOR} times as wide")
+        given = [call.name for call in calls if call.input_node is None]
+        for factor in (FACTOR, FACTOR**2)[: 2 if widths[where] <= NARROW else 1]:
+            words = f"hidden layers {factor} times as wide"
+            cures.append(remedies.widen([call.name for call in calls], given, factor, words))
         what = f"the narrowest hidden layer has {widths[where]} units, the network {count} weights"
     summary = f"{what} for {facts.train.rows} rows; training ends at a loss of {base.train_loss:.4g}"
-    return [
-        Suspicion("model-too-small", where, summary, evidence, remedies=(cure,), generic=True, gain=0.25, fits=True)
-    ]
+    tried = tuple(cures)
+    return [Suspicion("model-too-small", where, summary, evidence, remedies=tried, generic=True, gain=0.25, fits=True)]
 
 
-def _same_data(kept: tuple[Tensor, Tensor]) -> bool:
-    """Whether the targets are the inputs: an autoencoder is narrow on purpose."""
-    x, y = kept
-    return isinstance(y, Tensor) and x.shape == y.shape and bool((x == y).all())
+def _same_data(facts: Facts, inputs: Tensor) -> bool:
+    """Whether the outputs stand for the inputs: an autoencoder is narrow on purpose."""
+    same = facts.outputs is not None and facts.outputs.shape[1:] == inputs.shape[1:] and inputs[0].numel() > 1
+    return same and facts.loss.task != "classes"
 
 
-def _chain(facts: Facts) -> tuple[list[Call], list[str]] | None:
-    """The layers, if each takes what the one before gives, and the batch normalizations between them."""
-    weighted = [call for call in facts.loop.calls if any(True for _ in call.module.parameters())]
-    layers = [call for call in weighted if isinstance(call.module, LINEAR)]
-    if not layers or layers[0] is not weighted[0] or layers[-1] is not weighted[-1]:
-        return None
-    if len({call.name for call in weighted}) < len(weighted) or not all(remedies.can_widen(c.module) for c in weighted):
-        return None
-    if len(layers) == 1 and not isinstance(layers[0].module, nn.Linear):
-        return None
-    if not all(_follows(first.output_node, second.input_node) for first, second in pairwise(layers)):
-        return None
-    return layers, [call.name for call in weighted if not isinstance(call.module, LINEAR)]
-
-
-def _follows(node: Any, later: Any) -> bool:
-    """Whether one value alone leads from a node to a later one: no sum, no branch."""
-    while later is not None and later is not node:
-        parents = [p for p, _ in later.next_functions if p is not None and name_of(p) not in ("AccumulateGrad", "T")]
-        if len(parents) != 1:
-            return False
-        later = parents[0]
-    return later is not None
+def _weighted(facts: Facts) -> list[Call]:
+    """What has weights and ran, if all of it can be built wider and the last is a layer; a single one if linear."""
+    calls = [call for call in facts.loop.calls if any(True for _ in call.module.parameters(recurse=False))]
+    if not calls or len({call.name for call in calls}) < len(calls):
+        return []
+    if not all(remedies.can_widen(call.module) for call in calls) or not isinstance(calls[-1].module, LINEAR):
+        return []
+    return [] if len(calls) == 1 and not isinstance(calls[0].module, nn.Linear) else calls
 
 
 TRAINED = (too_small,)

@@ -101,6 +101,8 @@ def target_scale(facts: Facts) -> list[Suspicion]:
         return []
     if facts.targets is None or outputs.shape != facts.targets.shape:
         return []
+    if facts.loss.least_elsewhere:  # a loss of counts, say, which means nothing for other units
+        return []
     if SMALL <= y.rms <= LARGE:
         return []
     mean, std = y.columns.mean, y.columns.std()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from posixpath import commonpath
-from typing import Any
+
+from torch import Tensor
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.findings import Severity
-from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM
+from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
 from levelhead.doctor.program import Program
 from levelhead.doctor.rules.suspicion import Suspicion
 
@@ -32,25 +33,41 @@ def accumulating(facts: Facts) -> list[Suspicion]:
 
 
 def ascending(facts: Facts) -> list[Suspicion]:
-    """The optimizer is given the gradient's opposite, or climbs."""
+    """Of a loss that rewards errors, a gradient that is the opposite, and an optimizer that climbs: one, or all."""
     seen = [u for u in facts.loop.updates if u.held and math.isfinite(u.held)]
     opposite = len(seen) > 1 and all(math.isfinite(u.descent) and u.descent < -0.5 for u in seen)
     climbing = len(seen) > 1 and all(u.move > 0.1 for u in seen)
-    if opposite == climbing:  # both together are descent
+    gain = facts.loss.rewards_errors
+    if (opposite + climbing + gain) % 2 == 0:  # two signs together are descent
         return []
-    where = "loop" if opposite else "optimizer"
     evidence = {
         "cosine of the gradient used with the loss's": [u.descent for u in seen],
         "cosine of the parameters' change with it": [u.move for u in seen],
+        "wrong answers cost less than right ones": gain,
     }
     groups = facts.program.optimizer.param_groups
-    summary = "the update goes up the gradient of the loss" + (
-        " (maximize=True)" if any(group.get("maximize") for group in groups) else ""
-    )
-    cure = remedies.set_in_optimizer("maximize", False, "minimize") if climbing else remedies.standard_loop()
+    if opposite or climbing:
+        summary = "the update goes up the gradient of the loss"
+        summary += " (maximize=True)" if any(group.get("maximize") for group in groups) else ""
+        cure = remedies.set_in_optimizer("maximize", False, "minimize") if climbing else remedies.standard_loop()
+    else:
+        summary = "the loss is less for wrong answers than for right ones, and the update goes down"
+        cure = remedies.times(-1.0, "minus the loss", "loss = -criterion(outputs, targets)")
     if climbing and any(group["lr"] < 0 for group in groups):
         cure = remedies.learning_rate(-1, [group["lr"] for group in groups])
+    where = "loop" if opposite else "optimizer" if climbing else "loss"
     return [Suspicion("gradient-ascent", where, summary, evidence, True, "critical", (cure,))]
+
+
+def wiped(facts: Facts) -> list[Suspicion]:
+    """Gradients that arrive, and are gone when the optimizer steps."""
+    updates = facts.loop.updates
+    if not facts.loop.gradients or len(updates) < 2 or any(u.held for u in updates):
+        return []
+    evidence = {"parameters that a gradient reached": len(facts.loop.gradients), "norm at the step": 0.0}
+    summary = f"gradients reach {len(facts.loop.gradients)} parameters, and none is left when the optimizer steps"
+    cure = remedies.standard_loop()
+    return [Suspicion("parameters-not-trained", "loop", summary, evidence, True, "critical", (cure,))]
 
 
 def detached(facts: Facts) -> list[Suspicion]:
@@ -87,13 +104,15 @@ def untrained(facts: Facts) -> list[Suspicion]:
     """Parameters that run and are not in the optimizer, or need no gradient."""
     program, loop = facts.watched, facts.loop
     held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
-    left = [
+    ran = variables(facts.node)
+    left: list[tuple[str, Tensor]] = [
         (name, p)
         for name, p in program.model.named_parameters()
         if (id(p) not in held or not p.requires_grad)
         and name.rpartition(".")[0] in loop.executed
         and p.is_floating_point()
     ]
+    left += [(name, p) for name, p in loose_parameters(program.model).items() if p in ran and id(p) not in held]
     if not left:
         return []
     frozen = [name for name, p in left if not p.requires_grad]
@@ -145,20 +164,6 @@ def _train_mode(program: Program) -> None:
     program.model.train()
 
 
-def train_in_eval(facts: Facts) -> list[Suspicion]:
-    """Dropout or batch statistics are on during evaluation."""
-    names = facts.evaluation.training
-    if not names:
-        return []
-    modules: dict[str, Any] = dict(facts.program.model.named_modules())
-    norms = [name for name in names if isinstance(modules[name], BATCH_NORM)]
-    evidence = {"in training mode during evaluation": names[:12]}
-    what = "batch normalizations use the batch's own statistics" if norms else "dropouts drop values"
-    summary = f"during evaluation {len(norms or names)} {what}"
-    cure = remedies.standard_evaluation()
-    return [Suspicion("train-mode-in-eval", "loop", summary, evidence, True, "warning", (cure,))]
-
-
 def decay_on_norm(facts: Facts) -> list[Suspicion]:
     """Weight decay on the parameters of normalization layers."""
     norms = {
@@ -181,4 +186,4 @@ def decay_on_norm(facts: Facts) -> list[Suspicion]:
     return [Suspicion("decay-on-norm-or-bias", "optimizer", summary, evidence, True, "info")]
 
 
-RULES = (accumulating, ascending, detached, eval_in_training, train_in_eval, untrained, decay_on_norm)
+RULES = (accumulating, ascending, wiped, detached, eval_in_training, untrained, decay_on_norm)

@@ -20,7 +20,7 @@ OUTSIDE = 0.05
 MOST_CLASSES = 50
 
 
-def _linear_output(facts: Facts) -> list[Remedy]:
+def linear_output(facts: Facts) -> list[Remedy]:
     """The last activation left out, where a module does it."""
     if not facts.output.module:
         return []
@@ -40,6 +40,14 @@ def _softmax(module: nn.Module) -> nn.Module:
     return nn.Softmax(dim=1)
 
 
+def sigmoid_output(facts: Facts) -> list[Remedy]:
+    """A sigmoid in place of the last activation, where a module does it."""
+    if not facts.output.module:
+        return []
+    code = f"# in {facts.output.where}:\nnn.Sigmoid()"
+    return [remedies.replace([facts.output.where], _sigmoid, "sigmoid at the output", code)]
+
+
 def broadcast(facts: Facts) -> list[Suspicion]:
     """Outputs and targets spread against each other."""
     if not facts.loss.broadcast or facts.outputs is None or facts.targets is None:
@@ -57,7 +65,7 @@ def repeated(facts: Facts) -> list[Suspicion]:
     if outputs is None:
         return []
     where, evidence = facts.output.where, {"last activation": activation or "none", "loss": kind}
-    cures = _linear_output(facts)
+    cures = linear_output(facts)
     if kind == "softmax" and activation in ("softmax", "sigmoid", "tanh", "hardtanh", "hardsigmoid"):
         what = (
             "the loss applies a softmax, and the model ends in one"
@@ -109,10 +117,9 @@ def single_softmax(facts: Facts) -> list[Suspicion]:
     constant = outputs.ndim > 1 and outputs.shape[1] == 1 and bool((outputs == outputs.flatten()[0]).all())
     if not constant:
         return []
-    cures = _linear_output(facts)
-    if cures and facts.loss.task == "binary":
-        code = f"# in {facts.output.where}:\nnn.Sigmoid()"
-        cures.insert(0, remedies.replace([facts.output.where], _sigmoid, "sigmoid at the output", code))
+    cures = linear_output(facts)
+    if facts.loss.task == "binary":
+        cures = [*sigmoid_output(facts), *cures]
     summary = f"a softmax over one output is {float(outputs.flatten()[0]):g} for every input, and passes no gradient"
     evidence = {"outputs": str(tuple(outputs.shape)), "all equal to": float(outputs.flatten()[0])}
     return [Suspicion("output-mismatch", facts.output.where, summary, evidence, True, "critical", tuple(cures))]
@@ -148,7 +155,7 @@ def out_of_range(facts: Facts) -> list[Suspicion]:
     values = facts.train.kept[1] if facts.usual_targets and facts.train.kept is not None else targets
     low, high = RANGES[activation]
     share = float(((values < low) | (values > high)).double().mean())
-    cures = _linear_output(facts)
+    cures = linear_output(facts)
     least, most = float(values.min()), float(values.max())
     evidence = {"targets": f"{least:.4g} .. {most:.4g}", "outputs": f"{low:g} .. {high:g}", "share outside": share}
     if share > OUTSIDE:
@@ -158,9 +165,7 @@ def out_of_range(facts: Facts) -> list[Suspicion]:
         )
         return [Suspicion("output-mismatch", facts.output.where, summary, evidence, True, "critical", tuple(cures))]
     if activation == "relu" and facts.loss.task == "binary":
-        code = f"# in {facts.output.where}:\nnn.Sigmoid()"
-        if facts.output.module:
-            cures.insert(0, remedies.replace([facts.output.where], _sigmoid, "sigmoid at the output", code))
+        cures = [*sigmoid_output(facts), *cures]
         summary = "the model ends in a ReLU, which is flat for one of the two classes"
         return [Suspicion("output-mismatch", facts.output.where, summary, evidence, remedies=tuple(cures))]
     if activation == "relu":
@@ -179,7 +184,7 @@ def squashed_classes(facts: Facts) -> list[Suspicion]:
         return []
     evidence = {"last activation": "relu", "loss": facts.loss.kind or "unknown"}
     summary = "a classifier ends in a ReLU: an output that falls below 0 gets no gradient any more"
-    cures = _linear_output(facts)
+    cures = linear_output(facts)
     if cures and not facts.loss.kind:  # it may expect shares, as a ReLU's outputs are none below 0
         cures.insert(0, remedies.replace([facts.output.where], _softmax, "softmax at the output", "nn.Softmax(dim=1)"))
     return [Suspicion("output-mismatch", facts.output.where, summary, evidence, remedies=tuple(cures))]
@@ -207,7 +212,7 @@ def mismatch(facts: Facts) -> list[Suspicion]:
             )
         else:
             cross = remedies.other_loss(remedies.cross_entropy, "cross-entropy", "criterion = nn.CrossEntropyLoss()")
-            cures.append(_both(_linear_output(facts), cross) if activation else cross)
+            cures.append(remedies.together([*linear_output(facts), cross]))
     elif activation == "sigmoid":
         cures.append(remedies.other_loss(F.binary_cross_entropy, "binary cross-entropy", "criterion = nn.BCELoss()"))
     if kind == "absolute":
@@ -248,11 +253,6 @@ def _rounded_accuracy(program: Program) -> float:
     with torch.no_grad():
         loader = copy.val if copy.val is not None else copy.train
         return hits(copy.model, loader, lambda outputs: outputs.flatten().round())
-
-
-def _both(first: list[Remedy], second: Remedy) -> Remedy:
-    every = [*first, second]
-    return Remedy(" and ".join(r.words for r in every), "\n".join(r.patch for r in every), remedies.several(every))
 
 
 TRAINED = (numbered,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -88,6 +89,25 @@ def small_batch(facts: Facts) -> list[Suspicion]:
         remedies.replace(names, remedies.without_batch_statistics, "normalization of single rows", code),
     )
     return [Suspicion("batch-too-small", "data", summary, evidence, remedies=cures)]
+
+
+def single_values(facts: Facts) -> list[Suspicion]:
+    """A normalization over one value: what it gives is 0, whatever goes in."""
+    alone: list[str] = []
+    for call in facts.calls(nn.GroupNorm, nn.LayerNorm):
+        norm, x = call.module, call.input
+        if x is None:
+            continue
+        grouped = isinstance(norm, nn.GroupNorm)
+        values = x[0].numel() // norm.num_groups if grouped else math.prod(norm.normalized_shape)
+        if values == 1:
+            alone.append(call.name)
+    if not alone:
+        return []
+    summary = f"{alone[0]} normalizes over one value: what it gives is the same for every input"
+    code = "\n".join(f"# {name}: nn.GroupNorm(1, channels), or none" for name in alone)
+    cure = remedies.replace(alone, remedies.over_all_channels, "normalization over all channels", code)
+    return [Suspicion("batch-too-small", alone[0], summary, {"layers": alone[:12]}, True, "critical", (cure,))]
 
 
 def bias_before(facts: Facts) -> list[Suspicion]:
@@ -178,5 +198,5 @@ def running_statistics(facts: Facts) -> list[Suspicion]:
     return [Suspicion("stale-running-statistics", first, summary, evidence, remedies=tuple(cures), measured=gain)]
 
 
-RULES = (poisoned, small_batch, bias_before)
+RULES = (poisoned, single_values, small_batch, bias_before)
 TRAINED = (running_statistics,)
