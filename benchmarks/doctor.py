@@ -7,7 +7,8 @@ CASES is a folder with ``faulty/*.py`` and ``healthy/*.py``: each defines ``faul
 names are sorted by their SHA-256: rules were written on the first half and judged on the second.
 
 A case is detected if there is a critical or warning finding (of any severity for one that is a matter of style); its
-cause is right if the first finding's is one of CAUSES; its place is right if the first finding's is WHERE. The
+cause is right if the first finding's is one of CAUSES; its place is right if the first finding's is WHERE, and accepted
+if it is one of PLACES, which some cases have: what a fair reader takes for equally right. The
 validation data are split in two: the doctor sees the first half, "mended" is measured on the second: 95 % of the way
 from the faulty program's score to the repaired one's, median over three seeds. ``--random`` gives random search over
 the same remedies (``random_search.py``) the seconds that the doctor took, and judges its program in the same way.
@@ -43,10 +44,10 @@ def load(path: Path):
 
 
 def parts(loader):
-    """Two loaders of the two halves of a loader's rows; the same twice, where there are too few."""
+    """Two loaders of the two halves of a loader's rows; the same twice, where there are too few, or a stream."""
     from torch.utils.data import DataLoader, Subset
 
-    count = len(loader.dataset)
+    count = len(loader.dataset) if hasattr(loader.dataset, "__len__") else 0
     if count < 40:
         return loader, loader
     order = random.Random(0).sample(range(count), count)  # every second row would be one class where they alternate
@@ -94,6 +95,7 @@ def one(path: Path, treat: bool, budget: float, random_too: bool) -> dict:
         row["detected"] = bool(loud)
         row["cause"] = bool(loud) and loud[0].cause in module.CAUSES
         row["place"] = bool(loud) and loud[0].where == module.WHERE
+        row["accepted place"] = bool(loud) and loud[0].where in getattr(module, "PLACES", {module.WHERE})
         row["expected"] = [sorted(module.CAUSES), module.WHERE]
     if treat and kind == "faulty" and getattr(module, "SEVERITY", "") != "style":
         started = time.perf_counter()
@@ -135,8 +137,8 @@ def report(rows: list[dict], title: str) -> None:
     faulty, healthy = ([r for r in rows if r["kind"] == kind] for kind in ("faulty", "healthy"))
     loud = [[s for _, _, s in r["findings"]] for r in healthy]
     print(f"\n{title}: {len(faulty)} faulty, {len(healthy)} healthy")
-    shares = {name: share(faulty, name) for name in ("detected", "cause", "place")}
-    print("  detected {detected}, cause at rank 1 {cause}, place {place}".format(**shares))
+    shares = {name: share(faulty, name) for name in ("detected", "cause", "place", "accepted place")}
+    print("  detected {detected}, cause at rank 1 {cause}, place {place}, accepted {accepted place}".format(**shares))
     print(
         f"  false alarms on healthy programs: critical {sum('critical' in s for s in loud)}/{len(loud)}, "
         f"any warning {sum('critical' in s or 'warning' in s for s in loud)}/{len(loud)}"

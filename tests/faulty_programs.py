@@ -560,15 +560,69 @@ def words(rows, seed):
 
 
 def words_through_one_unit():
-    return program(Words(units=1), data=words(800, 0), val=words(300, 1), epochs=15)
+    return program(Words(units=1), data=words(400, 0), val=words(200, 1), epochs=12)
 
 
 def words_far_apart():
-    return program(Words(scale=100.0), data=words(800, 0), val=words(300, 1), epochs=15)
+    return program(Words(scale=100.0), data=words(400, 0), val=words(200, 1), epochs=12)
 
 
 def gates_that_are_flat():
-    return program(Words(recurrent_scale=100.0), data=words(800, 0), val=words(300, 1), epochs=15)
+    return program(Words(recurrent_scale=100.0), data=words(400, 0), val=words(200, 1), epochs=12)
+
+
+def tags_in_bytes():
+    (x, y), (v, w) = tags(400, 0), tags(300, 1)
+    logits = {"loss": nn.BCEWithLogitsLoss(), "score": lambda model, loader: of_tags(positive(model), loader)}
+    return program(data=(x, 255 * y), val=(v, w), **logits)
+
+
+class Factors(nn.Module):
+    """The product of what is known of two things; ``start`` draws it."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.readers, self.books = nn.Embedding(20, 4), nn.Embedding(20, 4)
+        start(self.readers.weight)
+        start(self.books.weight)
+
+    def forward(self, x):
+        return (self.readers(x[:, 0]) * self.books(x[:, 1])).sum(1)
+
+
+def ratings(rows, seed):
+    taste, kind = (torch.randn(20, 2, generator=torch.Generator().manual_seed(s)) for s in (5, 6))
+    x = torch.randint(0, 20, (rows, 2), generator=torch.Generator().manual_seed(seed))
+    return x, (taste[x[:, 0]] * kind[x[:, 1]]).sum(1)
+
+
+def factors_all_alike():
+    model = Factors(lambda weight: nn.init.constant_(weight, 0.3))
+    return program(model, data=ratings(600, 0), val=ratings(200, 1), loss=nn.MSELoss(), lr=0.03, epochs=20)
+
+
+class Notes(nn.Module):
+    """The mean of a note's words."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(40, 8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.embed(x).mean(1))
+
+
+def notes(rows, seed):
+    random = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, 4, (rows,), generator=random)
+    own = 10 * y[:, None] + torch.randint(0, 10, (rows, 12), generator=random)
+    any_ = torch.randint(0, 40, (rows, 12), generator=random)
+    return torch.where(torch.rand(rows, 12, generator=random) < 0.5, own, any_), y
+
+
+def notes_with_the_labels_of_others():
+    x, y = notes(400, 0)
+    return program(Notes(), data=(x, y.roll(17)), val=notes(300, 1), lr=0.03)
 
 
 FAULTY = {
@@ -629,6 +683,9 @@ FAULTY = {
     words_through_one_unit: ("model-too-small", "rnn"),
     words_far_apart: ("init-too-large", "embed"),
     gates_that_are_flat: ("init-too-large", "rnn"),
+    tags_in_bytes: ("labels-invalid", "data"),
+    factors_all_alike: ("constant-init", "readers"),
+    notes_with_the_labels_of_others: ("labels-corrupted", "data"),
 }
 
 
@@ -724,7 +781,76 @@ def rates_ten_times_apart():
     return program(optimizer=groups(0.001, 0.01))
 
 
+def blended(program, batch):
+    x, y = batch
+    share, order = torch.rand(len(x), 1), torch.randperm(len(x))
+    y = F.one_hot(y, 4).float()
+    program.optimizer.zero_grad()
+    value = program.loss(program.model(share * x + (1 - share) * x[order]), share * y + (1 - share) * y[order])
+    value.backward()
+    program.optimizer.step()
+    return value.detach()
+
+
+def blended_pairs():
+    return program(step=blended, epochs=20)
+
+
+def mean_of_draws(program):
+    program.model.train()
+    with torch.no_grad():
+        return accuracy(lambda x: sum(program.model(x).softmax(1) for _ in range(20)), program.val)
+
+
+def dropout_on_purpose():
+    return program(norm_free_dropout(0.2), evaluate=mean_of_draws)
+
+
+def norm_free_dropout(rate):
+    return nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Dropout(rate), nn.Linear(32, 4))
+
+
+def with_closure(program, batch):
+    def closure():
+        program.optimizer.zero_grad()
+        value = program.loss(program.model(batch[0]), batch[1])
+        value.backward()
+        return value
+
+    return program.optimizer.step(closure).detach()
+
+
+def second_order():
+    lbfgs = {"optimizer": lambda m: torch.optim.LBFGS(m.parameters(), lr=0.3, line_search_fn="strong_wolfe")}
+    return program(batch=400, epochs=8, step=with_closure, **lbfgs)
+
+
+class Together(nn.Module):
+    """Takes a pair as one argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, pair):
+        left, right = pair
+        return self.net(torch.cat([left, right], 1))
+
+
+def pairs_as_one_argument():
+    made = program(Together())
+    (x, y), (v, w) = clusters(400, 0), clusters(300, 1)
+    made.train = [((a[:, :3], a[:, 3:]), b) for a, b in zip(x.split(25), y.split(25), strict=True)]
+    made.val = [((v[:, :3], v[:, 3:]), w)]
+    made.score = accuracy
+    return made
+
+
 HEALTHY = (
+    blended_pairs,
+    dropout_on_purpose,
+    second_order,
+    pairs_as_one_argument,
     likelihood_maximized,
     dropout_as_a_function,
     rates_ten_times_apart,

@@ -183,6 +183,41 @@ def test_neighbours_share_labels_that_belong_to_the_rows():
     assert agreement(x[:20], y[:20]) is None
 
 
+def test_rows_of_symbols_are_near_by_what_they_hold():
+    x, y = programs.notes(400, 0)
+    share, chance, _ = agreement(x, y)
+    assert share > 0.7 > 0.4 > chance
+    columns = torch.randint(0, 4, (400, 3), generator=torch.Generator().manual_seed(0))
+    share, chance, _ = agreement(columns, columns[:, 1])  # a table: the label is one of its columns
+    assert share > chance + 0.3
+
+
+def test_a_loss_is_asked_for_right_and_wrong_answers():
+    random = torch.Generator().manual_seed(0)
+    scores, classes = torch.randn(16, 4, generator=random), torch.randint(0, 4, (16,), generator=random)
+    assert not loss.measure(nn.CrossEntropyLoss(), scores, classes).rewards_errors
+    assert loss.measure(lambda o, t: -F.cross_entropy(o, t), scores, classes).rewards_errors
+    assert loss.measure(lambda o, t: -F.mse_loss(o, t), scores, scores + 1).rewards_errors
+    labels = torch.randint(0, 2, (16,), generator=random).float()
+    hinge = loss.measure(lambda o, t: F.relu(1 - t * o).mean(), scores[:, 0], labels)
+    assert hinge.silent == (0,)
+    assert loss.measure(nn.SoftMarginLoss(), scores[:, 0], 2 * labels - 1).silent == ()
+    counts = labels + 3
+    assert loss.measure(nn.PoissonNLLLoss(log_input=True), scores[:, 0].exp(), counts).least_elsewhere
+    for good in (nn.MSELoss(), nn.L1Loss(), nn.HuberLoss(), nn.PoissonNLLLoss(log_input=False)):
+        assert not loss.measure(good, scores[:, 0].exp(), counts).least_elsewhere
+    assert loss.measure(nn.CrossEntropyLoss(reduction="sum"), scores, classes).summed
+    assert not loss.measure(nn.CrossEntropyLoss(), scores, classes).summed
+    assert loss.task(scores, scores.softmax(1)) == "classes"
+
+
+def test_dropout_as_a_function_is_seen_where_it_is_called():
+    stays = programs.dropout_as_a_function_stays_on()
+    assert evaluation.measure(clone(stays)).dropped == [""]
+    assert evaluation.measure(clone(programs.dropout_as_a_function())).dropped == []
+    assert evaluation.measure(clone(programs.dropout_on_purpose())).dropped == ["2"] * 20
+
+
 def test_two_samples_of_one_population_do_not_differ_and_others_do():
     random = torch.Generator().manual_seed(0)
     a, b = torch.randn(2000, 5, generator=random), torch.randn(500, 5, generator=random)

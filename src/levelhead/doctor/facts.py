@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,7 @@ from levelhead.doctor.isolation import clone, seeded
 from levelhead.doctor.probes import data, evaluation, loop, loss, structure
 from levelhead.doctor.probes.data import Data
 from levelhead.doctor.probes.evaluation import Evaluation
-from levelhead.doctor.probes.loop import Call, Loop
+from levelhead.doctor.probes.loop import Call, Loop, Update
 from levelhead.doctor.probes.loss import LossKind
 from levelhead.doctor.probes.structure import LINEAR, Output
 from levelhead.doctor.program import Program
@@ -24,6 +25,8 @@ from levelhead.doctor.trials import Outcome, updates_of
 
 #: Updates that are watched closely.
 WATCHED = 10
+#: And after the training.
+LATE = 4
 
 
 @dataclass
@@ -82,6 +85,16 @@ class Facts:
         shape = self.train.kept[1].shape[1:]
         return bool(self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype)
 
+    @cached_property
+    def late(self) -> list[Update]:
+        """A few more updates of the program as it trained: what it adds to the loss shows when the loss is small."""
+        if self.base is None or self.base.diverged or self.base.error is not None or self.program.step is None:
+            return []
+        twin = clone(self.base.program)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return loop.measure(twin, list(islice(twin.train, LATE))).updates
+
     def calls(self, *kinds: type) -> list[Call]:
         """The modules of these kinds that ran, in order, each once."""
         found: dict[str, Call] = {}
@@ -112,6 +125,16 @@ class Facts:
         if not self.floor < score <= 1 or not self.floor >= -1:
             return 1.0
         return (1 - score) / (1 - self.floor)
+
+    @property
+    def scored(self) -> int:
+        """Rows that a score is over."""
+        return self.val.rows if self.val else self.train.rows
+
+    def noise(self, score: float) -> float:
+        """Twice the standard error of a share of right answers; scores beyond 0 .. 1 have none known."""
+        share = min(max(score, 0.0), 1.0)
+        return 2 * math.sqrt(share * (1 - share) / max(1, self.scored))
 
     def idle(self, score: float) -> bool:
         """Whether a score is hardly better than a constant answer's: a tenth of the way to its bound, if it has one."""

@@ -149,10 +149,15 @@ class Interventions:
         return kept, tuple(f"{s.cause} at {s.where}: {s.summary}" for s in suspicions if s not in kept)
 
     def _worth(self, suspicion: Suspicion) -> bool:
-        """In the first updates alone, slow learning is no fault: there, only a run that does not learn is tried on."""
+        """In the first updates alone, slow learning is no fault: there, only a run that does not learn is tried on.
+
+        A rate that is too high shows early; a lower one is tried where less than half of the way is gone.
+        """
         if suspicion.measured is not None and suspicion.measured < suspicion.gain:
             return False
-        return self.whole or not suspicion.generic or not self.current.score > self.facts.floor
+        if self.whole or not suspicion.generic or not self.current.score > self.facts.floor:
+            return True
+        return suspicion.cause == "learning-rate-too-high" and self.facts.room(self.current.score) > 0.5
 
     def _best(self, left: list[Suspicion]) -> _Tried | None:
         """The best of the specific suspicions; the generic ones only where these leave much to gain."""
@@ -167,7 +172,10 @@ class Interventions:
         best = self._first_of(paying)
         if self.facts.idle(self.current.score) and (best is None or self._room(best) > 0.25):
             causes = [s for s in left if not s.generic and s.remedies and not s.cause.startswith("learning-rate")]
+            rate = [s for s in left if s.generic and s.cause == "learning-rate-too-high"]
             both = self._together(causes[:TOGETHER])
+            if not both and causes:
+                both = self._together([*causes[:TOGETHER], *rate])
             if both and (best is None or self._room(both[0]) < self._room(best) / 2):
                 paying, best = both, both[0]
         if best is not None and self._room(best) < 0.25:
@@ -218,18 +226,12 @@ class Interventions:
         return not math.isfinite(before) or after < before
 
     @property
-    def _rows(self) -> int:
-        return self.facts.val.rows if self.facts.val else self.facts.train.rows
-
-    @property
     def _few(self) -> bool:
         """Whether the score is over so few rows (a truth table, say) that one run can never be beyond its error."""
-        return self._rows < FEW
+        return self.facts.scored < FEW
 
     def _within_error(self, out: Outcome) -> bool:
-        """Twice the standard error of a share of right answers; scores beyond 0 .. 1 have none known."""
-        share = min(max(self.current.score, 0.0), 1.0)
-        return out.score - self.current.score <= 2 * math.sqrt(share * (1 - share) / max(1, self._rows))
+        return out.score - self.current.score <= self.facts.noise(self.current.score)
 
     def _confirmed(self, best: _Tried) -> bool:
         """A small gain must be there with other batches and noise as well; one over few rows, three times."""

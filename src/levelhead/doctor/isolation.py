@@ -35,7 +35,7 @@ def clone(program: Program) -> Program:
         return Program(
             model=model,
             loss=copied(program.loss, memo),
-            optimizer=copy.deepcopy(program.optimizer, memo),
+            optimizer=_optimizer(program.optimizer, memo),
             train=_loader(program.train, memo),
             val=None if program.val is None else _loader(program.val, memo),
             epochs=program.epochs,
@@ -48,6 +48,15 @@ def clone(program: Program) -> Program:
         raise ProgramError(
             f"the program cannot be copied ({error}); give a function that builds it: levelhead.examine(build)"
         ) from error
+
+
+def _optimizer(optimizer: torch.optim.Optimizer, memo: dict[int, Any]) -> torch.optim.Optimizer:
+    """A copy with all that it has: ``copy.deepcopy`` keeps groups and state alone, without what LBFGS adds."""
+    twin = copy.deepcopy(optimizer, memo)
+    for name, value in vars(optimizer).items():
+        if name not in vars(twin):
+            setattr(twin, name, copy.deepcopy(value, memo))
+    return twin
 
 
 def copied(value: Any, memo: dict[int, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -26,7 +27,8 @@ class Program:
         loss: ``loss(outputs, targets)``, a scalar.
         optimizer: over the model's parameters.
         train: yields ``(inputs, targets)``; anything that can be iterated over again and again. Inputs may be a
-            tensor, a tuple (given to the model as arguments) or a dictionary (as keyword arguments).
+            tensor, a tuple (given to the model as arguments, or as one if it takes one) or a dictionary (as keyword
+            arguments).
         val: the same, of validation data; where there is none, scores are taken on ``train``.
         epochs: passes over ``train``.
         score: ``score(model, loader)``, higher is better; by default accuracy where targets are classes, the
@@ -134,7 +136,16 @@ def forward(model: nn.Module, inputs: Any) -> Any:
     inputs = moved(inputs, model)
     if isinstance(inputs, Mapping):
         return model(**inputs)
-    return model(*inputs) if isinstance(inputs, list | tuple) else model(inputs)
+    return model(*inputs) if isinstance(inputs, list | tuple) and _takes(model, len(inputs)) else model(inputs)
+
+
+def _takes(model: nn.Module, count: int) -> bool:
+    """Whether the model takes so many arguments; a tuple is given as one to a model that takes fewer."""
+    try:
+        inspect.signature(model.forward).bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def moved(value: Any, model: nn.Module) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +21,11 @@ DROPPING = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F
 
 
 class WithoutDropout(TorchFunctionMode):
-    """While it is entered, dropout as a function drops nothing; counts how often it would have."""
+    """While it is entered, dropout as a function drops nothing; calls ``tell`` where it would have."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self.turned_off = 0
+        self.tell = tell
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function itself, told that nobody is training if it is a dropout."""
@@ -31,7 +33,8 @@ class WithoutDropout(TorchFunctionMode):
         if func in DROPPING:
             names = ("input", "p", "training")
             given |= dict(zip(names, args, strict=False))
-            self.turned_off += bool(given.get("training", True) and given.get("p", 0.5) > 0)
+            if given.get("training", True) and given.get("p", 0.5) > 0:
+                self.tell()
             return func(**{name: given[name] for name in ("input", "p") if name in given}, training=False)
         return func(*args, **given)
 
@@ -43,14 +46,14 @@ class Evaluation:
     Args:
         score: of the model as it is given.
         training: batch normalizations and dropouts that ran in training mode; ran: those that ran at all.
-        dropped: how often dropout was called as a function that drops values.
+        dropped: the module in which each dropout was called that drops values, module or function.
         error: what it raised.
     """
 
     score: float = -math.inf
     training: list[str] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
-    dropped: int = 0
+    dropped: list[str] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -73,11 +76,30 @@ def measure(twin: Program) -> Evaluation:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with WithoutDropout() as mode:
+            with _where(twin.model) as inside, WithoutDropout(lambda: found.dropped.append(inside[-1])):
                 found.score = float(twin.final_score())
-            found.dropped = mode.turned_off
     except Exception as error:
         found.error = error
     if math.isnan(found.score):
         found.score = -math.inf
     return found
+
+
+@contextmanager
+def _where(model: nn.Module) -> Iterator[list[str]]:
+    """The modules that are running, outermost first; the model itself has no name."""
+    inside = [""]
+
+    def enters(name: str) -> Any:
+        return lambda module, args: inside.append(name)
+
+    def leaves(module: nn.Module, args: Any, output: Any) -> None:
+        inside.pop()
+
+    handles = [module.register_forward_pre_hook(enters(name)) for name, module in model.named_modules()]
+    handles += [module.register_forward_hook(leaves) for module in model.modules()]
+    try:
+        yield inside
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-#: Columns beyond these are pixels or words of a long text, which say little one by one.
+#: Columns that are compared at most; of more than these, so many at equal distances.
 COLUMNS = 256
 BINS = 10
 #: Categories with fewer values in both tables together are counted as one.
@@ -20,19 +20,21 @@ def difference(a: Tensor, b: Tensor) -> tuple[float, int] | None:
     Whole numbers are categories; other values fall into ten classes of equal size of the first table.
 
     Args:
-        a: (rows, columns).
-        b: (other rows, columns).
+        a: (rows, ...), each row taken as a list of columns.
+        b: (other rows, ...).
 
     Returns:
         The sum's distance from its expectation in standard deviations, and the column; None for other shapes.
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or not 0 < a.shape[1] <= COLUMNS:
+    if a.ndim < 2 or a.shape[1:] != b.shape[1:] or not a[0].numel():
         return None
+    a, b = a.flatten(1), b.flatten(1)
+    chosen = torch.linspace(0, a.shape[1] - 1, min(COLUMNS, a.shape[1]), device=a.device).long()
     if a.is_floating_point() != b.is_floating_point() or min(len(a), len(b)) < 100:
         return None
     total = freedom = 0.0
     worst, column = -math.inf, 0
-    for i in range(a.shape[1]):
+    for i in chosen.tolist():
         x, y = a[:, i], b[:, i]
         if a.is_floating_point():
             inner = torch.linspace(0, 1, BINS + 1, dtype=torch.float64, device=x.device)[1:-1]

@@ -23,7 +23,7 @@ class LossKind:
     Args:
         kind: ``softmax`` (applies one itself), ``nll`` (expects log-probabilities), ``logits`` (applies a sigmoid),
             ``probabilities`` (takes only 0 .. 1), ``squared`` or ``absolute`` error; empty where none of these.
-        task: ``classes`` (class numbers or one-hot rows), ``binary`` (0 and 1) or ``quantity``; empty if unknown.
+        task: ``classes`` (class numbers, or rows of shares), ``binary`` (0 and 1) or ``quantity``; empty if unknown.
         broadcast: whether outputs and targets hold as many values in shapes that are not the same, and the loss
             is another one when they are aligned.
         rewards_errors: whether wrong answers cost less than right ones.
@@ -66,6 +66,9 @@ def task(outputs: Tensor, targets: Tensor) -> str:
     if targets.numel() and bool(((values == 0) | (values == 1)).all()):
         one_hot = targets.ndim == 2 and targets.shape[1] > 1 and bool((values.sum(1) == 1).all())
         return "classes" if one_hot else "binary"
+    shares = values.ndim == 2 and values.shape[1] > 1 and bool((values >= 0).all())
+    if shares and bool(((values.sum(1) - 1).abs() < 1e-4).all()):
+        return "classes"  # soft ones: blended, or smoothed
     return "quantity" if targets.is_floating_point() else ""
 
 
@@ -106,10 +109,13 @@ def _kind(ask: _Asking, outputs: Tensor, targets: Tensor) -> str:
         ratios = [ask(o) / float(error(o - aligned).double().mean() or math.nan) for o in (made, 2 * made, made + 1)]
         if _close(ratios[0], ratios[1]) and _close(ratios[0], ratios[2]) and ratios[0] > 0:
             return kind
-    if task(outputs, targets) == "binary":
-        ones = torch.ones_like(targets)
-        values = [ask(torch.full_like(outputs, z), ones) for z in (-6.0, -1.0, 0.5, 3.0, 8.0)]
-        if all(a > b for a, b in pairwise(values)):
+    what = task(outputs, targets)
+    if what == "binary" or (what == "quantity" and targets.is_floating_point()):
+        values, zeros = (
+            [ask(torch.full_like(outputs, z), torch.full_like(targets, t)) for z in (-6.0, -1.0, 0.5, 3.0, 8.0)]
+            for t in (1.0, 0.0)
+        )
+        if all(a > b for a, b in pairwise(values)) and (what == "binary" or all(a < b for a, b in pairwise(zeros))):
             return "logits"
         if math.isnan(values[0]) and math.isnan(values[-1]) and math.isfinite(values[2]):
             return "probabilities"

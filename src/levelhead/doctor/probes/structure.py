@@ -163,28 +163,29 @@ def rectified_nodes(node: Any) -> Iterator[Any]:
             yield through_views(n.next_functions[0][0])
 
 
-def loose_parts(model: nn.Module) -> Iterator[tuple[nn.Module, str, list[nn.Module] | Tensor]]:
+def loose_parts(model: nn.Module) -> Iterator[tuple[str, list[nn.Module] | Tensor]]:
     """Modules in plain lists and dictionaries, and plain tensors that ask for gradients: no parameters of the model.
 
-    Each with the module that holds it, and the name of the attribute.
+    Each with its path.
     """
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name.startswith("_"):
+    for path, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute.startswith("_"):
                 continue
+            name = f"{path}.{attribute}" if path else attribute
             items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
             parts = [item for item in items if isinstance(item, nn.Module)]
             if parts:
-                yield module, name, parts
+                yield name, parts
             elif isinstance(value, Tensor) and value.is_leaf and value.requires_grad:
-                yield module, name, value
+                yield name, value
 
 
 def loose_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters in these, by attribute; those that the model has in another place as well are none."""
+    """The parameters in these, by path; those that the model has in another place as well are none."""
     known = {id(p) for p in model.parameters()}
     found: dict[str, Tensor] = {}
-    for _, name, parts in loose_parts(model):
+    for name, parts in loose_parts(model):
         if isinstance(parts, Tensor):
             found[name] = parts
             continue

@@ -10,6 +10,7 @@ from levelhead.doctor.remedies.data import (
     batches,
     standardize_inputs,
     standardize_targets,
+    targets_as_shares,
     validation_like_training,
 )
 from levelhead.doctor.remedies.loop import (
@@ -22,7 +23,7 @@ from levelhead.doctor.remedies.loop import (
     set_in_optimizer,
     standard_evaluation,
     standard_loop,
-    without_functional_dropout,
+    without_dropout,
     without_schedule,
 )
 from levelhead.doctor.remedies.loss import (
@@ -99,12 +100,13 @@ __all__ = [
     "standardize_inputs",
     "standardize_targets",
     "swap",
+    "targets_as_shares",
     "times",
     "together",
     "units",
     "validation_like_training",
     "widen",
     "without_batch_statistics",
-    "without_functional_dropout",
+    "without_dropout",
     "without_schedule",
 ]

@@ -92,6 +92,16 @@ def standardize_targets(mean: Tensor, std: Tensor) -> Remedy:
     return Remedy("targets standardized", code, change)
 
 
+def targets_as_shares(low: float, high: float) -> Remedy:
+    """Targets from 0 to 1, for the loss."""
+
+    def change(program: Program) -> None:
+        program.loss = LossOf(program.loss, lambda o, t: (o, (t - low) / (high - low)))
+
+    code = f"y = (y - {low:g}) / {high - low:g}" if low else f"y = y / {high:g}"
+    return Remedy("targets from 0 to 1", code, change)
+
+
 def batches(size: int | None, words: str) -> Remedy:
     """Another batch size, or the same one, in an order drawn anew each epoch."""
 

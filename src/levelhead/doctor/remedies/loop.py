@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from levelhead.doctor.probes.evaluation import WithoutDropout
-from levelhead.doctor.probes.structure import loose_parts
+from levelhead.doctor.probes.structure import DROPOUT, loose_parts
 from levelhead.doctor.program import Program, standard_evaluate, standard_step
 from levelhead.doctor.remedies.base import Remedy
 
@@ -106,7 +106,9 @@ def all_parameters() -> Remedy:
     """Give the optimizer what it lacks, and let everything be trained; what lies in plain lists is registered."""
 
     def change(program: Program) -> None:
-        for module, name, parts in list(loose_parts(program.model)):
+        for path, parts in list(loose_parts(program.model)):
+            owner, _, name = path.rpartition(".")
+            module = program.model.get_submodule(owner)
             if isinstance(parts, Tensor):
                 setattr(module, name, nn.Parameter(parts.detach()))
             else:
@@ -155,24 +157,31 @@ def standard_loop() -> Remedy:
 
 
 class Undropped:
-    """An evaluation during which dropout as a function drops nothing."""
+    """An evaluation during which dropout drops nothing."""
 
     def __init__(self, evaluate: Callable[..., Any] | None) -> None:
         self.evaluate = evaluate or standard_evaluate
 
     def __call__(self, program: Program) -> Any:
         """Evaluate."""
-        with WithoutDropout():
-            return self.evaluate(program)
+        rates = {module: module.p for module in program.model.modules() if isinstance(module, DROPOUT)}
+        try:
+            for module in rates:
+                module.p = 0.0
+            with WithoutDropout():
+                return self.evaluate(program)
+        finally:
+            for module, rate in rates.items():
+                module.p = rate
 
 
-def without_functional_dropout() -> Remedy:
-    """Evaluate without the dropouts that are called as functions."""
+def without_dropout() -> Remedy:
+    """Evaluate without dropout, module or function."""
 
     def change(program: Program) -> None:
         program.evaluate = Undropped(program.evaluate)
 
-    return Remedy("no dropout during evaluation", "F.dropout(x, p, training=self.training)", change)
+    return Remedy("no dropout during evaluation", "model.eval()  # and F.dropout(x, p, training=self.training)", change)
 
 
 def standard_evaluation() -> Remedy:

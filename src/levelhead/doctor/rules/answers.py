@@ -37,7 +37,7 @@ def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def least_elsewhere(facts: Facts) -> list[Suspicion]:
     """A loss that costs least at other answers than the targets, though the score wants these."""
-    if not facts.loss.least_elsewhere or facts.loss.rewards_errors:
+    if not facts.loss.least_elsewhere or facts.loss.rewards_errors or facts.loss.kind:
         return []
     low = RANGES.get(facts.output.activation, (-1.0, 0.0))[0]
     squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")

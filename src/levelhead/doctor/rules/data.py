@@ -61,6 +61,20 @@ def invalid_labels(facts: Facts) -> list[Suspicion]:
     return []
 
 
+def beyond_shares(facts: Facts) -> list[Suspicion]:
+    """Targets beyond 0 and 1 for a loss that takes them for shares, or for the answers yes and no."""
+    targets = facts.targets
+    if facts.loss.task != "quantity" or facts.loss.kind not in ("logits", "probabilities") or targets is None:
+        return []
+    low, high = float(targets.min()), float(targets.max())
+    if low >= 0 and high <= 1:
+        return []
+    evidence = {"targets": f"{low:.4g} .. {high:.4g}", "loss": "of two classes"}
+    summary = f"targets run from {low:.4g} to {high:.4g}, and the loss takes them for shares between 0 and 1"
+    cures = (remedies.targets_as_shares(low, high),)
+    return [Suspicion("labels-invalid", "data", summary, evidence, True, "critical", cures)]
+
+
 def disjoint_labels(facts: Facts) -> list[Suspicion]:
     """No label in common between training and validation data."""
     if facts.val is None or not facts.train.counts or not facts.val.counts or not facts.usual_targets:
@@ -265,5 +279,14 @@ def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
     return change
 
 
-RULES = (non_finite, invalid_labels, disjoint_labels, target_scale, input_scale, unshuffled, corrupted_labels)
+RULES = (
+    non_finite,
+    invalid_labels,
+    beyond_shares,
+    disjoint_labels,
+    target_scale,
+    input_scale,
+    unshuffled,
+    corrupted_labels,
+)
 TRAINED = (validation_rows, chance)

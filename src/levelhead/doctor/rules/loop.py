@@ -112,7 +112,8 @@ def untrained(facts: Facts) -> list[Suspicion]:
         and name.rpartition(".")[0] in loop.executed
         and p.is_floating_point()
     ]
-    left += [(name, p) for name, p in loose_parameters(program.model).items() if p in ran and id(p) not in held]
+    loose = {n: p for n, p in loose_parameters(program.model).items() if p in ran and id(p) not in held}
+    left += loose.items()
     if not left:
         return []
     frozen = [name for name, p in left if not p.requires_grad]
@@ -124,7 +125,11 @@ def untrained(facts: Facts) -> list[Suspicion]:
         f"{missing} parameters are not in the optimizer" if missing else f"{len(frozen)} parameters need no gradient"
     ) + f" ({100 * share:.0f} % of the model's values), first {left[0][0]}"
     cure = remedies.all_parameters()
-    where = "optimizer" if missing else _common([name for name, _ in left]) or "optimizer"
+    where = "optimizer"
+    if not missing:
+        where = _common([name for name, _ in left]) or where
+    elif len(loose) == len(left):  # the module that holds them, where it is not the whole model
+        where = _common([name.partition("[")[0] for name in loose]) or where
     return [Suspicion("parameters-not-trained", where, summary, evidence, remedies=(cure,))]
 
 

@@ -16,7 +16,7 @@ UNEVEN = 100
 #: Updates to an epoch under which smaller batches are the nearer way to more of them.
 FEW_BATCHES = 8
 #: Updates that are tried at most where a program plans few.
-LONG = 5000
+LONG = 2000
 
 
 def _rates(facts: Facts) -> list[float]:
@@ -156,8 +156,8 @@ def too_short(facts: Facts) -> list[Suspicion]:
 def penalty(facts: Facts) -> list[Suspicion]:
     """Weight decay is to be left out."""
     decay = [float(group.get("weight_decay", 0.0)) for group in facts.program.optimizer.param_groups]
-    seen = [u.descent for u in facts.loop.updates if math.isfinite(u.descent)]
-    besides = bool(seen) and sum(seen) / len(seen) < 0.9 and min(seen) > -0.5
+    spans = [[u.descent for u in updates if math.isfinite(u.descent)] for updates in (facts.loop.updates, facts.late)]
+    seen = next((s for s in spans if s and sum(s) / len(s) < 0.9 and min(s) > -0.5), [])
     found = []
     if max(decay, default=0) > 0:
         evidence = {"weight_decay": decay, "learning rate": _rates(facts)}
@@ -167,7 +167,7 @@ def penalty(facts: Facts) -> list[Suspicion]:
             for value in (0.0, max(decay) / 100)
         )
         found.append(Suspicion("penalty-too-strong", "optimizer", summary, evidence, remedies=cures, fits=True))
-    if besides:
+    if seen:
         evidence = {"cosine of the gradient used with the loss's": seen}
         summary = (
             "what the update adds to the loss outweighs it: the gradient used points elsewhere than the loss's own"
@@ -186,7 +186,7 @@ def overfitting(facts: Facts) -> list[Suspicion]:
     before = base.losses[max(0, at - max(1, len(base.losses) // 50)) : at]
     fell = base.train_loss < 0.7 * sum(before) / len(before) if before else False
     lost = facts.gain(base.score, best)
-    if not fell or lost < 0.05:
+    if not fell or lost < 0.05 or best - base.score <= facts.noise(base.score):
         return []
     epochs = max(1, round(facts.program.epochs * at / base.updates))
     evidence = {

@@ -33,6 +33,10 @@ def same_units(facts: Facts) -> list[Suspicion]:
             continue
         if _equal_rows(start) and _equal_rows(now):
             found.append((call, float(start.flatten()[0])))
+    for call in facts.calls(nn.Embedding, nn.EmbeddingBag):
+        start, now = call_weight(facts.program.model, call), call.module.weight.detach()
+        if start is not None and start.shape[1] > 1 and _equal_rows(start.T) and _equal_rows(now.T):
+            found.append((call, float(start.flatten()[0])))
     if not found or not facts.loop.updates:
         return []
     names = [call.name for call, _ in found]
@@ -40,10 +44,11 @@ def same_units(facts: Facts) -> list[Suspicion]:
     summary = (
         f"all units of {names[0]} begin with equal weights and are still equal after {len(facts.loop.updates)} updates"
     )
-    constant = [
+    constant = list(names)
+    constant += [
         call.name
         for call in facts.layers
-        if (w := call_weight(facts.program.model, call)) is not None and _equal_rows(w)
+        if (w := call_weight(facts.program.model, call)) is not None and _equal_rows(w) and call.name not in names
     ]
     cure = remedies.reset([n for n in constant if hasattr(facts.program.model.get_submodule(n), "reset_parameters")])
     return [Suspicion("constant-init", names[0], summary, evidence, True, "critical", (cure,))]
