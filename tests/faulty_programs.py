@@ -625,6 +625,52 @@ def notes_with_the_labels_of_others():
     return program(Notes(), data=(x, y.roll(17)), val=notes(300, 1), lr=0.03)
 
 
+def steps(program, batch):
+    """Rounds the answers: no small step changes the loss."""
+    program.optimizer.zero_grad()
+    value = F.mse_loss(program.model(batch[0]).round(), F.one_hot(batch[1], 4).float())
+    value.backward()
+    program.optimizer.step()
+    return value.detach()
+
+
+def answers_rounded():
+    return program(step=steps)
+
+
+def one_class_ignored():
+    (x, y), (v, w) = clusters(400, 0), clusters(300, 1)
+    y, w = (torch.where(labels == 1, 0, labels) for labels in (y, w))  # half of the rows are of class 0
+    return program(data=(x, y), val=(v, w), loss=nn.CrossEntropyLoss(ignore_index=0))
+
+
+def softmax_between():
+    return program(mlp(32, activation=lambda: nn.Softmax(dim=1)), epochs=4)
+
+
+def answers_clamped():
+    class Clamped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(outputs=1)
+
+        def forward(self, x):
+            return self.net(x).clamp(0, 1)
+
+    return program(Clamped(), data=quantities(400, 0), val=quantities(300, 1), loss=nn.MSELoss())
+
+
+def quantities(rows, seed):
+    x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
+    return x, x[:, :1] + x[:, 1:2]
+
+
+def rate_that_grows():
+    made = program(optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9), step=stepped)
+    made.extras["schedule"] = torch.optim.lr_scheduler.ExponentialLR(made.optimizer, 1.1)
+    return made
+
+
 FAULTY = {
     inputs_in_bytes: ("inputs-not-normalized", "data"),
     labels_shifted_by_rows: ("labels-corrupted", "data"),
@@ -683,6 +729,10 @@ FAULTY = {
     words_through_one_unit: ("model-too-small", "rnn"),
     words_far_apart: ("init-too-large", "embed"),
     gates_that_are_flat: ("init-too-large", "rnn"),
+    answers_rounded: ("loss-detached", "loss"),
+    one_class_ignored: ("loss-mismatch", "loss"),
+    answers_clamped: ("output-mismatch", None),
+    rate_that_grows: ("learning-rate-too-high", "loop"),
     tags_in_bytes: ("labels-invalid", "data"),
     factors_all_alike: ("constant-init", "readers"),
     notes_with_the_labels_of_others: ("labels-corrupted", "data"),

@@ -10,7 +10,9 @@ from torch import nn
 import levelhead as lh
 from levelhead.doctor import remedies, treat
 from levelhead.doctor.causes import CAUSES
+from levelhead.doctor.facts import gather
 from levelhead.doctor.findings import Examination, Scores
+from levelhead.doctor.rules.network import squashing
 
 #: Seconds: far more than they take, so that a busy machine cuts no examination short.
 BUDGET = 300.0
@@ -137,6 +139,18 @@ def test_a_treatment_is_kept_only_if_it_is_better():
     assert "sigmoid" in treated.patch
     assert treated.program.final_score() in treated.after.values
     assert "mended" in str(treated)
+
+
+@pytest.mark.parametrize("case", [programs.branch_without_gradients, programs.nan_in_inputs, programs.layers_in_a_list])
+def test_what_the_code_of_a_model_keeps_from_training_is_mended(case):
+    treated = lh.examine(case(), budget=BUDGET).treat(budget=BUDGET)
+    assert treated.accepted, str(treated)
+    assert treated.after.median > 0.8
+
+
+def test_a_softmax_between_layers_is_suspected():
+    found = squashing(gather(programs.softmax_between()))
+    assert [(s.cause, s.where) for s in found] == [("saturating-activation", "1")]
 
 
 def test_what_cannot_be_mended_is_left_as_it_was():

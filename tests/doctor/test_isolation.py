@@ -121,3 +121,21 @@ def test_random_states_are_kept():
         torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
+
+
+@pytest.mark.filterwarnings("ignore:Seems like `optimizer.step")
+def test_a_schedule_of_the_copy_steps_the_copy():
+    """A schedule puts a step of its own into the optimizer, which is bound to it."""
+    program = programs.warm_up_without_end()
+    copied = clone(program)
+    before = [p.detach().clone() for p in program.model.parameters()]
+    copied.optimizer.param_groups[0]["lr"] = 0.1
+    copied.update(next(iter(copied.train)))
+    assert all(torch.equal(p, q) for p, q in zip(program.model.parameters(), before, strict=True))
+    assert not all(torch.equal(p, q) for p, q in zip(copied.model.parameters(), before, strict=True))
+
+
+def test_an_optimizer_is_copied_with_what_its_class_adds():
+    program = programs.second_order()
+    copied = clone(program)
+    assert [id(p) for p in copied.optimizer._params] == [id(p) for p in copied.model.parameters()]

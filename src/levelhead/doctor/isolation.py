@@ -51,10 +51,13 @@ def clone(program: Program) -> Program:
 
 
 def _optimizer(optimizer: torch.optim.Optimizer, memo: dict[int, Any]) -> torch.optim.Optimizer:
-    """A copy with all that it has: ``copy.deepcopy`` keeps groups and state alone, without what LBFGS adds."""
+    """A copy with all that it has: ``copy.deepcopy`` keeps groups and state alone, without what LBFGS adds.
+
+    A schedule puts a ``step`` of its own into the optimizer, which is bound to it: functions stay behind.
+    """
     twin = copy.deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():
-        if name not in vars(twin):
+        if name not in vars(twin) and not callable(value):
             setattr(twin, name, copy.deepcopy(value, memo))
     return twin
 

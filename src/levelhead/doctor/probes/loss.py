@@ -15,6 +15,9 @@ from torch import Tensor
 
 from levelhead.doctor.program import are_classes
 
+#: Classes that are asked for one by one.
+CLASSES = 100
+
 
 @dataclass(frozen=True)
 class LossKind:
@@ -27,7 +30,7 @@ class LossKind:
         broadcast: whether outputs and targets hold as many values in shapes that are not the same, and the loss
             is another one when they are aligned.
         rewards_errors: whether wrong answers cost less than right ones.
-        silent: of 0 and 1, those for which every answer costs the same.
+        silent: the labels for which every answer costs the same.
         least_elsewhere: whether answers equal to the targets, quantities, cost more than others do.
         summed: whether it is a sum over the rows, and no mean.
     """
@@ -52,7 +55,7 @@ def measure(loss: Callable[..., Any], outputs: Any, targets: Any) -> LossKind:
         what,
         _broadcast(ask, outputs, targets),
         _rewards_errors(ask, outputs, targets, what),
-        _silent(ask, outputs, targets) if what == "binary" else (),
+        _silent(ask, outputs, targets) if what == "binary" else _unheard(ask, outputs, targets),
         _least_elsewhere(ask, outputs, targets) if what == "quantity" else False,
         _summed(ask, outputs, targets),
     )
@@ -178,6 +181,24 @@ def _silent(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
             if not all(math.isfinite(c) and abs(c - costs[0]) <= 1e-6 * max(1.0, abs(costs[0])) for c in costs):
                 break
         else:
+            found.append(label)
+    return tuple(found)
+
+
+def _unheard(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
+    """The classes whose rows may be answered in any way, while the other half of the rows is of another class."""
+    if not are_classes(outputs, targets) or len(targets) < 2 or outputs.shape[1] > CLASSES:
+        return ()
+    generator = torch.Generator().manual_seed(0)
+    half = len(targets) // 2
+    made, again = (torch.randn(outputs.shape, generator=generator).log_softmax(1).to(outputs) for _ in range(2))
+    other = torch.cat([again[:half], made[half:]])
+    found = []
+    for label in range(outputs.shape[1]):
+        labels = torch.full_like(targets, (label + 1) % outputs.shape[1])
+        labels[:half] = label
+        costs = ask(made, labels), ask(other, labels)
+        if all(math.isfinite(c) for c in costs) and abs(costs[0] - costs[1]) <= 1e-6 * abs(costs[0]):
             found.append(label)
     return tuple(found)
 

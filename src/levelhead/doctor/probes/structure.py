@@ -53,6 +53,8 @@ _ACTIVATIONS = {
     "Softplus": "softplus",
     "Hardtanh": "hardtanh",
     "Hardsigmoid": "hardsigmoid",
+    "Clamp": "clamp",
+    "ClampMin": "clamp",
 }
 #: What an activation can give.
 RANGES = {
@@ -76,11 +78,13 @@ class Output:
         activation: its name, empty where none is known.
         where: the module that does it; the last module that ran, where a function does.
         module: whether a module does it, which can be replaced.
+        range: what it can give, where that is known.
     """
 
     activation: str
     where: str
     module: bool
+    range: tuple[float, float] | None = None
 
 
 def name_of(node: Any) -> str:
@@ -148,7 +152,15 @@ def output(node: Any, calls: list[Call]) -> Output:
     inside = bool(makers) and through_views(makers[0].input_node) is not node
     where = makers[0].name if makers else (calls[-1].name if calls else "")
     simple = inside and not isinstance(makers[0].module, LINEAR) and not any(makers[0].module.parameters())
-    return Output(activation, where, bool(activation) and simple)
+    return Output(activation, where, bool(activation) and simple, _range(activation, node))
+
+
+def _range(activation: str, node: Any) -> tuple[float, float] | None:
+    """What the last activation can give; a clamp's ends are in its node."""
+    if activation != "clamp":
+        return RANGES.get(activation)
+    low, high = getattr(node, "_saved_min", None), getattr(node, "_saved_max", None)
+    return (-float("inf") if low is None else float(low)), (float("inf") if high is None else float(high))
 
 
 def hidden(calls: list[Call], last: Output) -> list[Call]:

@@ -45,6 +45,18 @@ class Unscaled:
         return outputs * self.std.to(outputs) + self.mean.to(outputs)
 
 
+class Imputed:
+    """A forward pre-hook: the column's mean for what is not finite in the first argument."""
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put the mean where a value is NaN or infinite."""
+        x = args[0]
+        return (torch.where(torch.isfinite(x), x, self.mean.to(x)), *args[1:])
+
+
 class LossOf:
     """A loss of changed outputs and targets."""
 
@@ -66,6 +78,31 @@ def standardize_inputs(mean: Tensor, std: Tensor, how: str) -> Remedy:
     code = f"mean, std = x_train.mean({how}), x_train.std({how})  # also for validation data\nx = (x - mean) / std"
     which = "each column" if how else "all values together"
     return Remedy(f"inputs standardized ({which})", code, change)
+
+
+def finite_inputs(mean: Tensor) -> Remedy:
+    """Put the mean of a column in the place of its values that are not finite."""
+    mean = mean.float()
+
+    def change(program: Program) -> None:
+        program.model.register_forward_pre_hook(Imputed(mean))
+
+    return Remedy("means for values that are not finite", "x = torch.where(torch.isfinite(x), x, x_mean)", change)
+
+
+def finite_targets() -> Remedy:
+    """Leave the rows out of the loss whose targets are not finite."""
+
+    def change(program: Program) -> None:
+        program.loss = LossOf(program.loss, _finite_rows)
+
+    code = "rows = torch.isfinite(y)\nloss = criterion(outputs[rows], y[rows])"
+    return Remedy("rows without a finite target left out", code, change)
+
+
+def _finite_rows(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.isfinite(targets).flatten(1).all(1) if targets.ndim > 1 else torch.isfinite(targets)
+    return outputs[rows], targets[rows]
 
 
 def validation_like_training(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from levelhead.doctor.program import Program, forward
 from levelhead.doctor.remedies.base import Remedy
@@ -149,3 +151,39 @@ def no_bias(names: Sequence[str]) -> Remedy:
                 group["params"] = [p for p in group["params"] if p is not gone]
 
     return Remedy("no bias before the normalization", "bias=False  # " + ", ".join(names[:4]), change)
+
+
+class Attached(TorchFunctionMode):
+    """While it is entered, ``detach()`` gives the tensor itself, and gradients are not turned off."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function itself, unless it detaches."""
+        if func in (Tensor.detach, torch.detach):
+            return args[0]
+        if func is torch._C._set_grad_enabled:
+            args = (True,)
+        return func(*args, **(kwargs or {}))
+
+
+class LetThrough:
+    """A module's forward with gradients on and nothing detached while it trains; as it was in evaluation."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.forward = module, module.forward
+        self.__signature__ = inspect.signature(module.forward)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it."""
+        if not self.module.training:
+            return self.forward(*args, **kwargs)
+        with torch.enable_grad(), Attached():
+            return self.forward(*args, **kwargs)
+
+
+def let_through() -> Remedy:
+    """Let gradients through the whole model."""
+
+    def change(program: Program) -> None:
+        program.model.forward = LetThrough(program.model)
+
+    return Remedy("gradients let through", "# no detach(), no torch.no_grad() in forward()", change)

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
-from levelhead.doctor.probes.structure import RANGES
 from levelhead.doctor.remedies import Remedy
-from levelhead.doctor.rules.loss import linear_output, sigmoid_output
+from levelhead.doctor.rules.loss import linear_output, one_logit, sigmoid_output, single_softmax
 from levelhead.doctor.rules.suspicion import Suspicion
 
 
@@ -21,11 +20,27 @@ def silent(facts: Facts) -> list[Suspicion]:
     share = float((facts.targets == labels[0]).double().mean())
     evidence = {"label": labels[0], "share of the rows": share}
     summary = f"for targets of {labels[0]} ({100 * share:.0f} % of the rows) every answer costs the same"
-    return [Suspicion("loss-mismatch", "loss", summary, evidence, True, "critical", (_of_two_classes(facts),))]
+    if facts.loss.task == "binary":
+        return [Suspicion("loss-mismatch", "loss", summary, evidence, True, "critical", (_of_two_classes(facts),))]
+    code = "criterion = nn.CrossEntropyLoss()  # of all classes"
+    cure = remedies.other_loss(remedies.cross_entropy, "cross-entropy of all classes", code)
+    return [Suspicion("loss-mismatch", "loss", summary, evidence, remedies=(cure,))]
+
+
+def flat(facts: Facts) -> list[Suspicion]:
+    """Gradients arrive at the parameters, and all of them are zero: the way to the loss is a staircase."""
+    loop = facts.loop
+    if not loop.reached or loop.gradients or loop.error is not None or not loop.updates:
+        return []
+    if single_softmax(facts) or one_logit(facts):
+        return []  # these say why
+    evidence = {"parameters with a gradient of zero": len(loop.reached)}
+    summary = f"the gradients of all {len(loop.reached)} parameters are zero: the loss does not change with small steps"
+    return [Suspicion("loss-detached", "loss", summary, evidence, True, "critical")]
 
 
 def _of_two_classes(facts: Facts) -> Remedy:
-    if RANGES.get(facts.output.activation) == (0.0, 1.0):
+    if facts.output.range == (0.0, 1.0):
         return remedies.other_loss(F.binary_cross_entropy, "binary cross-entropy", "criterion = nn.BCELoss()")
     code = "criterion = nn.BCEWithLogitsLoss()"
     return remedies.other_loss(_binary_cross_entropy, "binary cross-entropy", code)
@@ -39,10 +54,9 @@ def least_elsewhere(facts: Facts) -> list[Suspicion]:
     """A loss that costs least at other answers than the targets, though the score wants these."""
     if not facts.loss.least_elsewhere or facts.loss.rewards_errors or facts.loss.kind:
         return []
-    low = RANGES.get(facts.output.activation, (-1.0, 0.0))[0]
     squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")
     cures = [squared]
-    if low >= 0:
+    if facts.output.range is not None and facts.output.range[0] >= 0:
         cures.insert(0, remedies.of_logarithms())
     evidence = {"loss": "not least where outputs are the targets", "last activation": facts.output.activation or "none"}
     summary = "outputs that are equal to the targets cost more than others: the loss takes them for something else"
@@ -71,4 +85,4 @@ def one_of_many(facts: Facts) -> list[Suspicion]:
     return [Suspicion("loss-mismatch", "loss", summary, evidence, remedies=(remedies.together(cures),))]
 
 
-RULES = (silent, least_elsewhere, one_of_many)
+RULES = (silent, flat, least_elsewhere, one_of_many)

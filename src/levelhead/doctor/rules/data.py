@@ -32,7 +32,8 @@ def non_finite(facts: Facts) -> list[Suspicion]:
             if columns is not None and columns.bad:
                 summary = f"{columns.bad} values of the {name} {kind} are NaN or infinite"
                 evidence = {"values": columns.bad, "in": f"{name} {kind}"}
-                found.append(Suspicion("non-finite-data", "data", summary, evidence, True, "critical"))
+                cure = remedies.finite_inputs(columns.columns.mean) if kind == "inputs" else remedies.finite_targets()
+                found.append(Suspicion("non-finite-data", "data", summary, evidence, True, "critical", (cure,)))
     return found[:1]
 
 

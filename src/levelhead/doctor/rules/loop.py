@@ -97,7 +97,9 @@ def detached(facts: Facts) -> list[Suspicion]:
         f"{len(missing)} parameters of the optimizer never get a gradient although their layers run, first {missing[0]}"
     )
     place = "loss" if all_of_it or not where else where
-    return [Suspicion("loss-detached", place, summary, evidence, True, "critical" if all_of_it else "warning")]
+    severity: Severity = "critical" if all_of_it else "warning"
+    cures = () if all_of_it else (remedies.let_through(),)
+    return [Suspicion("loss-detached", place, summary, evidence, True, severity, cures)]
 
 
 def untrained(facts: Facts) -> list[Suspicion]:

@@ -148,12 +148,12 @@ def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
 def out_of_range(facts: Facts) -> list[Suspicion]:
     """Targets that the last activation cannot give."""
     activation, targets = facts.output.activation, facts.targets
-    if activation not in RANGES or targets is None or facts.loss.task not in ("quantity", "binary"):
+    if facts.output.range is None or targets is None or facts.loss.task not in ("quantity", "binary"):
         return []
     if facts.loss.kind in ("softmax", "nll", "logits") or facts.outputs is None or targets.shape != facts.outputs.shape:
         return []
     values = facts.train.kept[1] if facts.usual_targets and facts.train.kept is not None else targets
-    low, high = RANGES[activation]
+    low, high = facts.output.range
     share = float(((values < low) | (values > high)).double().mean())
     cures = linear_output(facts)
     least, most = float(values.min()), float(values.max())

@@ -40,15 +40,15 @@ def _relu(module: nn.Module) -> nn.Module:
 
 
 def squashing(facts: Facts) -> list[Suspicion]:
-    """Hidden sigmoids, and hidden tanhs that are flat."""
+    """Hidden sigmoids and softmaxes, and hidden tanhs that are flat."""
     found: dict[str, float] = {}
     for call in hidden(facts.loop.calls, facts.output):
-        if not isinstance(call.module, nn.Sigmoid | nn.Tanh) or call.output is None or call.name in found:
+        if not isinstance(call.module, nn.Sigmoid | nn.Softmax | nn.Tanh) or call.output is None or call.name in found:
             continue
         y = call.output.double()
-        slope = 4 * y * (1 - y) if isinstance(call.module, nn.Sigmoid) else 1 - y.square()
+        slope = 1 - y.square() if isinstance(call.module, nn.Tanh) else 4 * y * (1 - y)
         found[call.name] = float((slope < 0.05).double().mean())
-    sigmoids = [n for n in found if isinstance(facts.program.model.get_submodule(n), nn.Sigmoid)]
+    sigmoids = [n for n in found if not isinstance(facts.program.model.get_submodule(n), nn.Tanh)]
     flat = [n for n, share in found.items() if share > 0.5]
     if not sigmoids and not flat:
         return []
@@ -56,7 +56,9 @@ def squashing(facts: Facts) -> list[Suspicion]:
     worst = max(flat or sigmoids, key=lambda n: found[n])
     where = flat[0] if flat else sigmoids[0]
     evidence = {"share of values where the slope is under a twentieth": found}
-    summary = f"{len(sigmoids)} hidden sigmoid layers" if sigmoids else f"{len(flat)} hidden tanh layers are flat"
+    summary = (
+        f"{len(sigmoids)} hidden sigmoids or softmaxes" if sigmoids else f"{len(flat)} hidden tanh layers are flat"
+    )
     summary += f"; {100 * found[worst]:.0f} % of the values of {worst} lie where it is flat"
     cure = remedies.replace(
         names, _relu, "ReLU in place of sigmoid or tanh", "\n".join(f"# {n}: nn.ReLU()" for n in names[:6])

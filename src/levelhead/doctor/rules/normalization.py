@@ -17,6 +17,8 @@ from levelhead.doctor.rules.suspicion import Suspicion
 
 #: Values a channel under which batch statistics are mostly noise: at 8 their deviation is off by a quarter.
 FEW = 8
+#: Rows a batch under which they are mostly those of single rows, however large the maps (Wu & He 2018, figure 1).
+FEW_ROWS = 4
 
 
 def _used(facts: Facts) -> list[Call]:
@@ -78,7 +80,7 @@ def small_batch(facts: Facts) -> list[Suspicion]:
         cure = remedies.batches(rows, "the last batch dropped")
         evidence = {"rows": facts.train.rows, "batch": rows}
         return [Suspicion("batch-too-small", "data", summary, evidence, True, "critical", (cure,))]
-    if each[worst] >= FEW:
+    if each[worst] >= FEW and rows > FEW_ROWS:
         return []
     summary = f"{worst} normalizes over {each[worst]} values a channel, in batches of {rows}"
     evidence = {"values a channel": each, "rows a batch": rows}

@@ -11,6 +11,8 @@ from levelhead.doctor.rules.suspicion import Suspicion
 
 #: A schedule that has left less than this of the rate when half of the updates are to come has stopped the training.
 FADED = 0.01
+#: And one that has brought it to so many times its initial value trains at a rate that nobody has written down.
+GROWN = 30
 #: Groups of one optimizer whose rates are this far apart: one of them is hardly trained.
 UNEVEN = 100
 #: Updates to an epoch under which smaller batches are the nearer way to more of them.
@@ -47,7 +49,12 @@ def rate_too_high(facts: Facts) -> list[Suspicion]:
         summary = f"at a learning rate of {max(_rates(facts)):g} the loss ends at {base.train_loss:.4g}"
     factors = (0.1, 0.01, 0.001) if blown else (0.1,)
     cures = tuple(remedies.learning_rate(factor, _rates(facts)) for factor in factors)
-    where, rows = "optimizer", facts.train.sizes[0] if facts.train.sizes else 1
+    where, most = "optimizer", max(base.rates, default=0.0)
+    if most > GROWN * max(_rates(facts)):
+        where, summary = "loop", summary + f"; its schedule brings it to {most:.3g}"
+        evidence["largest learning rate"] = most
+        cures = (remedies.without_schedule(), *cures)
+    rows = facts.train.sizes[0] if facts.train.sizes else 1
     if facts.loss.summed and rows > 1:
         where, summary = "loss", summary + f"; the loss is the sum over {rows} rows, and so is its gradient"
         cures = (remedies.times(1 / rows, "mean over the rows", 'reduction="mean"  # in the loss'), *cures)
