@@ -671,6 +671,13 @@ def rate_that_grows():
     return made
 
 
+def labels_two_thirds_wrong():
+    x, y = clusters(600, 0)
+    random = torch.Generator().manual_seed(2)
+    wrong = torch.rand(600, generator=random) < 0.67
+    return program(data=(x, torch.where(wrong, torch.randint(0, 4, (600,), generator=random), y)), epochs=20)
+
+
 FAULTY = {
     inputs_in_bytes: ("inputs-not-normalized", "data"),
     labels_shifted_by_rows: ("labels-corrupted", "data"),
@@ -733,6 +740,7 @@ FAULTY = {
     one_class_ignored: ("loss-mismatch", "loss"),
     answers_clamped: ("output-mismatch", None),
     rate_that_grows: ("learning-rate-too-high", "loop"),
+    labels_two_thirds_wrong: ("labels-corrupted", "data"),
     tags_in_bytes: ("labels-invalid", "data"),
     factors_all_alike: ("constant-init", "readers"),
     notes_with_the_labels_of_others: ("labels-corrupted", "data"),

@@ -141,7 +141,15 @@ def test_a_treatment_is_kept_only_if_it_is_better():
     assert "mended" in str(treated)
 
 
-@pytest.mark.parametrize("case", [programs.branch_without_gradients, programs.nan_in_inputs, programs.layers_in_a_list])
+@pytest.mark.parametrize(
+    "case",
+    [
+        programs.branch_without_gradients,
+        programs.nan_in_inputs,
+        programs.layers_in_a_list,
+        programs.labels_two_thirds_wrong,
+    ],
+)
 def test_what_the_code_of_a_model_keeps_from_training_is_mended(case):
     treated = lh.examine(case(), budget=BUDGET).treat(budget=BUDGET)
     assert treated.accepted, str(treated)

@@ -71,15 +71,17 @@ _TABLE = (
         "LH103",
         "labels-corrupted",
         "labels do not belong to their inputs, or a large share of them is wrong",
-        "validation at the level of a constant answer, and real labels are fitted no faster than permuted ones "
-        "(Zhang et al. 2017, Understanding deep learning requires rethinking generalization, section 2)",
+        "rows near to each other (Cover & Hart 1967) share their label less than 0.6 times as often, beyond chance, as "
+        "in validation data; or the labels are learnt, validation stays at the level of a constant answer, and "
+        "neighbours agree by chance alone",
         "align the labels with their inputs again; look at a few rows with their labels",
     ),
     Cause(
         "LH104",
         "labels-invalid",
         "labels outside the classes, of the wrong type, or scaled as if they were inputs",
-        "a label outside 0 .. outputs - 1, or one single label in all the training data",
+        "a label outside 0 .. outputs - 1, or one single label in all the training data; or targets beyond 0 .. 1 for "
+        "a loss that takes them for shares",
         "give class numbers from 0 to classes - 1, unscaled",
     ),
     Cause(
@@ -109,7 +111,8 @@ _TABLE = (
         "LH201",
         "constant-init",
         "zero or constant weights: the units of a layer stay identical",
-        "units equal at first and still equal after ten updates (Goodfellow et al. 2016, Deep Learning, section 8.4)",
+        "units (of an embedding: columns) equal at first and still equal after ten updates "
+        "(Goodfellow et al. 2016, Deep Learning, section 8.4)",
         "random initial weights: the layers' own reset_parameters()",
     ),
     Cause(
@@ -138,7 +141,7 @@ _TABLE = (
         "LH302",
         "saturating-activation",
         "hidden sigmoid or tanh units driven flat, or a squashing function that stalls a deep stack",
-        f"hidden sigmoid or tanh layers; {_GAIN} (Glorot & Bengio 2010, section 3)",
+        f"hidden sigmoid, softmax or tanh layers; {_GAIN} (Glorot & Bengio 2010, section 3)",
         "ReLU in their place",
     ),
     Cause(
@@ -243,7 +246,7 @@ _TABLE = (
         "LH504",
         "loss-detached",
         "no gradient reaches (part of) the model",
-        "a parameter of the optimizer, in a layer that runs, never gets a gradient",
+        "a parameter of the optimizer, in a layer that runs, never gets a gradient, or all get zeros",
         "leave out the detach(), item(), numpy() or no_grad() between the layer and the loss",
     ),
     Cause(
@@ -303,8 +306,8 @@ _TABLE = (
         "LH701",
         "overfitting",
         "validation worsens while training improves",
-        "the final validation score is a tenth of the way (from a constant answer) under its best during training, "
-        "while the training loss fell on (Prechelt 1998, Early stopping - but when?)",
+        "the final validation score is a tenth of the way (from a constant answer), and twice its standard error, "
+        "under its best during training, while the training loss fell on (Prechelt 1998, Early stopping - but when?)",
         "stop at the best epoch, penalize, or take a smaller model",
     ),
     Cause(

@@ -39,11 +39,21 @@ def agreement(inputs: Tensor, labels: Tensor, seed: int = 0) -> tuple[float, flo
     return share, chance, math.sqrt(max(share * (1 - share), 0.01) / len(y))
 
 
+def agreeing(inputs: Tensor, labels: Tensor) -> Tensor:
+    """Which rows have the label that is the commonest among their neighbours (Wilson 1972, section III)."""
+    x = inputs.flatten(1)
+    return _votes(_scaled(x) if inputs.is_floating_point() else _symbols(x), labels) == labels
+
+
 def _share(x: Tensor, labels: Tensor) -> float:
+    return float((_votes(x, labels) == labels).double().mean())
+
+
+def _votes(x: Tensor, labels: Tensor) -> Tensor:
     distances = torch.cdist(x, x)
     distances.fill_diagonal_(math.inf)
     nearest = distances.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices
-    return float((torch.mode(labels[nearest], dim=1).values == labels).double().mean())
+    return torch.mode(labels[nearest], dim=1).values
 
 
 def _scaled(x: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from levelhead.doctor.isolation import IndexedBatches
+from levelhead.doctor.probes.neighbours import agreeing
 from levelhead.doctor.program import Program, ProgramError
 from levelhead.doctor.remedies.base import Remedy
 
@@ -137,6 +138,20 @@ def targets_as_shares(low: float, high: float) -> Remedy:
 
     code = f"y = (y - {low:g}) / {high - low:g}" if low else f"y = y / {high:g}"
     return Remedy("targets from 0 to 1", code, change)
+
+
+def rows_like_their_neighbours(inputs: Tensor, labels: Tensor, size: int) -> Remedy:
+    """Leave out the rows whose label is not that of most of their neighbours.
+
+    Source: Wilson 1972, Asymptotic properties of nearest neighbor rules using edited data, section III.
+    """
+
+    def change(program: Program) -> None:
+        rows = agreeing(inputs, labels)
+        program.train = DataLoader(TensorDataset(inputs[rows], labels[rows]), batch_size=size, shuffle=True)
+
+    code = "# look at the rows whose nearest neighbours have another label; without them:\nx, y = x[agree], y[agree]"
+    return Remedy("rows left out whose neighbours have another label", code, change)
 
 
 def batches(size: int | None, words: str) -> Remedy:

@@ -183,7 +183,10 @@ def corrupted_labels(facts: Facts) -> list[Suspicion]:
             f"rows close to each other share their label in {100 * ours[0]:.0f} % of the training data, "
             f"but in {100 * theirs[0]:.0f} % of the validation data ({100 * ours[1]:.0f} % is chance)"
         )
-        return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical")]
+        cures: tuple[remedies.Remedy, ...] = ()
+        if low > error and len(facts.train.kept[0]) == facts.train.rows:  # what the neighbours say is worth something
+            cures = (remedies.rows_like_their_neighbours(*facts.train.kept, facts.train.sizes[0]),)
+        return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical", cures)]
     return []
 
 
