@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.findings import SEVERITIES, Finding
 from levelhead.doctor.probes.loop import Call, Loop, Update
+from levelhead.doctor.probes.loss import LossKind
 from levelhead.doctor.rules import loop as loop_rules
 from levelhead.doctor.rules import network as network_rules
 from levelhead.doctor.rules import normalization as normalization_rules
@@ -96,7 +97,8 @@ def _facts(seen: watch, calls: list[Call]) -> Facts:
         executed=seen.executed,
         ran=seen.executed,
     )
-    return cast(Facts, SimpleNamespace(program=program, watched=program, loop=looped))
+    unknown = LossKind("", "", False)
+    return cast(Facts, SimpleNamespace(program=program, watched=program, loop=looped, loss=unknown))
 
 
 #: Rules of the examination that need no trial.
