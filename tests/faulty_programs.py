@@ -678,6 +678,40 @@ def labels_two_thirds_wrong():
     return program(data=(x, torch.where(wrong, torch.randint(0, 4, (600,), generator=random), y)), epochs=20)
 
 
+def head_cleared_alone(program, batch):
+    program.model[2].zero_grad()
+    value = program.loss(program.model(batch[0]), batch[1])
+    value.backward()
+    program.optimizer.step()
+    return value.detach()
+
+
+def body_never_cleared():
+    return program(optimizer=lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9), step=head_cleared_alone)
+
+
+def marks_for_unknown():
+    (x, y), (v, w) = clusters(400, 0), clusters(300, 1)
+    for rows, seed in ((x, 2), (v, 3)):
+        rows[torch.rand(rows.shape, generator=torch.Generator().manual_seed(seed)) < 0.004] = 9.96921e36
+    return program(nn.Sequential(nn.BatchNorm1d(8), *mlp()), data=(x, y), val=(v, w))
+
+
+def training_targets_in_seconds():
+    (x, y), val = quantities(400, 0), quantities(300, 1)
+    return program(mlp(outputs=1), data=(x, 60 * y), val=val, loss=nn.MSELoss(), epochs=15)
+
+
+class Signs(nn.Module):
+    def forward(self, x):
+        return (x > 0).float()
+
+
+def signs_between():
+    (x, y), (v, w) = clusters(400, 0), clusters(300, 1)
+    return program(nn.Sequential(nn.Linear(8, 8), Signs(), nn.Linear(8, 4)), data=(x, y), val=(v, w), epochs=15)
+
+
 FAULTY = {
     inputs_in_bytes: ("inputs-not-normalized", "data"),
     labels_shifted_by_rows: ("labels-corrupted", "data"),
@@ -741,6 +775,10 @@ FAULTY = {
     answers_clamped: ("output-mismatch", None),
     rate_that_grows: ("learning-rate-too-high", "loop"),
     labels_two_thirds_wrong: ("labels-corrupted", "data"),
+    body_never_cleared: ("gradients-accumulate", "loop"),
+    marks_for_unknown: ("poisoned-running-statistics", "data"),
+    training_targets_in_seconds: ("train-val-mismatch", "data"),
+    signs_between: ("loss-detached", "1"),
     tags_in_bytes: ("labels-invalid", "data"),
     factors_all_alike: ("constant-init", "readers"),
     notes_with_the_labels_of_others: ("labels-corrupted", "data"),
@@ -831,6 +869,26 @@ def likelihood_maximized():
     return program(loss=likelihood, optimizer=lambda m: torch.optim.Adam(m.parameters(), lr=0.01, maximize=True))
 
 
+def counts_of(rows, seed):
+    x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
+    return x, torch.exp(0.8 * x[:, :1] + 1.5).round()
+
+
+def poisson_likelihood(outputs, targets):
+    return (targets * outputs - outputs.exp()).mean()
+
+
+def of_rates(model, loader):
+    p, y = (torch.cat(part) for part in zip(*[(model(x).exp(), y) for x, y in loader], strict=True))
+    return float(1 - (p - y).square().mean() / y.var())
+
+
+def rates_by_likelihood():
+    data = {"data": counts_of(400, 0), "val": counts_of(300, 1)}
+    adam = {"optimizer": lambda m: torch.optim.Adam(m.parameters(), lr=0.01, maximize=True)}
+    return program(mlp(outputs=1), **data, **adam, loss=poisson_likelihood, score=of_rates, epochs=20)
+
+
 def dropout_as_a_function():
     return program(Layered(rate=0.2), lr=0.02, epochs=15)
 
@@ -905,6 +963,7 @@ def pairs_as_one_argument():
 
 
 HEALTHY = (
+    rates_by_likelihood,
     blended_pairs,
     dropout_on_purpose,
     second_order,

@@ -114,7 +114,7 @@ class Facts:
             return 0.0
         if not math.isfinite(before) or not math.isfinite(self.floor):
             return 1.0 if not math.isfinite(before) else 0.0
-        return (after - before) / (after - self.floor)
+        return (after - max(before, self.floor)) / (after - self.floor)  # worse than constant has gone none of it
 
     def room(self, score: float) -> float:
         """The largest gain that is still possible, where scores have an upper bound of 1; else 1.

@@ -204,15 +204,19 @@ class Interventions:
             suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4
         )
 
-    @staticmethod
-    def _first_of(tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
+    def _first_of(self, tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
         """The largest gain; one that is upstream (earlier) wins where another's is not clearly larger."""
         best: _Tried | None = None
         for each in tried:
             margin = UPSTREAM / 2 + (handicap if each.suspicion.generic else 0.0)
-            if best is None or (each.gain > best.gain + (margin if each.suspicion is not best.suspicion else 0.0)):
+            margin = margin if best is not None and each.suspicion is not best.suspicion else 0.0
+            if best is None or self._value(each) > self._value(best) + margin:
                 best = each
         return best
+
+    def _value(self, tried: _Tried) -> float:
+        """The gain; of those that have come all of the way that there was, how near they are to a perfect score."""
+        return tried.gain if tried.gain < 1 else 2 - self._room(tried)
 
     def _pays(self, tried: _Tried) -> bool:
         s, out = tried.suspicion, tried.outcome

@@ -47,6 +47,7 @@ class Update:
         kept: share that is not the last gradient plus a multiple of what arrived: 0 where they were not.
         descent: cosine between what the optimizer got and the gradient of the loss: 1 is descent, -1 ascent.
         move: cosine between the change of the parameters and what the optimizer got: negative is descent.
+        piled: the parameters whose own gradient is the last one plus what arrived.
     """
 
     arrived: float
@@ -55,6 +56,7 @@ class Update:
     kept: float
     descent: float
     move: float
+    piled: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -229,9 +231,26 @@ class _Watcher:
                 kept=_residual(rest, arrived) * (_dot(rest, rest) ** 0.5 / held if held else 0) if rest else math.nan,
                 descent=_cosine(got, self.of_loss),
                 move=_cosine(change, got),
+                piled=frozenset(self.names[p] for p in got if p in self.names and self._piled(p)),
             )
         )
         self.last, self.arrived, self.of_loss = got, {}, {}
+
+    def _piled(self, p: Tensor) -> bool:
+        if p not in self.last or p not in self.arrived:
+            return False
+        got, arrived = {p: self.got[p]}, {p: self.arrived[p]}
+        rest = {p: self.got[p] - self.last[p]}
+        held = _dot(got, got) ** 0.5
+        return bool(held) and piled(_residual(got, arrived), _residual(rest, arrived) * _dot(rest, rest) ** 0.5 / held)
+
+
+def piled(cleared: float, kept: float) -> bool:
+    """Whether a gradient is the last one plus the batch's own.
+
+    Gradients are reproduced up to rounding (1e-6); a hundredth leaves room for clipping by value.
+    """
+    return kept < 0.01 and cleared > 0.03
 
 
 def _tensor(value: Any) -> Tensor | None:

@@ -10,10 +10,12 @@ from levelhead.doctor.remedies.data import (
     batches,
     finite_inputs,
     finite_targets,
+    nothing_far,
     rows_like_their_neighbours,
     standardize_inputs,
     standardize_targets,
     targets_as_shares,
+    targets_like_validation,
     validation_like_training,
 )
 from levelhead.doctor.remedies.loop import (
@@ -48,6 +50,7 @@ from levelhead.doctor.remedies.network import (
     no_bias,
     replace,
     reset,
+    straight_through,
     swap,
 )
 from levelhead.doctor.remedies.normalization import (
@@ -89,6 +92,7 @@ __all__ = [
     "moved_dropout",
     "no_bias",
     "norm_for",
+    "nothing_far",
     "of_logarithms",
     "one_hot",
     "one_rate",
@@ -107,8 +111,10 @@ __all__ = [
     "standard_loop",
     "standardize_inputs",
     "standardize_targets",
+    "straight_through",
     "swap",
     "targets_as_shares",
+    "targets_like_validation",
     "times",
     "together",
     "units",

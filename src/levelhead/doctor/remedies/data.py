@@ -58,6 +58,19 @@ class Imputed:
         return (torch.where(torch.isfinite(x), x, self.mean.to(x)), *args[1:])
 
 
+class Far(Imputed):
+    """The same for values that lie further than a limit from it."""
+
+    def __init__(self, middle: Tensor, limit: Tensor) -> None:
+        super().__init__(middle)
+        self.limit = limit
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put the middle where a value is far from it."""
+        x, middle = args[0], self.mean.to(args[0])
+        return (torch.where((x - middle).abs() <= self.limit.to(x), x, middle), *args[1:])
+
+
 class LossOf:
     """A loss of changed outputs and targets."""
 
@@ -91,6 +104,17 @@ def finite_inputs(mean: Tensor) -> Remedy:
     return Remedy("means for values that are not finite", "x = torch.where(torch.isfinite(x), x, x_mean)", change)
 
 
+def nothing_far(middle: Tensor, limit: Tensor) -> Remedy:
+    """Put the median of a column in the place of values that are no measurements."""
+    middle, limit = middle.float(), limit.float()
+
+    def change(program: Program) -> None:
+        program.model.register_forward_pre_hook(Far(middle, limit))
+
+    code = "x = torch.where((x - x_median).abs() <= limit, x, x_median)"
+    return Remedy("medians for values that are no measurements", code, change)
+
+
 def finite_targets() -> Remedy:
     """Leave the rows out of the loss whose targets are not finite."""
 
@@ -116,6 +140,20 @@ def validation_like_training(mean: float, std: float, val_mean: float, val_std: 
 
     code = f"# one preparation for both; or: x_val = (x_val - {val_mean:.4g}) / {factor:.4g} + {mean:.4g}"
     return Remedy("validation inputs brought to the training scale", code, change)
+
+
+def targets_like_validation(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:
+    """Bring training targets, for the loss, to the mean and deviation of the validation targets, at a scale of 1.
+
+    Both outputs and targets are standardized for the loss; answers are in the validation targets' units.
+    """
+
+    def change(program: Program) -> None:
+        program.model.register_forward_hook(Unscaled(torch.tensor(val_mean), torch.tensor(val_std)))
+        program.loss = LossOf(program.loss, lambda o, t: ((o - val_mean) / val_std, (t - mean) / std))
+
+    code = f"# one unit for both; or: y_train = (y_train - {mean:.4g}) / {std / val_std:.4g} + {val_mean:.4g}"
+    return Remedy("training targets brought to the validation scale", code, change)
 
 
 def standardize_targets(mean: Tensor, std: Tensor) -> Remedy:

@@ -180,6 +180,31 @@ class LetThrough:
             return self.forward(*args, **kwargs)
 
 
+class StraightThrough:
+    """A module's forward whose output passes the gradient on as if it were the input."""
+
+    def __init__(self, forward: Callable[..., Any]) -> None:
+        self.forward = forward
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run it."""
+        y: Tensor = self.forward(x)
+        return y.detach() + (x - x.detach())
+
+
+def straight_through(name: str) -> Remedy:
+    """Let a module that has no gradient pass on that of its output.
+
+    Source: Bengio, Léonard & Courville 2013, Estimating or propagating gradients through stochastic neurons, section 3.
+    """
+
+    def change(program: Program) -> None:
+        module = program.model.get_submodule(name)
+        module.forward = StraightThrough(module.forward)
+
+    return Remedy(f"gradients straight through {name}", f"y = {name}(x).detach() + (x - x.detach())", change)
+
+
 def let_through() -> Remedy:
     """Let gradients through the whole model."""
 

@@ -118,6 +118,9 @@ def target_scale(facts: Facts) -> list[Suspicion]:
         return []
     if facts.loss.least_elsewhere:  # a loss of counts, say, which means nothing for other units
         return []
+    theirs = facts.val.targets if facts.val else None
+    if theirs is not None and theirs.std and _apart(y, theirs):
+        return []  # validation has other units: that comes first
     if SMALL <= y.rms <= LARGE:
         return []
     mean, std = y.columns.mean, y.columns.std()
@@ -208,7 +211,28 @@ def chance(facts: Facts) -> list[Suspicion]:
 
 def validation_rows(facts: Facts) -> list[Suspicion]:
     """Validation rows on another scale than the training rows or, where they are not, of another population."""
-    return preparation(facts) or another_population(facts)
+    return preparation(facts) or other_units(facts) or another_population(facts)
+
+
+def other_units(facts: Facts) -> list[Suspicion]:
+    """Validation targets on another scale than the training targets."""
+    a, b = facts.train.targets, facts.val.targets if facts.val else None
+    if a is None or b is None or facts.loss.task != "quantity" or not facts.usual_targets or not a.std or not b.std:
+        return []
+    if min(facts.train.rows, facts.val.rows if facts.val else 0) < 20 or not _apart(a, b):
+        return []
+    cure = remedies.targets_like_validation(a.mean, a.std, b.mean, b.std)
+    evidence = {"training mean and deviation": [a.mean, a.std], "validation mean and deviation": [b.mean, b.std]}
+    summary = (
+        f"training targets have mean {a.mean:.3g} and deviation {a.std:.3g}, "
+        f"validation targets {b.mean:.3g} and {b.std:.3g}"
+    )
+    return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,))]
+
+
+def _apart(a: Columns, b: Columns) -> bool:
+    """Deviations apart by a factor of 2, or means by a deviation."""
+    return not 0.5 < b.std / a.std < 2 or abs(b.mean - a.mean) >= max(a.std, b.std)
 
 
 def preparation(facts: Facts) -> list[Suspicion]:
@@ -219,9 +243,7 @@ def preparation(facts: Facts) -> list[Suspicion]:
         return []
     if not a.std or not b.std:
         return []
-    ratio = b.std / a.std
-    shift = abs(b.mean - a.mean) / max(a.std, b.std)
-    if 0.5 < ratio < 2 and shift < 1:
+    if not _apart(a, b):
         return []
     cure = remedies.validation_like_training(a.mean, a.std, b.mean, b.std)
     mapped = clone(base.program)

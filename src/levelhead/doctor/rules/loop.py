@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from posixpath import commonpath
+from typing import Any
 
 from torch import Tensor
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
 from levelhead.doctor.findings import Severity
+from levelhead.doctor.probes.loop import piled
 from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
 from levelhead.doctor.program import Program
 from levelhead.doctor.rules.suspicion import Suspicion
@@ -18,14 +20,20 @@ from levelhead.doctor.rules.suspicion import Suspicion
 def accumulating(facts: Facts) -> list[Suspicion]:
     """Each gradient is the last one plus the batch's own."""
     seen = [u for u in facts.loop.updates[1:] if math.isfinite(u.cleared) and math.isfinite(u.kept)]
-    # Gradients are reproduced up to rounding (1e-6); a hundredth leaves room for clipping by value.
-    if len(seen) < 2 or not all(u.kept < 0.01 and u.cleared > 0.03 for u in seen):
+    if len(seen) < 2:
         return []
-    evidence = {
+    evidence: dict[str, Any] = {
         "gradient not explained by its own batches": [u.cleared for u in seen],
         "nor by these and the last gradient": [u.kept for u in seen],
     }
-    summary = f"at each of {len(seen)} updates the gradient is the one before plus the batch's own: it is never cleared"
+    whose = "the gradient"
+    if not all(piled(u.cleared, u.kept) for u in seen):
+        some = sorted(frozenset.intersection(*(u.piled for u in seen)))
+        if not some:
+            return []
+        evidence["parameters"] = some[:12]
+        whose = f"the gradient of {len(some)} parameters, first {some[0]},"
+    summary = f"at each of {len(seen)} updates {whose} is the one before plus the batch's own: it is never cleared"
     cure = remedies.before_step(
         lambda program: program.optimizer.zero_grad(), "gradients cleared", "optimizer.zero_grad()  # before backward()"
     )
@@ -56,7 +64,8 @@ def ascending(facts: Facts) -> list[Suspicion]:
     if climbing and any(group["lr"] < 0 for group in groups):
         cure = remedies.learning_rate(-1, [group["lr"] for group in groups])
     where = "loop" if opposite else "optimizer" if climbing else "loss"
-    return [Suspicion("gradient-ascent", where, summary, evidence, True, "critical", (cure,))]
+    certain = gain or bool(facts.loss.kind)  # a loss of its author's own may be meant to grow
+    return [Suspicion("gradient-ascent", where, summary, evidence, certain, "critical", (cure,))]
 
 
 def wiped(facts: Facts) -> list[Suspicion]:
@@ -98,7 +107,14 @@ def detached(facts: Facts) -> list[Suspicion]:
     )
     place = "loss" if all_of_it or not where else where
     severity: Severity = "critical" if all_of_it else "warning"
-    cures = () if all_of_it else (remedies.let_through(),)
+    cures: tuple[remedies.Remedy, ...] = () if all_of_it else (remedies.let_through(),)
+    cut = next(
+        (c for c in loop.calls if c.input_node is not None and c.output is not None and c.output_node is None), None
+    )
+    if cut is not None:
+        place, summary = cut.name, summary + f"; {cut.name} passes none on"
+        if cut.input is not None and cut.output is not None and cut.input.shape == cut.output.shape:
+            cures = (remedies.straight_through(cut.name), *cures)
     return [Suspicion("loss-detached", place, summary, evidence, True, severity, cures)]
 
 

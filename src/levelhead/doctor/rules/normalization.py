@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.facts import Facts
@@ -32,20 +32,47 @@ def _used(facts: Facts) -> list[Call]:
 
 def poisoned(facts: Facts) -> list[Suspicion]:
     """Running statistics that are not finite."""
-    bad = [
-        name
-        for name, module in facts.program.model.named_modules()
-        if isinstance(module, BATCH_NORM)
-        and module.running_mean is not None
-        and module.running_var is not None
-        and not bool(torch.isfinite(module.running_mean).all() & torch.isfinite(module.running_var).all())
-    ]
+    bad = _not_finite(facts.program.model)
     if not bad:
         return []
     summary = f"running statistics of {len(bad)} batch normalizations are not finite, first {bad[0]}"
     cure = remedies.reset_statistics(bad)
     evidence = {"layers": bad[:12]}
     return [Suspicion("poisoned-running-statistics", bad[0], summary, evidence, True, "critical", (cure,))]
+
+
+def _not_finite(model: nn.Module) -> list[str]:
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, BATCH_NORM)
+        and module.running_mean is not None
+        and module.running_var is not None
+        and not bool(torch.isfinite(module.running_mean).all() & torch.isfinite(module.running_var).all())
+    ]
+
+
+def poisoned_in_training(facts: Facts) -> list[Suspicion]:
+    """Running statistics that are not finite after the training, though the losses are."""
+    base, kept = facts.base, facts.train.kept
+    bad = [] if base is None or base.diverged else _not_finite(base.program.model)
+    if not bad or _not_finite(facts.program.model):
+        return []
+    summary = f"after the training the running statistics of {bad[0]} are not finite"
+    evidence: dict[str, Any] = {"layers": bad[:12]}
+    where, cures = bad[0], [remedies.reset_statistics(bad)]
+    if facts.train.inputs is not None and kept is not None and isinstance(kept[0], Tensor):
+        middle = kept[0].double().nanmedian(0).values
+        limit = 1e6 * (kept[0].double() - middle).abs().nanmedian(0).values
+        far = int(((kept[0].double() - middle).abs() > limit).sum())
+        if far:  # no measurement lies a million deviations from the others: a mark for "unknown"
+            where, summary = (
+                "data",
+                summary + f": {far} inputs lie a million deviations from the others of their column",
+            )
+            evidence["inputs"] = far
+            cures = [remedies.nothing_far(middle, limit)]
+    return [Suspicion("poisoned-running-statistics", where, summary, evidence, True, "critical", tuple(cures))]
 
 
 def small_batch(facts: Facts) -> list[Suspicion]:
@@ -201,4 +228,4 @@ def running_statistics(facts: Facts) -> list[Suspicion]:
 
 
 RULES = (poisoned, single_values, small_batch, bias_before)
-TRAINED = (running_statistics,)
+TRAINED = (poisoned_in_training, running_statistics)

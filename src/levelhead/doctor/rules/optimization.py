@@ -193,7 +193,8 @@ def overfitting(facts: Facts) -> list[Suspicion]:
     before = base.losses[max(0, at - max(1, len(base.losses) // 50)) : at]
     fell = base.train_loss < 0.7 * sum(before) / len(before) if before else False
     lost = facts.gain(base.score, best)
-    if not fell or lost < 0.05 or best - base.score <= facts.noise(base.score):
+    untrained = facts.evaluation.score  # to be lost, something must have been learnt
+    if not fell or lost < 0.05 or best - max(base.score, untrained) <= facts.noise(base.score):
         return []
     epochs = max(1, round(facts.program.epochs * at / base.updates))
     evidence = {

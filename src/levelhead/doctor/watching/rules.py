@@ -97,7 +97,7 @@ def _facts(seen: watch, calls: list[Call]) -> Facts:
         executed=seen.executed,
         ran=seen.executed,
     )
-    unknown = LossKind("", "", False)
+    unknown = LossKind("unknown", "", False)
     return cast(Facts, SimpleNamespace(program=program, watched=program, loop=looped, loss=unknown))
 
 
