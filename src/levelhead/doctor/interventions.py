@@ -171,7 +171,12 @@ class Interventions:
             paying = self._together([s for s in left if s.cause.endswith("-not-normalized")])
         best = self._first_of(paying)
         if self.facts.idle(self.current.score) and (best is None or self._room(best) > 0.25):
-            causes = [s for s in left if not s.generic and s.remedies and not s.cause.startswith("learning-rate")]
+            others = (
+                "learning-rate-too-high",
+                "learning-rate-too-low",
+                "overfitting",
+            )  # who learns nothing, forgets none
+            causes = [s for s in left if not s.generic and s.remedies and s.cause not in others]
             rate = [s for s in left if s.generic and s.cause == "learning-rate-too-high"]
             both = self._together(causes[:TOGETHER])
             if not both and causes:

@@ -12,10 +12,9 @@ Repair: binary cross-entropy per tag.
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"loss-mismatch"}
 WHERE = "loss"

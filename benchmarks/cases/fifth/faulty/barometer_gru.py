@@ -10,10 +10,9 @@ Repair: subtract 1000 and divide by 10 before the values enter the network.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"inputs-not-normalized"}
 WHERE = "data"

@@ -11,11 +11,10 @@ as if they were the sigmoid of the hidden value.
 """
 
 import torch
+from case import Case
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"loss-detached"}
 WHERE = "bits"

@@ -11,11 +11,10 @@ Repair: write the diagnosis as 0 and 1.
 """
 
 import torch
+from case import Case
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"labels-invalid"}
 WHERE = "data"

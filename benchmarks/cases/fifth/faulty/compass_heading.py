@@ -13,11 +13,10 @@ Repair: the loss is one minus the cosine.
 import math
 
 import torch
+from case import Case
 from torch import nn
 from torch.nn.functional import cosine_similarity
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"gradient-ascent"}
 WHERE = "loss"

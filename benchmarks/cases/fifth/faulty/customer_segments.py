@@ -11,10 +11,9 @@ Repair: drop 0.1.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"dropout-too-strong"}
 WHERE = "joined"

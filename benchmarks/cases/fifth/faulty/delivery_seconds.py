@@ -13,10 +13,9 @@ second export in the order of the first.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"targets-not-normalized", "train-val-mismatch"}
 WHERE = "data"

@@ -13,11 +13,10 @@ over the pixels and divided by twice their noise variance, plus the divergence.
 """
 
 import torch
+from case import Case
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"penalty-too-strong"}
 WHERE = "loop"

@@ -9,12 +9,13 @@ pixels, and a ReLU gives nothing below zero.
 Repair: no activation behind the last convolution.
 """
 
+import itertools
+
 import torch
+from case import Case, r2
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"output-mismatch"}
 WHERE = "5"
@@ -33,7 +34,7 @@ def scans():
 def stack(last_activation):
     widths = [1, 16, 16, 1]
     layers = []
-    for place, (inside, outside) in enumerate(zip(widths, widths[1:])):
+    for place, (inside, outside) in enumerate(itertools.pairwise(widths)):
         layers.append(nn.Conv2d(inside, outside, 3, padding=1))
         if last_activation or place < len(widths) - 2:
             layers.append(nn.ReLU())

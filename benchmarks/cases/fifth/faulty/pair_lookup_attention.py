@@ -11,10 +11,9 @@ Repair: leave these layers to the initialization that they come with.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"init-too-large"}
 WHERE = "query"

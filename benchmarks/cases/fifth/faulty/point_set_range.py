@@ -11,10 +11,9 @@ Repair: a ReLU after each linear layer but the last.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"missing-nonlinearity"}
 WHERE = "each.0"

@@ -12,10 +12,9 @@ Repair: put the column's mean of the good measurements in place of the fill valu
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"poisoned-running-statistics", "inputs-not-normalized"}
 WHERE = "data"

@@ -10,10 +10,9 @@ Repair: fill the tables with small random numbers.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"constant-init"}
 WHERE = "users"

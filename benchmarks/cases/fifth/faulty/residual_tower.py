@@ -11,10 +11,9 @@ Repair: a LayerNorm at the entry of each block and one before the last layer.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"missing-normalization", "init-too-large"}
 WHERE = "blocks.0"

@@ -11,10 +11,9 @@ Repair: `model.eval()` before the bench is scored.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"train-mode-in-eval"}
 WHERE = "loop"

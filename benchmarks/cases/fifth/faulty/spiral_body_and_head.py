@@ -12,10 +12,9 @@ Repair: clear the gradients of the whole model.
 import math
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"gradients-accumulate"}
 WHERE = "loop"

@@ -11,10 +11,9 @@ Repair: set it in the last layer only.
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"dead-units"}
 WHERE = "body.0"

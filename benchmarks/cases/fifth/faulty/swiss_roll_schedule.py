@@ -10,11 +10,10 @@ Repair: spread the fall over the batches of an epoch; each one takes the fortiet
 """
 
 import torch
+from case import Case, r2
 from sklearn.datasets import make_swiss_roll
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"learning-rate-too-low"}
 WHERE = "loop"

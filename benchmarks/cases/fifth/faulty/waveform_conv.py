@@ -12,10 +12,9 @@ Repair: shuffle the training rows.
 import math
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"no-shuffle"}
 WHERE = "data"

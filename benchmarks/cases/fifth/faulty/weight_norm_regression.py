@@ -11,12 +11,11 @@ Repair: make the optimizer after the weights have been rewritten.
 """
 
 import torch
+from case import Case, r2
 from sklearn.datasets import make_friedman1
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"parameters-not-trained"}
 WHERE = "optimizer"

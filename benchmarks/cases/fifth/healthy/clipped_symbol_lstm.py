@@ -6,11 +6,10 @@ on the next one is known. The score is the share of those that are named.
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 MIN_SCORE = 0.95
 

@@ -6,10 +6,9 @@ gives the logarithm of the rate. The score is the share of the deviance that is 
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 MIN_SCORE = 0.6
 

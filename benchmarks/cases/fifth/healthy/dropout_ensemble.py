@@ -6,11 +6,10 @@ is). There is no batch normalization that the mode could disturb.
 """
 
 import torch
+from case import Case, r2
 from sklearn.datasets import make_friedman1
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 MIN_SCORE = 0.8
 

@@ -5,11 +5,10 @@ in the first updates, and then the layers learn. Written for digits.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.93
 

@@ -6,11 +6,10 @@ validation loss, though the network names nearly all digits.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.93
 

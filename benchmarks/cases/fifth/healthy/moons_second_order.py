@@ -6,11 +6,10 @@ and a learning rate of one are all as they should be.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import make_moons
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.95
 

@@ -6,10 +6,9 @@ numbers, and a nonlinearity has no place. With 120 training rows the restriction
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 MIN_SCORE = 0.8
 

@@ -7,10 +7,9 @@ are for training, the rest for the score.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 MIN_SCORE = 0.9
 

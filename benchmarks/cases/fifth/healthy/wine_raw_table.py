@@ -6,11 +6,10 @@ data and keeps the statistics for the evaluation.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_wine
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.9
 

@@ -7,11 +7,10 @@ schedule on after the last batch of an epoch.
 """
 
 import torch
+from case import Case
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"learning-rate-too-low"}
 WHERE = "loop"

@@ -7,10 +7,9 @@ repair divides the masks by 255.
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"labels-invalid"}
 WHERE = "data"

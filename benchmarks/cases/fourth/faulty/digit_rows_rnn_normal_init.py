@@ -7,11 +7,10 @@ goes wild. The repair scales the deviation by one over the root of the number of
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"init-too-large"}
 WHERE = "rnn"

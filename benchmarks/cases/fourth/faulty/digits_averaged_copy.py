@@ -9,11 +9,10 @@ see. The repair copies the buffers over as well.
 import copy
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"stale-running-statistics"}
 WHERE = "average.1"
@@ -51,10 +50,10 @@ class Averaged(nn.Module):
 
 def follow(model, buffers, keep=0.95):
     with torch.no_grad():
-        for old, new in zip(model.average.parameters(), model.network.parameters()):
+        for old, new in zip(model.average.parameters(), model.network.parameters(), strict=False):
             old.lerp_(new, 1 - keep)
         if buffers:
-            for old, new in zip(model.average.buffers(), model.network.buffers()):
+            for old, new in zip(model.average.buffers(), model.network.buffers(), strict=False):
                 old.copy_(new)
 
 

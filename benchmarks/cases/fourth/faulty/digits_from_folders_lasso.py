@@ -7,11 +7,10 @@ repair shuffles the rows and makes the penalty a thousand times smaller.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"no-shuffle", "penalty-too-strong"}
 WHERE = "data"

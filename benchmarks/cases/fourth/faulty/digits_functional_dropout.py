@@ -7,11 +7,10 @@ most of the features missing. The repair passes `training=self.training`.
 
 import torch
 import torch.nn.functional as F
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"train-mode-in-eval"}
 WHERE = "head"

@@ -7,10 +7,9 @@ output a linear layer alone.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"output-mismatch"}
 WHERE = "head.1"

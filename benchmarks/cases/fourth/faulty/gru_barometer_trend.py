@@ -7,10 +7,9 @@ mean of the training readings and divides by their deviation, in both loaders.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"inputs-not-normalized"}
 WHERE = "data"

@@ -6,10 +6,9 @@ true symbols as unlikely as it can. The repair is the missing minus.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"gradient-ascent"}
 WHERE = "loss"

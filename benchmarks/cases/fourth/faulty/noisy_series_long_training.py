@@ -6,10 +6,9 @@ validation error rises. The repair is a weight decay and an end after 12 epochs.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"overfitting"}
 WHERE = "loop"

@@ -7,10 +7,9 @@ label. The repair sorts the labels along with the notes.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"labels-corrupted"}
 WHERE = "data"

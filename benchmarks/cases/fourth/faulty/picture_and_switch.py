@@ -7,11 +7,10 @@ eight random features. The repair takes the `no_grad` away.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"loss-detached", "parameters-not-trained"}
 WHERE = "picture"

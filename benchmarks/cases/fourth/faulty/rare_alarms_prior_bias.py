@@ -9,10 +9,9 @@ repair applies the helper to the last layer alone.
 import math
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"dead-units"}
 WHERE = "body.0"
@@ -43,7 +42,7 @@ def prior_bias(module, share=0.01):
 
 
 def f1(model, loader):
-    x, y = map(torch.cat, zip(*loader))
+    x, y = map(torch.cat, zip(*loader, strict=False))
     said = model(x) > 0
     return float(2 * (said & (y > 0)).sum() / (said.sum() + y.sum()))
 

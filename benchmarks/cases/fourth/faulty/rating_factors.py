@@ -6,10 +6,9 @@ neighbours, and the model keeps a single factor for ever. The repair starts from
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"constant-init"}
 WHERE = "readers"

@@ -7,10 +7,9 @@ sets with the same function.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"train-val-mismatch"}
 WHERE = "data"

@@ -6,10 +6,9 @@ optimizer never gets them. The repair is a `ModuleList`.
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"parameters-not-trained"}
 WHERE = "trunk"

@@ -7,10 +7,9 @@ is near the median, zero, and no tag is ever given. The repair is a binary cross
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 CAUSES = {"loss-mismatch"}
 WHERE = "loss"
@@ -24,8 +23,8 @@ def questions(rows):
     words = torch.randint(0, COMMON + 4 * TAGS, (rows, LENGTH))
     words = torch.where(torch.rand(rows, LENGTH) < 0.8, words % COMMON, words)
     for row, own in enumerate(tags):
-        own = own.nonzero().flatten().repeat_interleave(2)[:LENGTH]
-        words[row, : len(own)] = COMMON + 4 * own + torch.randint(0, 4, (len(own),))
+        twice = own.nonzero().flatten().repeat_interleave(2)[:LENGTH]
+        words[row, : len(twice)] = COMMON + 4 * twice + torch.randint(0, 4, (len(twice),))
     return TensorDataset(words, tags.float())
 
 
@@ -41,7 +40,7 @@ class Tagger(nn.Module):
 
 
 def f1(model, loader):
-    x, y = map(torch.cat, zip(*loader))
+    x, y = map(torch.cat, zip(*loader, strict=False))
     said = model(x) > 0.5
     return float(2 * (said & (y > 0)).sum() / (said.sum() + y.sum()))
 

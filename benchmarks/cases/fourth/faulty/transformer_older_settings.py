@@ -7,10 +7,9 @@ to keep. Each alone holds the model back. The repair is a rate of 0.005 and a dr
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"learning-rate-too-high", "dropout-too-strong"}
 WHERE = "optimizer"

@@ -7,11 +7,10 @@ the incomplete rows out of the training data.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_breast_cancer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 CAUSES = {"non-finite-data", "poisoned-running-statistics"}
 WHERE = "data"

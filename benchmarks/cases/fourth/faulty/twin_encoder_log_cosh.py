@@ -7,10 +7,9 @@ every other pair, and the mean of the targets is the best answer. The repair giv
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 CAUSES = {"loss-broadcast"}
 WHERE = "loss"

@@ -7,10 +7,9 @@ out, and the loss is divided by the target's variance.
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 MIN_SCORE = 0.95
 

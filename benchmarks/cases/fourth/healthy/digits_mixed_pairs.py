@@ -6,11 +6,10 @@ never look like the validation images; the validation accuracy is what counts.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.92
 

@@ -5,11 +5,10 @@ of the optimizer calls the loss up to twenty-five times through a closure.
 """
 
 import torch
+from case import Case, r2
 from sklearn.datasets import make_friedman1
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 MIN_SCORE = 0.85
 

@@ -6,11 +6,10 @@ the rate of 0.003, and it leaves biases alone.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.92
 

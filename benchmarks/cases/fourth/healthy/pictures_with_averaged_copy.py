@@ -8,11 +8,10 @@ the trained ones slowly and answers outside training. Its buffers are copied as 
 import copy
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.85
 
@@ -62,9 +61,9 @@ def step(case, batch):
     loss.backward()
     case.optimizer.step()
     with torch.no_grad():
-        for old, new in zip(case.model.average.parameters(), case.model.network.parameters()):
+        for old, new in zip(case.model.average.parameters(), case.model.network.parameters(), strict=False):
             old.lerp_(new, 0.05)
-        for old, new in zip(case.model.average.buffers(), case.model.network.buffers()):
+        for old, new in zip(case.model.average.buffers(), case.model.network.buffers(), strict=False):
             old.copy_(new)
     return loss.detach()
 

@@ -6,11 +6,10 @@ normalisation, and none is needed. The head starts from zero too.
 """
 
 import torch
+from case import Case, accuracy
 from sklearn.datasets import make_moons
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.93
 

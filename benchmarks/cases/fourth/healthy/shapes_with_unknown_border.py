@@ -6,10 +6,9 @@ score counts the labelled pixels only.
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 MIN_SCORE = 0.9
 UNKNOWN = 255
@@ -30,7 +29,7 @@ def shapes(rows, size=12):
 
 def pixel_accuracy(model, loader):
     """The mean over the classes of the share of their labelled pixels found."""
-    images, labels = map(torch.cat, zip(*loader))
+    images, labels = map(torch.cat, zip(*loader, strict=False))
     found = model(images).argmax(dim=1) == labels
     return float(torch.stack([found[labels == kind].float().mean() for kind in range(3)]).mean())
 

@@ -6,10 +6,9 @@ range, as such networks do. No unit ever saturates, and the output is a plain li
 """
 
 import torch
+from case import Case, r2
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case, r2
 
 MIN_SCORE = 0.9
 

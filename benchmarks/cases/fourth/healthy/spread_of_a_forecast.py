@@ -6,10 +6,9 @@ the forecast is sure of itself. The score looks at the first number only.
 """
 
 import torch
+from case import Case
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 MIN_SCORE = 0.9
 
@@ -40,7 +39,7 @@ def gaussian(outputs, targets):
 
 
 def mean_r2(model, loader):
-    x, y = map(torch.cat, zip(*loader))
+    x, y = map(torch.cat, zip(*loader, strict=False))
     return float(1 - ((model(x)[:, 0] - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 

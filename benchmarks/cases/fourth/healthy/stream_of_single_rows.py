@@ -6,10 +6,9 @@ layer, not by batch, and uses plain gradient descent. The class says which of tw
 """
 
 import torch
+from case import Case, accuracy
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
-
-from case import Case, accuracy
 
 MIN_SCORE = 0.9
 

@@ -5,11 +5,10 @@ random dropout masks is the answer. There is no batch normalisation that the mod
 """
 
 import torch
+from case import Case
 from sklearn.datasets import load_wine
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from case import Case
 
 MIN_SCORE = 0.9
 DRAWS = 40
