@@ -88,8 +88,9 @@ _TABLE = (
         "LH105",
         "train-val-mismatch",
         "training and validation data are prepared differently",
-        "deviations apart by a factor of 2, or means apart by 1 deviation; or frequencies of columns 10 deviations "
-        "apart, and held-out training rows a quarter of the way better than validation rows; or no label in common",
+        "deviations of inputs or targets apart by a factor of 2, or means by 1 deviation; or frequencies of columns "
+        "10 deviations apart, and held-out training rows a quarter of the way better than validation rows; or no label "
+        "in common",
         "prepare both with the same function, fitted on the training data alone",
     ),
     Cause(
@@ -170,7 +171,7 @@ _TABLE = (
         "LH401",
         "batch-too-small",
         "batch statistics over too few values, a last batch of one row included",
-        f"fewer than 8 values a channel in a batch; {_GAIN} (Wu & He 2018, Group Normalization, figure 1); or a "
+        f"fewer than 8 values a channel in a batch, or up to 4 rows; {_GAIN} (Wu & He 2018, Group Normalization, figure 1); or a "
         "normalization over a single value",
         "larger batches, or a normalization that takes no batch statistics",
     ),
@@ -186,7 +187,7 @@ _TABLE = (
         "LH403",
         "poisoned-running-statistics",
         "non-finite running statistics",
-        "one such value",
+        "one such value, at first or after the training",
         "find the batch that held NaN, reset the statistics and recalibrate them",
     ),
     Cause(
@@ -276,7 +277,7 @@ _TABLE = (
         "LH604",
         "gradients-accumulate",
         "gradients are never cleared between updates",
-        "the gradient at each update is the last one plus the batch's own",
+        "the gradient at each update, of all parameters or of some, is the last one plus the batch's own",
         "optimizer.zero_grad() before each backward()",
     ),
     Cause(
