@@ -1,6 +1,7 @@
 """The doctor names the fault of each program, and nothing on a healthy one."""
 
 import math
+from pathlib import Path
 
 import faulty_programs as programs
 import pytest
@@ -131,9 +132,10 @@ def optimizer():
 
 
 def test_every_cause_has_a_code_a_threshold_and_a_page():
+    page = (Path(__file__).parents[2] / "docs/doctor/rules.md").read_text(encoding="utf-8")
     assert len({cause.code for cause in CAUSES.values()}) == len(CAUSES)
     for cause in CAUSES.values():
-        assert cause.threshold
+        assert f"- **Threshold:** {cause.threshold}.\n" in page
         assert cause.remedy
         assert cause.page.endswith(cause.code.lower())
 

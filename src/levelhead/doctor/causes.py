@@ -171,8 +171,9 @@ _TABLE = (
         "LH401",
         "batch-too-small",
         "batch statistics over too few values, a last batch of one row included",
-        f"fewer than 8 values a channel in a batch, or up to 4 rows; {_GAIN} (Wu & He 2018, Group Normalization, figure 1); or a "
-        "normalization over a single value",
+        f"fewer than 8 values a channel in a batch, or up to 4 rows; {_GAIN} "
+        "(Wu & He 2018, Group Normalization, figure 1); "
+        "or a normalization over a single value",
         "larger batches, or a normalization that takes no batch statistics",
     ),
     Cause(

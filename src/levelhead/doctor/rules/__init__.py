@@ -15,6 +15,7 @@ from levelhead.doctor.rules import (
     network,
     normalization,
     optimization,
+    preparation,
     weights,
 )
 from levelhead.doctor.rules.suspicion import Suspicion
@@ -34,6 +35,7 @@ RULES: tuple[Rule, ...] = (
 )
 #: Rules that need to have seen the program train.
 TRAINED: tuple[Rule, ...] = (
+    *preparation.TRAINED,
     *data.TRAINED,
     *evaluation.TRAINED,
     *loss.TRAINED,
