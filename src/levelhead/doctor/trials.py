@@ -97,6 +97,7 @@ def train(
     seed: int = 0,
     checks: bool = False,
     seconds: float = math.inf,
+    stretch: float = 1.0,
 ) -> Outcome:
     """Train a copy of the program, changed, for as many updates as it plans; the program itself is left alone.
 
@@ -107,6 +108,7 @@ def train(
         seed: of batches and noise: copies with one seed see the same batches.
         checks: whether to take validation scores on the way, after 1, 2, 4, ... percent of the updates.
         seconds: when to stop.
+        stretch: how many times as long it may take where half of the updates are done by then.
     """
     start = time.perf_counter()
     copy = clone(program)
@@ -122,7 +124,8 @@ def train(
             marks = {max(1, round(done.planned * part)) for part in _CHECKED} if checks else set()
             seeded(seed)
             for batch in endless(copy.train):
-                if done.updates >= done.planned or time.perf_counter() - start > seconds:
+                late = seconds if done.updates < done.planned / 2 else stretch * seconds
+                if done.updates >= done.planned or time.perf_counter() - start > late:
                     break
                 done.losses.append(copy.update(batch))
                 done.rates.append(max((float(group["lr"]) for group in copy.optimizer.param_groups), default=0.0))
