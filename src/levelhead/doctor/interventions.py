@@ -66,7 +66,7 @@ class Interventions:
         self.again: dict[tuple[int, int], Outcome] = {}
 
     def run_base(self, seconds: float) -> None:
-        """Train a copy as it is, for ``seconds``, or twice as long if that is the end: the measure of all the others."""
+        """Train a copy as it is, for ``seconds`` or somewhat longer: the measure of all the others."""
         self.base = self.current = train(self.facts.program, checks=True, seconds=seconds, stretch=2.0)
         self.facts.base = self.base
         self.kept["as it is"] = self.base
