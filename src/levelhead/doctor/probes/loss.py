@@ -51,7 +51,7 @@ def measure(loss: Callable[..., Any], outputs: Any, targets: Any) -> LossKind:
     ask = _Asking(loss, targets)
     what = task(outputs, targets)
     return LossKind(
-        _kind(ask, outputs, targets),
+        _kind(ask, outputs, targets, what),
         what,
         _broadcast(ask, outputs, targets),
         _rewards_errors(ask, outputs, targets, what),
@@ -95,7 +95,7 @@ def _close(a: float, b: float, tolerance: float = 1e-3) -> bool:
     return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-12)
 
 
-def _kind(ask: _Asking, outputs: Tensor, targets: Tensor) -> str:
+def _kind(ask: _Asking, outputs: Tensor, targets: Tensor, what: str) -> str:
     generator = torch.Generator().manual_seed(0)
     made = torch.randn(outputs.shape, generator=generator).to(outputs)
     first = ask(made)
@@ -112,8 +112,7 @@ def _kind(ask: _Asking, outputs: Tensor, targets: Tensor) -> str:
         ratios = [ask(o) / float(error(o - aligned).double().mean() or math.nan) for o in (made, 2 * made, made + 1)]
         if _close(ratios[0], ratios[1]) and _close(ratios[0], ratios[2]) and ratios[0] > 0:
             return kind
-    what = task(outputs, targets)
-    if what == "binary" or (what == "quantity" and targets.is_floating_point()):
+    if what in ("binary", "quantity"):
         values, zeros = (
             [ask(torch.full_like(outputs, z), torch.full_like(targets, t)) for z in (-6.0, -1.0, 0.5, 3.0, 8.0)]
             for t in (1.0, 0.0)
