@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import levelhead as lh
-from levelhead import cli
+from levelhead import cli, install
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
 # A study of a minute on a slow machine, of seconds on others: three arms and two seeds on 1,797 digits.
@@ -61,6 +61,17 @@ def test_the_studies_are_listed_with_their_questions(invoke):
     assert result.exit_code == 0
     assert "batch-norm" in result.stdout
     assert "How many fewer steps does batch normalization need" in result.stdout
+    one = invoke("study", "dropout", "--list")
+    assert "Dropout prevents overfitting." in one.stdout
+    assert "there is no study 'dropuot'" in invoke("study", "dropuot", "--list").stderr
+
+
+def test_the_version_and_completion(invoke):
+    assert invoke("--version").stdout == f"levelhead {lh.__version__}\n"
+    assert "--install-completion" in invoke("--help").stdout
+    shell = {**ENVIRONMENT, "_LEVELHEAD_COMPLETE": "complete_bash", "COMP_WORDS": "levelhead ex", "COMP_CWORD": "1"}
+    program = [sys.executable, "-c", "import sys; sys.argv[0] = 'levelhead'; from levelhead.cli import main; main()"]
+    assert subprocess.run(program, env=shell, capture_output=True, text=True, check=True).stdout.strip() == "examine"
 
 
 @pytest.mark.parametrize(
@@ -204,14 +215,15 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path):
     assert again.stderr.count("best accuracy") == len(list(out.glob("runs/*.json"))) - kept
 
 
-def test_without_the_extra_the_command_says_what_to_install(tmp_path):
-    (tmp_path / "typer.py").write_text("raise ImportError('no typer')")
+def test_a_command_whose_packages_are_not_installed_says_how_to_install_them(tmp_path):
+    (tmp_path / "polars.py").write_text("raise ModuleNotFoundError('none', name='polars')")
+    (tmp_path / "some.csv").write_text("a\n1\n2\n")
     result = subprocess.run(
-        [sys.executable, "-c", "from levelhead.cli import main; main()"],
+        [sys.executable, "-c", "from levelhead.cli import main; main()", "stats", str(tmp_path / "some.csv")],
         capture_output=True,
         text=True,
         env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)},
         check=False,
     )
     assert result.returncode == 1
-    assert result.stderr == "the levelhead command needs more packages; try: pip install 'levelhead[study]'\n"
+    assert result.stderr == f"levelhead: the package polars is missing; try: {install.hint('study')}\n"

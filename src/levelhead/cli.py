@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-try:
-    import typer
-except ImportError as error:
-    raise SystemExit("the levelhead command needs more packages; try: pip install 'levelhead[study]'") from error
+import typer
+
+import levelhead
+from levelhead import install
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,12 +21,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="levelhead",
-    help="Normalization and regularization for PyTorch: exact, fast and explained.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"levelhead {levelhead.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Normalization and regularization for PyTorch: exact, fast and explained."""
+
 
 DataOption = Annotated[
     str | None,
@@ -66,7 +80,7 @@ Examples:
 
     levelhead study --all --quick   # all of these, in minutes; without --quick in about half an hour
 
-    levelhead study --list
+    levelhead study --list          # the questions; levelhead study dropout --list: the claims of one
 """
 
 
@@ -97,7 +111,7 @@ def study(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Run every study of the lectures' claims; one report.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer seeds (3) and steps.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the studies with their claims and stop.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the studies, or one study's claims, and stop.")] = False,
 ) -> None:
     """Run a study: which arm trains best on this data, in how many fewer steps, and is the difference real?
 
@@ -106,14 +120,17 @@ def study(
     """
     from rich.console import Console
 
-    from levelhead import report as reports
     from levelhead import studies
-    from levelhead.records import Answer
     from levelhead.studies.display import Display, print_answer, print_lessons, print_studies
 
     if list_:
-        print_studies(Console())
+        with _clear_errors():
+            print_studies(Console(), what)
         return
+
+    from levelhead import report as reports
+    from levelhead.records import Answer
+
     with _clear_errors():
         settings = studies.Settings.given(what).changed(
             data=data,
@@ -239,7 +256,7 @@ def examine(
     except ProgramError as error:
         _end(" ".join(str(error).split()), 2)
     except ModuleNotFoundError as error:
-        _end(f"the package {error.name} is missing; try: pip install 'levelhead[study]'", 2)
+        _end(f"the package {error.name} is missing; try: {install.hint('study')}", 2)
     except OSError as error:
         _end(f"{error.filename or html}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
@@ -358,7 +375,7 @@ def _clear_errors(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        _end(f"the package {error.name} is missing; try: pip install 'levelhead[study]'", 1)
+        _end(f"the package {error.name} is missing; try: {install.hint('study')}", 1)
     except (ValueError, RuntimeError, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             _end(f"{error.filename}: {error.strerror}", 2)

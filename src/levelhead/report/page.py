@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from levelhead import install
 from levelhead.records import Answer, Row, Run, write_text
 from levelhead.report import text
 from levelhead.report.figures import blocks
@@ -175,4 +176,4 @@ def template(name: str) -> Any:
 
 
 def _not_installed(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    return ModuleNotFoundError(f'a report needs {error.name}: pip install "levelhead[study]"', name=error.name)
+    return ModuleNotFoundError(f"a report needs {error.name}: {install.hint('study')}", name=error.name)

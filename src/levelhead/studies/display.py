@@ -102,19 +102,24 @@ class Display:
         self._steps.clear()
 
 
-def print_studies(console: Console) -> None:
-    """Print every study's name, question and claims."""
+def print_studies(console: Console, name: str | None = None) -> None:
+    """Print every study's name and question, or one study's question and claims.
+
+    Raises:
+        SettingsError: there is no study of that name.
+    """
     from rich.table import Table
-    from rich.text import Text
 
-    from levelhead.studies.registry import STUDIES, find
+    from levelhead.studies.registry import find, questions
 
-    table = Table(box=None, show_header=False)
-    for name in STUDIES:
-        study = find(name)
-        table.add_row(f"[bold]{name}", study.QUESTION)
-        for claim in getattr(study, "claims", ()):
-            table.add_row("", Text(claim.text, style="dim"))
+    table = Table(box=None, show_header=False, highlight=False)
+    if name is None:
+        for study, question in questions().items():
+            table.add_row(f"[bold]{study}", question)
+    else:
+        table.add_row(f"[bold]{name}", f"[bold]{find(name).QUESTION}")
+        for claim in getattr(find(name), "claims", ()):
+            table.add_row("", claim.text)
     console.print(table)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levelhead.lessons import Lesson
@@ -13,8 +16,6 @@ from levelhead.studies.pool import Pool, Train, Watcher
 from levelhead.studies.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from levelhead.data import Dataset
 
 #: The studies of the lectures' claims, in the order of the report; name to module.
@@ -54,6 +55,22 @@ def find(name: str) -> Any:
         raise SettingsError(f"there is no study {name!r}{hint}; there is {', '.join(STUDIES)}, or give a .toml file")
     module = import_module(STUDIES[name])
     return getattr(module, "STUDY", module)
+
+
+def questions() -> dict[str, str]:
+    """Every study's ``QUESTION``, from its source: to import them all takes torch, and seconds."""
+    found = {}
+    for name, module in STUDIES.items():
+        spec = find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
+            match node:
+                case ast.Assign(targets=[ast.Name("QUESTION")], value=ast.Constant(str(question))):
+                    found[name] = question
+                case ast.keyword("QUESTION", ast.Constant(str(question))):
+                    found[name] = question
+    return found
 
 
 def complete(settings: Settings) -> Settings:
