@@ -68,6 +68,42 @@ def test_parameters_that_no_gradient_reaches():
     assert "body" in seen.executed
 
 
+def thawed_later(program, batch):
+    program.extras["count"] = program.extras.get("count", 0) + 1
+    program.model[0].requires_grad_(program.extras["count"] > 3)
+    return programs.standard_step(program, batch)
+
+
+def frozen_later(program, batch):
+    program.extras["count"] = program.extras.get("count", 0) + 1
+    program.model[0].requires_grad_(program.extras["count"] <= 3)
+    return programs.standard_step(program, batch)
+
+
+def test_layers_that_are_frozen_or_thawed_on_the_way():
+    for step in (thawed_later, frozen_later):
+        seen, _ = watch(programs.program(step=step), 6)
+        assert seen.error is None
+        assert seen.reached == {"0.weight", "0.bias", "2.weight", "2.bias"}
+        assert seen.frozen == {"0.weight", "0.bias"}
+
+
+def test_gradients_of_a_sparse_embedding_are_those_of_a_dense_one():
+    def updates(sparse):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.EmbeddingBag(50, 8, sparse=sparse), nn.Linear(8, 4))
+        words = torch.randint(0, 50, (400, 5), generator=torch.Generator().manual_seed(1))
+        kind = torch.optim.SparseAdam if sparse else torch.optim.Adam
+        data = (words, words[:, 0] % 4)
+        program = programs.program(model, data=data, val=data, optimizer=lambda m: kind(m[0].parameters()), lr=0.01)
+        seen, _ = watch(program, 3)
+        assert seen.error is None
+        return [(u.arrived, u.held, u.descent, u.cleared) for u in seen.updates]
+
+    for sparse, dense in zip(updates(True), updates(False), strict=True):
+        assert sparse == pytest.approx(dense, rel=1e-4, abs=1e-3)
+
+
 def test_modes_in_training_and_evaluation():
     seen, _ = watch(programs.eval_mode_stays_on())
     assert seen.modes["1"] == {False}

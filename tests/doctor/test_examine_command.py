@@ -169,6 +169,11 @@ def test_a_program_that_fails_is_one_line(invoke, tmp_path, changes, messages):
         one_line(result, message)
 
 
+def test_a_program_that_ends_itself_is_no_healthy_one(invoke, tmp_path):
+    write(tmp_path, loss="lambda outputs, targets: __import__('sys').exit(0)")
+    one_line(invoke("mine.py:build", "--budget", "3"), "mine.py, line 16: the program's step called sys.exit(0)")
+
+
 def test_bad_options(invoke, tmp_path):
     write(tmp_path)
     one_line(invoke("mine.py:build", "--select", "LH999"), "no rule 'LH999'")

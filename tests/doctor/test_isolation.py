@@ -2,6 +2,7 @@
 
 import copy
 import random
+import threading
 
 import faulty_programs as programs
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 import levelhead as lh
+from levelhead.doctor import Program, remedies
 from levelhead.doctor.isolation import clone, random_state_kept
+from levelhead.doctor.program import standard_step
 
 
 def state(program):
@@ -91,10 +94,107 @@ def reaching_out(program, batch):
 
 def test_a_step_that_reaches_past_the_copies_is_undone_and_told():
     WORLD["program"] = program = programs.program(step=reaching_out, epochs=2)
-    before = copy.deepcopy(program.model.state_dict())
+    before = state(program)
+    with pytest.raises(ValueError, match=r"take program\.model and program\.optimizer in step"):
+        lh.examine(program)
+    assert_same(before, state(program))
+
+
+SOLE = programs.plain()
+MODEL, OPTIMIZER = SOLE.model, SOLE.optimizer
+
+
+def one_update(batch):
+    OPTIMIZER.zero_grad()
+    loss = nn.functional.cross_entropy(MODEL(batch[0]), batch[1])
+    loss.backward()
+    OPTIMIZER.step()
+    return loss.detach()
+
+
+def test_a_step_over_globals_trains_the_copy():
+    program = programs.program(MODEL, optimizer=lambda _: OPTIMIZER, step=lambda program, batch: one_update(batch))
+    before = state(program)
     found = lh.examine(program)
-    assert_same(before, program.model.state_dict())
-    assert any("does not use the program it is given" in note for note in found.notes)
+    assert_same(before, state(program))
+    assert found.healthy
+    assert found.trials[0].score > 0.9
+
+
+@pytest.mark.parametrize("workers", [{"num_workers": 1}, {"num_workers": 1, "persistent_workers": True}])
+def test_loaders_with_workers_are_read_without_them(workers):
+    program = programs.program(loader=workers)
+    program.val = torch.utils.data.DataLoader(program.val.dataset, batch_size=100, **workers)
+    if "persistent_workers" in workers:
+        next(iter(program.train))  # a pass that is under way, with workers that cannot be copied
+    twin = clone(program)
+    assert (twin.train.num_workers, twin.val.num_workers) == (0, 0)
+    assert len(list(twin.train)) == len(program.train)
+    assert program.train.num_workers == 1
+
+
+def test_batches_of_a_list_are_not_changed_by_a_program_that_changes_its_own():
+    def step(program, batch):
+        batch[0].mul_(0.5)
+        return standard_step(program, batch)
+
+    program = programs.program(step=step)
+    program.train = list(program.train)
+    kept = [batch[0].clone() for batch in program.train]
+    lh.examine(program)
+    assert all(torch.equal(batch[0], before) for batch, before in zip(program.train, kept, strict=True))
+
+
+class Counting(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, outputs, targets):
+        self.calls += 1
+        return super().forward(outputs, targets)
+
+
+def test_a_loss_with_a_state_keeps_it():
+    program = programs.program(loss=Counting())
+    seen = []
+    program.step = lambda program, batch: (seen.append(float(program.loss.calls)), standard_step(program, batch))[1]
+    assert lh.examine(program).healthy
+    assert program.loss.calls == 0
+
+
+class Locked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.lock = programs.mlp(), threading.Lock()
+
+    def forward(self, x):
+        with self.lock:
+            return self.inner(x)
+
+
+def test_what_cannot_be_copied_is_built_anew():
+    def build():
+        return programs.program(Locked())
+
+    with pytest.raises(ValueError, match="give a function that builds it"):
+        lh.examine(build())
+    torch.manual_seed(3)
+    program = Program.of(build)
+    program.update(next(iter(program.train)))
+    twin = clone(program)
+    assert_same(program.model.state_dict(), twin.model.state_dict())
+    assert len(twin.optimizer.state) == len(program.optimizer.state)
+    remedies.learning_rate(0.5, [0.01])(twin)
+    assert clone(twin).optimizer.param_groups[0]["lr"] == 0.005
+    assert lh.examine(build).healthy
+
+
+def test_a_lazy_model_is_one_line():
+    program = programs.plain()
+    program.model = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ValueError, match="lazy modules without shapes; run one batch"):
+        lh.examine(program)
 
 
 def test_wrappers_are_left_out_of_the_copy():

@@ -82,16 +82,22 @@ def build(what: str) -> Program:
     if not callable(value) or hasattr(value, "model"):
         return Program.of(value)
     arguments = _arguments(value, what)
-    try:
-        made = value(*arguments)
-    except KeyboardInterrupt:
-        raise
-    except ProgramError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise ProgramError(f"{_place(error, source)}: {name}() raised {_said(error)}; run it by hand first") from error
-    if made is None:
-        raise ProgramError(f"{what} returned None; it must return levelhead.Program(model, loss, optimizer, train=...)")
+
+    def made() -> Any:
+        try:
+            result = value(*arguments)
+        except (KeyboardInterrupt, ProgramError):
+            raise
+        except (Exception, SystemExit) as error:
+            raise ProgramError(
+                f"{_place(error, source)}: {name}() raised {_said(error)}; run it by hand first"
+            ) from error
+        if result is None:
+            raise ProgramError(
+                f"{what} returned None; it must return levelhead.Program(model, loss, optimizer, train=...)"
+            )
+        return result
+
     return Program.of(made)
 
 
@@ -167,9 +173,13 @@ def _placed(what: str) -> Iterator[None]:
     """Errors of the examined program name the line of the user's file."""
     try:
         yield
+    except SystemExit as error:  # in a loader, say: a step's and an evaluation's are caught where they are called
+        raise ProgramError(f"{_place(error, what)}: the program called sys.exit({error.code!r})") from error
     except ProgramError as error:
         cause = error.__cause__
-        if cause is None or not _user_frames(cause):
+        while cause is not None and not _user_frames(cause):
+            cause = cause.__cause__
+        if cause is None:
             raise
         raise ProgramError(f"{_place(cause, what)}: {error}") from cause
 

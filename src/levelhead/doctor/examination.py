@@ -57,10 +57,10 @@ def examine(
         subject = Program.of(program)
         guard = Untouched(subject, clone(subject))
         try:
-            found = _examine(subject, start, budget, _wanted(select, ignore), progress or (lambda _: None))
+            found = _examine(subject, start, budget, _wanted(select, ignore), progress or (lambda _: None), guard)
         finally:
-            leaks = guard.restore()
-    return replace(found, notes=(*found.notes, *leaks), seconds=time.perf_counter() - start, program=subject)
+            guard.restore()
+    return replace(found, seconds=time.perf_counter() - start, program=subject)
 
 
 def _wanted(select: Collection[str], ignore: Collection[str]) -> Callable[[Suspicion], bool]:
@@ -80,10 +80,20 @@ def _wanted(select: Collection[str], ignore: Collection[str]) -> Callable[[Suspi
 
 
 def _examine(
-    program: Program, start: float, budget: float, wanted: Callable[[Suspicion], bool], progress: Progress
+    program: Program,
+    start: float,
+    budget: float,
+    wanted: Callable[[Suspicion], bool],
+    progress: Progress,
+    guard: Untouched,
 ) -> Examination:
     progress("data and one batch")
     facts = gather(program)
+    if guard.reached:
+        raise ProgramError(
+            "the step changes the program's own model and optimizer, not the copies that it is given, so nothing can be "
+            "tried on copies (all is restored): take program.model and program.optimizer in step(program, batch)"
+        )
     stages = [Stage(name, seconds) for name, seconds in facts.timing.items()]
     suspicions = [s for rule in RULES for s in rule(facts)]
     error = facts.loop.error or facts.evaluation.error
@@ -137,7 +147,7 @@ def _failure(facts: Facts, error: Exception | None = None, batch: int = 0) -> Pr
         return ProgramError(f"the program fails at its evaluation: {type(said).__name__}: {_first_line(said)}")
     said = error or facts.loop.error or RuntimeError("unknown")
     if isinstance(said, ProgramError):
-        return said
+        return ProgramError(str(said))
     number = batch or facts.loop.failed_at
     return ProgramError(
         f"the program fails at batch {number}: {type(said).__name__}: {_first_line(said)}; "

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelhead.doctor.isolation import clone, seeded
+from levelhead.doctor.isolation import clone, copied, seeded
 from levelhead.doctor.probes import data, evaluation, loop, loss, structure
 from levelhead.doctor.probes.data import Data
 from levelhead.doctor.probes.evaluation import Evaluation
@@ -164,7 +164,8 @@ def gather(program: Program) -> Facts:
         seen = loop.measure(watched, batches)
     each = (time.perf_counter() - start) / max(1, len(seen.returned))
     first = seen.losses[0] if seen.losses else None
-    kind = loss.measure(program.loss, first.outputs, first.targets) if first else LossKind("", "", False)
+    asked = copied(program.loss, {})  # a loss may count its calls, or draw numbers
+    kind = loss.measure(asked, first.outputs, first.targets) if first else LossKind("", "", False)
     out = structure.output(first.node if first else None, seen.calls)
     facts = Facts(program, train, val, seen, watched, kind, out, evaluated, updates, each)
     facts.floor = constant_score(program, facts)

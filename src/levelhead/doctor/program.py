@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -38,6 +39,7 @@ class Program:
         evaluate: ``evaluate(program)`` returns the validation score, where the program's own differs from eval mode
             and ``score(model, val)`` without gradients.
         extras: what else ``step`` and ``evaluate`` read from the program, by name (a scheduler, say).
+        rebuild: the function that built it, where there is one: it stands in for copies of what cannot be copied.
     """
 
     model: nn.Module
@@ -50,6 +52,7 @@ class Program:
     step: Step | None = None
     evaluate: Callable[..., float] | None = None
     extras: dict[str, Any] = field(default_factory=dict)
+    rebuild: Callable[[], Any] | None = field(default=None, repr=False)
 
     def __getattr__(self, name: str) -> Any:
         if name != "extras" and name in self.__dict__.get("extras", ()):
@@ -64,7 +67,9 @@ class Program:
             ProgramError: an attribute is missing or is not what it should be.
         """
         if callable(source) and not hasattr(source, "model"):
-            source = source()
+            made = cls.of(source())
+            made.rebuild = source
+            return made
         if isinstance(source, cls):
             return source.checked()
         missing = [name for name in ("model", "loss", "optimizer", "train") if not hasattr(source, name)]
@@ -73,7 +78,7 @@ class Program:
                 f"a {type(source).__name__} is no training program, it lacks {', '.join(missing)}; "
                 "give levelhead.Program(model, loss, optimizer, train=loader, val=loader, epochs=...)"
             )
-        names = {f.name for f in fields(cls)} - {"extras"}
+        names = {f.name for f in fields(cls)} - {"extras", "rebuild"}
         given = {name: getattr(source, name) for name in names if hasattr(source, name)}
         others = {name: value for name, value in getattr(source, "__dict__", {}).items() if name not in names}
         return cls(**given, extras=others).checked()
@@ -102,18 +107,48 @@ class Program:
                 )
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise ProgramError(f"epochs must be a whole number of at least 1, got {self.epochs!r}")
+        if any(nn.parameter.is_lazy(p) for p in self.model.parameters()):
+            raise ProgramError("the model has lazy modules without shapes; run one batch through it first")
         if any(p.is_meta for p in self.model.parameters()):
             raise ProgramError("the model's parameters are on the meta device, without values; initialize them first")
         return self
 
     def update(self, batch: Any) -> float:
         """One update by the program's own step (or the standard one); the loss as a number."""
-        value = (self.step or standard_step)(self, batch)
+        with _not_ending("step"):
+            value = (self.step or standard_step)(self, batch)
         return math.nan if value is None else float(value)
 
     def final_score(self) -> float:
         """The validation score by the program's own evaluation (or the standard one)."""
-        return float((self.evaluate or standard_evaluate)(self))
+        with _not_ending("evaluation"):
+            return float((self.evaluate or standard_evaluate)(self))
+
+    def reachable(self) -> Iterator[Any]:
+        """What the program's own step can reach: its extras, its closure, and the attributes of its object."""
+        yield from self.extras.values()
+        step = self.step
+        yield from vars(getattr(step, "__self__", step)).values() if hasattr(step, "__dict__") else ()
+        for cell in getattr(step, "__closure__", None) or ():
+            with suppress(ValueError):  # an empty cell
+                yield cell.cell_contents
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Its optimizer, and others that its step can reach (a second network's, say)."""
+        others = [each for each in self.reachable() if isinstance(each, torch.optim.Optimizer)]
+        return list({id(each): each for each in (self.optimizer, *others)}.values())
+
+
+@contextmanager
+def _not_ending(what: str) -> Iterator[None]:
+    """A call of ``sys.exit`` is an error of the program, not the end of the examination."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ProgramError(
+            f"the program's {what} called sys.exit({error.code!r}), which ends it; return from the {what} instead"
+        ) from error
 
 
 def split(batch: Any) -> tuple[Any, Any]:

@@ -71,6 +71,7 @@ class Loop:
         modes: of each module that ran with gradients on: the modes it was in.
         reached: parameters that a backward pass arrived at; gradients: those where it was not zero.
         executed: modules that ran with gradients on; ran: those that ran at all.
+        frozen: parameters that needed no gradient at some time.
         error: what the program raised; failed_at: in which batch, from 1.
         first_norms: norm of each parameter's gradient at the first step of the optimizer.
     """
@@ -84,6 +85,7 @@ class Loop:
     gradients: set[str] = field(default_factory=set)
     executed: set[str] = field(default_factory=set)
     ran: set[str] = field(default_factory=set)
+    frozen: set[str] = field(default_factory=set)
     error: Exception | None = None
     failed_at: int = 0
     first_norms: dict[str, float] = field(default_factory=dict)
@@ -132,14 +134,15 @@ class _Watcher:
         self.entered: tuple[Tensor | None, Any] = None, None
         self.backward_of_loss = backward_of_loss
         self.names: dict[Tensor, str] = {p: name for name, p in twin.model.named_parameters()}
-        self.parameters = [p for p in self.names if p.requires_grad]
+        self.parameters: list[Tensor] = []  # those that have asked for gradients so far
         self.arrived: dict[Tensor, Tensor] = {}
         self.of_loss: dict[Tensor, Tensor] = {}
         self.last: dict[Tensor, Tensor] = {}
         self.before: dict[Tensor, Tensor] = {}
         self.got: dict[Tensor, Tensor] = {}
         self.trained = [p for group in twin.optimizer.param_groups for p in group["params"]]
-        self.handles: list[Any] = [p.register_hook(self._arrives(p)) for p in self.parameters]
+        self.handles: list[Any] = []
+        self._thawed()
         self.handles += [twin.optimizer.register_step_pre_hook(self._before)]
         self.handles += [twin.optimizer.register_step_post_hook(self._after)]
         for name, module in twin.model.named_modules():
@@ -153,11 +156,21 @@ class _Watcher:
         for handle in self.handles:
             handle.remove()
 
+    def _thawed(self) -> None:
+        """Hear of the gradients of what asks for them now: a program may freeze and thaw as it goes."""
+        known = set(map(id, self.parameters))
+        for parameter, name in self.names.items():
+            if not parameter.requires_grad:
+                self.found.frozen.add(name)
+            elif id(parameter) not in known:
+                self.parameters.append(parameter)
+                self.handles.append(parameter.register_hook(self._arrives(parameter)))
+
     def _arrives(self, parameter: Tensor) -> Callable[[Tensor], None]:
         def hook(gradient: Tensor) -> None:
             if self.asking:
                 return
-            gradient = gradient.detach().to_dense() if gradient.is_sparse else gradient.detach()
+            gradient = _dense(gradient)
             self.arrived[parameter] = gradient + self.arrived.get(parameter, 0)
             self.found.reached.add(self.names[parameter])
             if bool((gradient != 0).any()):
@@ -168,6 +181,7 @@ class _Watcher:
     def _mode(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
             self.found.ran.add(name)
+            self._thawed()
             if torch.is_grad_enabled():
                 self.found.modes.setdefault(name, set()).add(module.training)
                 self.found.executed.add(name)
@@ -206,15 +220,16 @@ class _Watcher:
             self.found.losses.append(LossCall(kept[0], kept[1], number, attached, node))
         if attached and value.numel() == 1 and self.backward_of_loss:
             self.asking = True  # our own backward pass runs the parameters' hooks too
-            gradients = torch.autograd.grad(value, self.parameters, retain_graph=True, allow_unused=True)
+            asked = [p for p in self.parameters if p.requires_grad]
+            gradients = torch.autograd.grad(value, asked, retain_graph=True, allow_unused=True) if asked else ()
             self.asking = False
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            for parameter, gradient in zip(asked, gradients, strict=True):
                 if gradient is not None:
-                    self.of_loss[parameter] = gradient.detach() + self.of_loss.get(parameter, 0)
+                    self.of_loss[parameter] = _dense(gradient) + self.of_loss.get(parameter, 0)
 
     def _before(self, *_: Any) -> None:
         self.before = {p: p.detach().clone() for p in self.trained}
-        self.got = {p: p.grad.detach().clone() for p in self.trained if p.grad is not None}
+        self.got = {p: _dense(p.grad).clone() for p in self.trained if p.grad is not None}
 
     def _after(self, *_: Any) -> None:
         got, arrived = self.got, {p: g for p, g in self.arrived.items() if p in self.got}
@@ -243,6 +258,11 @@ class _Watcher:
         rest = {p: self.got[p] - self.last[p]}
         held = _dot(got, got) ** 0.5
         return bool(held) and piled(_residual(got, arrived), _residual(rest, arrived) * _dot(rest, rest) ** 0.5 / held)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """A gradient as a plain tensor: an embedding's may be sparse."""
+    return gradient.detach().to_dense() if gradient.layout != torch.strided else gradient.detach()
 
 
 def piled(cleared: float, kept: float) -> bool:

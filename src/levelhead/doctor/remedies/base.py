@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from levelhead.doctor.isolation import Change
 from levelhead.doctor.program import Program
@@ -24,8 +25,23 @@ class Remedy:
     change: Change
 
     def __call__(self, program: Program) -> None:
-        """Change a copy of the program."""
+        """Change a copy of the program; one that is built anew later is changed likewise."""
         self.change(program)
+        if program.rebuild is not None:
+            program.rebuild = _Changed(program.rebuild, self.change)
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """A function that builds a program, and changes what it has built."""
+
+    build: Callable[[], Any]
+    change: Change
+
+    def __call__(self) -> Program:
+        program = Program.of(self.build())
+        self.change(program)
+        return program
 
 
 def several(remedies: Sequence[Remedy]) -> Change:

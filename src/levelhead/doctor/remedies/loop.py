@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,20 +36,12 @@ def learning_rate(factor: float, rates: Sequence[float]) -> Remedy:
 
 def _schedules(program: Program) -> Iterator[Any]:
     """The schedules of the learning rate that the program's own step can reach, and those inside of these."""
-    held = [*program.extras.values(), *_held(program.step)]
+    held = list(program.reachable())
     while held:
         each = held.pop()
         if isinstance(each, LRScheduler | ReduceLROnPlateau):
             held += getattr(each, "_schedulers", [])
             yield each
-
-
-def _held(step: Any) -> Iterator[Any]:
-    """What a function has in its closure, and an object as attributes."""
-    yield from vars(getattr(step, "__self__", step)).values() if hasattr(step, "__dict__") else ()
-    for cell in getattr(step, "__closure__", None) or ():
-        with suppress(ValueError):  # an empty cell
-            yield cell.cell_contents
 
 
 def without_schedule() -> Remedy:

@@ -64,7 +64,7 @@ def ascending(facts: Facts) -> list[Suspicion]:
     if climbing and any(group["lr"] < 0 for group in groups):
         cure = remedies.learning_rate(-1, [group["lr"] for group in groups])
     where = "loop" if opposite else "optimizer" if climbing else "loss"
-    certain = gain or bool(facts.loss.kind)  # a loss of its author's own may be meant to grow
+    certain = bool(facts.loss.kind)  # a loss of its author's own may be meant so: its sign is tried
     return [Suspicion("gradient-ascent", where, summary, evidence, certain, "critical", (cure,))]
 
 
@@ -95,6 +95,7 @@ def detached(facts: Facts) -> list[Suspicion]:
         if id(parameter) in held
         and parameter.requires_grad
         and name not in loop.reached
+        and name not in loop.frozen
         and name.rpartition(".")[0] in loop.ran
     ]
     if not missing:
@@ -121,12 +122,12 @@ def detached(facts: Facts) -> list[Suspicion]:
 def untrained(facts: Facts) -> list[Suspicion]:
     """Parameters that run and are not in the optimizer, or need no gradient."""
     program, loop = facts.watched, facts.loop
-    held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
+    held = {id(p) for each in program.optimizers for group in each.param_groups for p in group["params"]}
     ran = variables(facts.node)
     left: list[tuple[str, Tensor]] = [
         (name, p)
         for name, p in program.model.named_parameters()
-        if (id(p) not in held or not p.requires_grad)
+        if (id(p) not in held or not (p.requires_grad or name in loop.reached))
         and name.rpartition(".")[0] in loop.executed
         and p.is_floating_point()
     ]
