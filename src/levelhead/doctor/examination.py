@@ -91,7 +91,7 @@ def _examine(
     facts = gather(program)
     if guard.reached:
         raise ProgramError(
-            "the step changes the program's own model and optimizer, not the copies that it is given, so nothing can be "
+            "the step changes the program's own model, not the copy that it is given, so nothing can be "
             "tried on copies (all is restored): take program.model and program.optimizer in step(program, batch)"
         )
     stages = [Stage(name, seconds) for name, seconds in facts.timing.items()]
