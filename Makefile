@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The GPU kernels on the CPU, in Triton's interpreter: the contract, and what goes beyond it.
 GPU_TESTS := tests/ops/test_triton.py tests/ops/test_contract.py
 
-.PHONY: study test lint bench sanitize clean
+.PHONY: study test lint bench pictures sanitize clean
 
 study: $(VENV)/.study
 	$(BIN)/levelhead study
@@ -25,6 +25,9 @@ bench: $(VENV)/.study
 	$(BIN)/levelhead bench norms --quick
 	$(BIN)/levelhead bench dropout --quick
 	$(BIN)/levelhead bench memory --quick
+
+pictures: $(VENV)/.study
+	$(BIN)/python docs/pictures.py
 
 # The kernels with AddressSanitizer and UndefinedBehaviorSanitizer pass the contract. Python's own leaks are not looked
 # for; libstdc++ is loaded first too, or the sanitizer does not know torch's exceptions.
