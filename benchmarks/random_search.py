@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts, gather
+from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.program import Program
 from levelhead.doctor.trials import Outcome, train
 
@@ -26,7 +26,7 @@ def _identity(module: nn.Module) -> nn.Module:
     return nn.Identity()
 
 
-def pool(facts: Facts) -> list[remedies.Remedy]:
+def pool(facts: Examined) -> list[remedies.Remedy]:
     """Every remedy that can be built for this program, whether or not anything speaks for it."""
     program, model = facts.program, facts.program.model
     rates = [float(group["lr"]) for group in program.optimizer.param_groups]

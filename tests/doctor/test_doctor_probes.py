@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from levelhead.doctor.evidence import data, evaluation, loop, loss, structure
+from levelhead.doctor.evidence.frequencies import difference
+from levelhead.doctor.evidence.neighbours import agreement
 from levelhead.doctor.isolation import clone
-from levelhead.doctor.probes import data, evaluation, loop, loss, structure
-from levelhead.doctor.probes.frequencies import difference
-from levelhead.doctor.probes.neighbours import agreement
 
 
 def watch(program, updates=3):
@@ -239,9 +239,9 @@ def test_a_loss_is_asked_for_right_and_wrong_answers():
     assert hinge.silent == (0,)
     assert loss.measure(nn.SoftMarginLoss(), scores[:, 0], 2 * labels - 1).silent == ()
     counts = labels + 3
-    assert loss.measure(nn.PoissonNLLLoss(log_input=True), scores[:, 0].exp(), counts).least_elsewhere
+    assert loss.measure(nn.PoissonNLLLoss(log_input=True), scores[:, 0].exp(), counts).not_minimal_at_target
     for good in (nn.MSELoss(), nn.L1Loss(), nn.HuberLoss(), nn.PoissonNLLLoss(log_input=False)):
-        assert not loss.measure(good, scores[:, 0].exp(), counts).least_elsewhere
+        assert not loss.measure(good, scores[:, 0].exp(), counts).not_minimal_at_target
     assert loss.measure(nn.CrossEntropyLoss(reduction="sum"), scores, classes).summed
     assert not loss.measure(nn.CrossEntropyLoss(), scores, classes).summed
     assert loss.task(scores, scores.softmax(1)) == "classes"

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from levelhead import cli
 from levelhead.doctor import Examination
-from levelhead.doctor.causes import CAUSES
 from levelhead.doctor.findings import Finding
+from levelhead.doctor.rules import RULES
 
 #: Not its attribute of the package: that is the function of the same name.
 ENGINE = import_module("levelhead.doctor.examination")
@@ -62,7 +62,7 @@ def write(folder, **changes):
 
 def finding(cause="learning-rate-too-high", severity="critical"):
     return Finding(
-        CAUSES[cause].code, cause, "optimizer", severity, "seen", {"learning rate": [0.1]}, "here", (), "mend it"
+        RULES[cause].code, cause, "optimizer", severity, "seen", {"learning rate": [0.1]}, "here", (), "mend it"
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import levelhead as lh
 from levelhead.doctor import ProgramError
-from levelhead.doctor.watching.history import LIMIT, Series
+from levelhead.doctor.evidence.history import LIMIT, Series
 
 X = torch.randn(256, 20, generator=torch.Generator().manual_seed(0))
 Y = (X[:, :4].sum(1) > 0).long() + 2 * (X[:, 4:8].sum(1) > 0).long()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from levelhead.doctor.causes import CAUSES
 from levelhead.doctor.findings import Examination, Finding, Scores, Stage, Treated, Trial
+from levelhead.doctor.rules import RULES
 from levelhead.records import Chart, Line
 
 STEPS = tuple(float(8 * i) for i in range(60))
@@ -18,9 +18,9 @@ ENVIRONMENT = {
 
 
 def make_finding(cause: str, severity: str, where: str, **more) -> Finding:
-    known = CAUSES[cause]
-    given = {"summary": "seen", "evidence": {}, "threshold": known.threshold, "remedy": known.remedy} | more
-    return Finding(known.code, cause, where, severity, **given)
+    known = RULES[cause]
+    given = {"summary": "seen", "evidence": {}, "threshold": known.limit, "remedy": known.remedy} | more
+    return Finding(known.code, cause, where, severity, meaning=known.meaning, **given)
 
 
 def make_examination() -> Examination:

@@ -6,19 +6,21 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from levelhead.doctor.facts import Facts, gather
+from levelhead.doctor.evidence.data import Columns
+from levelhead.doctor.evidence.examined import Examined, gather
+from levelhead.doctor.evidence.structure import rows_of
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Stage
 from levelhead.doctor.interventions import Interventions, Verdict
 from levelhead.doctor.isolation import Untouched, clone, random_state_kept
-from levelhead.doctor.probes.data import Columns
-from levelhead.doctor.probes.structure import rows_of
 from levelhead.doctor.program import Program, ProgramError, forward
-from levelhead.doctor.rules import RULES, TRAINED, Suspicion
+from levelhead.doctor.rules import Wanted, chosen, finding, suspicions
+from levelhead.doctor.treat import treat
 from levelhead.records import Chart, Line, environment
 
 Progress = Callable[[str], None]
@@ -57,33 +59,17 @@ def examine(
         subject = Program.of(program)
         guard = Untouched(subject, clone(subject))
         try:
-            found = _examine(subject, start, budget, _wanted(select, ignore), progress or (lambda _: None), guard)
+            found = _examine(subject, start, budget, chosen(select, ignore), progress or (lambda _: None), guard)
         finally:
             guard.restore()
-    return replace(found, seconds=time.perf_counter() - start, program=subject)
-
-
-def _wanted(select: Collection[str], ignore: Collection[str]) -> Callable[[Suspicion], bool]:
-    from levelhead.doctor.causes import CAUSES
-
-    def named(suspicion: Suspicion, names: Collection[str]) -> bool:
-        code = CAUSES[suspicion.cause].code
-        return any(suspicion.cause == name or code.startswith(name.upper()) for name in names)
-
-    known = set(CAUSES) | {c.code[:i] for c in CAUSES.values() for i in (2, 3, 4, 5)}
-    for name in (*select, *ignore):
-        if name not in known and name.upper() not in known:
-            raise ProgramError(
-                f"no rule {name!r}; give a code (LH304), its beginning (LH3), or a cause (output-mismatch)"
-            )
-    return lambda s: (not select or named(s, select)) and not named(s, ignore)
+    return replace(found, seconds=time.perf_counter() - start, program=subject, _treat=partial(treat, examine))
 
 
 def _examine(
     program: Program,
     start: float,
     budget: float,
-    wanted: Callable[[Suspicion], bool],
+    wanted: Wanted,
     progress: Progress,
     guard: Untouched,
 ) -> Examination:
@@ -95,9 +81,9 @@ def _examine(
             "tried on copies (all is restored): take program.model and program.optimizer in step(program, batch)"
         )
     stages = [Stage(name, seconds) for name, seconds in facts.timing.items()]
-    suspicions = [s for rule in RULES for s in rule(facts)]
+    untrained = suspicions(facts, trained=False)
     error = facts.loop.error or facts.evaluation.error
-    stopping = [s for s in suspicions if s.certain and s.severity == "critical"]
+    stopping = [s for s in untrained if s.certain and s.severity == "critical"]
     if error is not None and not stopping:
         raise _failure(facts) from error
 
@@ -115,9 +101,12 @@ def _examine(
         raise _failure(facts, base.error, base.updates + 1) from base.error
 
     clock = time.perf_counter()
-    if base.error is None:
-        suspicions += [replace(s, trained=True) for rule in TRAINED for s in rule(facts)]
-    verdicts = trying.judge([s for s in _once(suspicions) if wanted(s)])
+    trained = suspicions(facts, trained=True) if base.error is None else []
+    known = {(s.cause, s.where) for s in untrained}
+    verdicts = trying.judge(
+        [s for s in untrained if wanted(s.cause)],
+        [s for s in trained if wanted(s.cause) and (s.cause, s.where) not in known],
+    )
     stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(trying.trials) - 1} copies trained"))
     notes += trying.notes
     return Examination(
@@ -132,15 +121,7 @@ def _examine(
     )
 
 
-def _once(suspicions: list[Suspicion]) -> list[Suspicion]:
-    """The first of each cause and place."""
-    found: dict[tuple[str, str], Suspicion] = {}
-    for suspicion in suspicions:
-        found.setdefault((suspicion.cause, suspicion.where), suspicion)
-    return list(found.values())
-
-
-def _failure(facts: Facts, error: Exception | None = None, batch: int = 0) -> ProgramError:
+def _failure(facts: Examined, error: Exception | None = None, batch: int = 0) -> ProgramError:
     """What a user needs to know of a program that raises."""
     if error is None and facts.loop.error is None and facts.evaluation.error is not None:
         said = facts.evaluation.error
@@ -159,18 +140,18 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[0]
 
 
-def _findings(verdicts: list[Verdict], facts: Facts) -> tuple[Finding, ...]:
+def _findings(verdicts: list[Verdict], facts: Examined) -> tuple[Finding, ...]:
     """The most severe first, in the order in which they were found."""
     symptoms = _symptoms(facts)
     ordered = sorted(verdicts, key=lambda v: SEVERITIES.index(v.severity))
     found = []
     for i, verdict in enumerate(ordered):
         mine = (*symptoms, *verdict.symptoms) if i == 0 and verdict.severity != "info" else verdict.symptoms
-        found.append(verdict.suspicion.finding(verdict.severity, verdict.evidence, mine, verdict.remedy))
+        found.append(finding(verdict.suspicion, verdict.severity, verdict.evidence, mine, verdict.remedy))
     return tuple(found)
 
 
-def _symptoms(facts: Facts) -> tuple[str, ...]:
+def _symptoms(facts: Examined) -> tuple[str, ...]:
     """What the run as it is shows, and the first cause explains."""
     base = facts.base
     if base is None or base.error is not None:
@@ -188,7 +169,7 @@ def _symptoms(facts: Facts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _dead_after(facts: Facts) -> dict[str, float]:
+def _dead_after(facts: Examined) -> dict[str, float]:
     base, kept = facts.base, facts.train.kept
     if base is None or kept is None or base.diverged:
         return {}
@@ -215,7 +196,7 @@ def _dead_after(facts: Facts) -> dict[str, float]:
     return shares
 
 
-def _measured(facts: Facts) -> dict[str, Any]:
+def _measured(facts: Examined) -> dict[str, Any]:
     """The figures of the probes, for the record."""
     x, y = facts.train.inputs, facts.train.targets
     return {

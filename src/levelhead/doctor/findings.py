@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from levelhead.doctor.causes import CAUSES
 from levelhead.records import Chart, Line, read_json, write_json
 
 Severity = Literal["critical", "warning", "info"]
@@ -22,7 +21,7 @@ class Finding:
 
     Args:
         code: ``LH101`` and so on.
-        cause: its name, as in ``levelhead.doctor.causes``.
+        cause: its name.
         where: a name of ``model.named_modules()``, or ``data``, ``loss``, ``optimizer`` or ``loop``.
         severity: ``critical``: training is broken; ``warning``: it costs measurably; ``info``: style.
         summary: what was found here, in a sentence with its figures.
@@ -31,6 +30,7 @@ class Finding:
         symptoms: what follows from this cause and is therefore no finding of its own.
         remedy: what to do, in words.
         patch: what to do, as code.
+        meaning: what is wrong in general, in a sentence.
     """
 
     code: str
@@ -43,11 +43,12 @@ class Finding:
     symptoms: tuple[str, ...] = ()
     remedy: str = ""
     patch: str = ""
+    meaning: str = ""
 
     @property
     def page(self) -> str:
         """The page of the documentation that explains the rule."""
-        return CAUSES[self.cause].page
+        return f"docs/doctor/rules.md#{self.code.lower()}"
 
     def __str__(self) -> str:
         lines = [f"{self.code} {self.cause}  [{self.severity}]  at {self.where}", *_wrapped(self.summary)]
@@ -118,6 +119,7 @@ class Examination:
     seconds: float = 0.0
     program: Any = field(default=None, repr=False, compare=False)
     _remedies: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    _treat: Callable[..., Treated] | None = field(default=None, repr=False, compare=False)
 
     @property
     def healthy(self) -> bool:
@@ -145,15 +147,13 @@ class Examination:
         Raises:
             ValueError: the examination was read from a file, so there is no program to treat.
         """
-        from levelhead.doctor.treat import treat
-
-        if self.program is None:
+        if self.program is None or self._treat is None:
             raise ValueError("this examination has no program to treat (it was read from a file); examine it anew")
-        return treat(self, budget=budget, seeds=seeds)
+        return self._treat(self, budget=budget, seeds=seeds)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, ready for JSON; without the program."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("program", "_remedies")}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("program", "_remedies", "_treat")}
         for name in ("findings", "stages", "trials", "charts"):
             kept[name] = [asdict(item) for item in kept[name]]
         return {"verdict": self.verdict, "healthy": self.healthy, **kept}

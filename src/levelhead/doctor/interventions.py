@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from levelhead.doctor.facts import Facts, gather
+from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.findings import Severity, Trial
 from levelhead.doctor.isolation import clone, seeded
 from levelhead.doctor.remedies import Remedy, several, together
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.rules import RULES, Suspicion, suspicions
 from levelhead.doctor.trials import Outcome, train
 
-#: Groups of causes from upstream to downstream; between repairs that pay alike, the upstream one is the root.
+#: Between repairs whose gains differ by less, the one that is tried first, upstream, is the root.
 UPSTREAM = 0.1
 #: From this gain on a fault is critical: the program has less than half of what the repair brings.
 CRITICAL = 0.5
@@ -24,7 +24,6 @@ ROUNDS = 4
 FEW = 30
 #: How many repairs are tried together at most.
 TOGETHER = 4
-_SLOW = ("learning-rate-too-low", "too-few-updates")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Interventions:
         progress: called with a few words before each trial.
     """
 
-    def __init__(self, facts: Facts, deadline: float, progress: Callable[[str], None]) -> None:
+    def __init__(self, facts: Examined, deadline: float, progress: Callable[[str], None]) -> None:
         self.facts, self.deadline, self.progress = facts, deadline, progress
         self.trials: list[Trial] = []
         self.kept: dict[str, Outcome] = {}
@@ -64,6 +63,7 @@ class Interventions:
         self.current: Outcome
         self.applied: list[Remedy] = []
         self.again: dict[tuple[int, int], Outcome] = {}
+        self.untrained: Sequence[Suspicion] = ()
 
     def run_base(self, seconds: float) -> None:
         """Train a copy as it is, for ``seconds`` or somewhat longer: the measure of all the others."""
@@ -77,16 +77,22 @@ class Interventions:
         """Whether trials see the whole training."""
         return self.base.updates >= self.base.planned or self.base.diverged
 
-    def judge(self, suspicions: Sequence[Suspicion]) -> list[Verdict]:
-        """The suspicions that are certain or whose repair pays, in the order of their weight."""
-        certain = [s for s in suspicions if s.certain and s.severity != "info"]
-        style = [s for s in suspicions if s.certain and s.severity == "info"]
+    def judge(self, untrained: Sequence[Suspicion], trained: Sequence[Suspicion]) -> list[Verdict]:
+        """The suspicions that are certain or whose repair pays, in the order of their weight.
+
+        Args:
+            untrained: those that were raised without having seen a training.
+            trained: the others.
+        """
+        self.untrained, every = untrained, [*untrained, *trained]
+        certain = [s for s in every if s.certain and s.severity != "info"]
+        style = [s for s in every if s.certain and s.severity == "info"]
         found = [verdict for s in certain for verdict in self._certain(s)]
         gone: tuple[str, ...] = ()
         if any(s.severity == "critical" and not s.remedies for s in certain):
             return found + [Verdict(s, "info") for s in style]  # with such data nothing else can be judged
-        paying = [s for s in style if s.cause == "missing-nonlinearity"]
-        open_ = [*[s for s in suspicions if not s.certain], *paying]
+        paying = [s for s in style if RULES[s.cause].tried]
+        open_ = [*[s for s in every if not s.certain], *paying]
         if self.applied:
             open_, gone = self._still(open_)
             found[0] = replace(found[0], symptoms=gone)
@@ -121,8 +127,8 @@ class Interventions:
             left = [s for s in left if s is not best.suspicion]
             if not self._confirmed(best):
                 continue
-            if best.suspicion.cause in _SLOW:  # both are learning that is too slow for its time
-                left = [s for s in left if s.cause not in _SLOW]
+            if RULES[best.suspicion.cause].slowness:
+                left = [s for s in left if not RULES[s.cause].slowness]
             gain = best.gain
             if best.suspicion.measured is not None and not self.applied:
                 gain = max(gain, best.suspicion.measured)
@@ -132,21 +138,19 @@ class Interventions:
             found.append(Verdict(best.suspicion, severity, self._evidence(before, best), gone, best.remedy))
         return found
 
-    def _still(self, suspicions: list[Suspicion]) -> tuple[list[Suspicion], tuple[str, ...]]:
+    def _still(self, open_: list[Suspicion]) -> tuple[list[Suspicion], tuple[str, ...]]:
         """The suspicions that the program raises with what was applied, too; the others were symptoms, in words."""
-        from levelhead.doctor.rules import RULES
-
         mended = clone(self.facts.program)
         try:
             seeded(0)
             several(self.applied)(mended)
             facts = gather(mended)
         except Exception:
-            return suspicions, ()
-        causes = {s.cause for rule in RULES for s in rule(facts)}
-        seen = {s.cause for s in suspicions if not s.generic and s.measured is None and not s.trained}
-        kept = [s for s in suspicions if s.cause in causes or s.cause not in seen]
-        return kept, tuple(f"{s.cause} at {s.where}: {s.summary}" for s in suspicions if s not in kept)
+            return open_, ()
+        causes = {s.cause for s in suspicions(facts, trained=False)}
+        seen = {s.cause for s in open_ if not s.generic and s.measured is None and s in self.untrained}
+        kept = [s for s in open_ if s.cause in causes or s.cause not in seen]
+        return kept, tuple(f"{s.cause} at {s.where}: {s.summary}" for s in open_ if s not in kept)
 
     def _worth(self, suspicion: Suspicion) -> bool:
         """In the first updates alone, slow learning is no fault: there, only a run that does not learn is tried on.
@@ -157,7 +161,7 @@ class Interventions:
             return False
         if self.whole or not suspicion.generic or not self.current.score > self.facts.floor:
             return True
-        return suspicion.cause == "learning-rate-too-high" and self.facts.room(self.current.score) > 0.5
+        return RULES[suspicion.cause].early and self.facts.room(self.current.score) > 0.5
 
     def _best(self, left: list[Suspicion]) -> _Tried | None:
         """The best of the specific suspicions; the generic ones only where these leave much to gain."""
@@ -168,16 +172,11 @@ class Interventions:
                 break  # the first, upstream repair that mends it all
         paying = [t for t in tried if self._pays(t)]
         if not paying:
-            paying = self._together([s for s in left if s.cause.endswith("-not-normalized")])
+            paying = self._together([s for s in left if RULES[s.cause].joint])
         best = self._first_of(paying)
         if self.facts.idle(self.current.score) and (best is None or self._room(best) > 0.25):
-            others = (
-                "learning-rate-too-high",
-                "learning-rate-too-low",
-                "overfitting",
-            )  # who learns nothing, forgets none
-            causes = [s for s in left if not s.generic and s.remedies and s.cause not in others]
-            rate = [s for s in left if s.generic and s.cause == "learning-rate-too-high"]
+            causes = [s for s in left if not s.generic and s.remedies and RULES[s.cause].in_company]
+            rate = [s for s in left if s.generic and RULES[s.cause].early]
             both = self._together(causes[:TOGETHER])
             if not both and causes:
                 both = self._together([*causes[:TOGETHER], *rate])
@@ -185,7 +184,7 @@ class Interventions:
                 paying, best = both, both[0]
         if best is not None and self._room(best) < 0.25:
             return best
-        for suspicion in [s for s in left if s.generic]:
+        for suspicion in sorted((s for s in left if s.generic), key=self._order):
             tried += self._try(suspicion)
             if tried and self._pays(tried[-1]) and self.facts.room(tried[-1].outcome.score) < UPSTREAM:
                 break
@@ -205,9 +204,7 @@ class Interventions:
         """
         if suspicion.measured is not None:
             return 0
-        return {"learning-rate-too-high": 2, "targets-not-normalized": 3}.get(
-            suspicion.cause, 1 if suspicion.cause == "inputs-not-normalized" else 4
-        )
+        return RULES[suspicion.cause].rank if suspicion.rank is None else suspicion.rank
 
     def _first_of(self, tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
         """The largest gain; one that is upstream (earlier) wins where another's is not clearly larger."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from levelhead.doctor import remedies
 from levelhead.doctor.findings import Examination, Scores, Treated, Trial
@@ -20,7 +20,9 @@ LEAST = 0.02
 REFINED = (3.0, 1 / 3)
 
 
-def treat(examination: Examination, budget: float = 60.0, seeds: int = 3) -> Treated:
+def treat(
+    examine: Callable[..., Examination], examination: Examination, budget: float = 60.0, seeds: int = 3
+) -> Treated:
     """Retrain copies with the remedies that the examination found, and keep them if they are better.
 
     Each version is trained as long as the program itself, with ``seeds`` orders of batches; the examination's own
@@ -44,7 +46,7 @@ def treat(examination: Examination, budget: float = 60.0, seeds: int = 3) -> Tre
         before, after = trying.scores([], seeds), trying.scores(chosen, seeds)
         best, best_scores = chosen, after
         if not examination.healthy and _room(after) > 0.1 and trying.left > budget / 3:
-            more = _again(program, chosen, trying.left / 3)
+            more = _again(examine, program, chosen, trying.left / 3)
             if more:
                 best, best_scores = trying.better(best, best_scores, [*chosen, *more])
         for factor in REFINED:
@@ -101,10 +103,10 @@ def _clear(before: Scores, after: Scores) -> bool:
     return mean > max(0.0 if apart else 2 * error, LEAST * _room(before))
 
 
-def _again(program: Program, chosen: Sequence[Remedy], budget: float) -> list[Remedy]:
+def _again(
+    examine: Callable[..., Examination], program: Program, chosen: Sequence[Remedy], budget: float
+) -> list[Remedy]:
     """What a second examination, of the mended program before its training, finds on top."""
-    from levelhead.doctor.examination import examine
-
     mended = clone(program)
     seeded(0)
     several(chosen)(mended)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from levelhead.doctor.causes import CAUSES
 from levelhead.records import Chart, Line
 from levelhead.report import text
 from levelhead.report.figures import chart_block
@@ -71,7 +70,7 @@ def _lead(examination: Examination) -> str:
         return f"{count} remark{'s' if count > 1 else ''} on style, and no fault that costs."
     others = sum(each.severity != "info" for each in examination.findings) - 1
     more = f" {others} more finding{'s' if others > 1 else ''} below." if others else ""
-    return f"Most probable cause: {CAUSES[first.cause].meaning} ({first.cause}, at {first.where}).{more}"
+    return f"Most probable cause: {first.meaning or first.summary} ({first.cause}, at {first.where}).{more}"
 
 
 def _finding(number: int, finding: Finding) -> dict[str, Any]:

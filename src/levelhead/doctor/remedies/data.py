@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from levelhead.doctor.evidence.neighbours import agreeing
 from levelhead.doctor.isolation import IndexedBatches
-from levelhead.doctor.probes.neighbours import agreeing
 from levelhead.doctor.program import Program, ProgramError
 from levelhead.doctor.remedies.base import Remedy
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from levelhead.doctor.probes.evaluation import WithoutDropout
-from levelhead.doctor.probes.structure import DROPOUT, loose_parts
+from levelhead.doctor.evidence.evaluation import WithoutDropout
+from levelhead.doctor.evidence.structure import DROPOUT, loose_parts
 from levelhead.doctor.program import Program, standard_evaluate, standard_step
 from levelhead.doctor.remedies.base import Remedy
 
@@ -147,7 +147,7 @@ def standard_loop() -> Remedy:
     return Remedy("the standard update", code, change)
 
 
-class Undropped:
+class WithoutDropoutInEvaluation:
     """An evaluation during which dropout drops nothing."""
 
     def __init__(self, evaluate: Callable[..., Any] | None) -> None:
@@ -170,7 +170,7 @@ def without_dropout() -> Remedy:
     """Evaluate without dropout, module or function."""
 
     def change(program: Program) -> None:
-        program.evaluate = Undropped(program.evaluate)
+        program.evaluate = WithoutDropoutInEvaluation(program.evaluate)
 
     return Remedy("no dropout during evaluation", "model.eval()  # and F.dropout(x, p, training=self.training)", change)
 

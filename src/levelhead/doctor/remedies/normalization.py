@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from levelhead.doctor.probes.structure import BATCH_NORM
+from levelhead.doctor.evidence.structure import BATCH_NORM
 from levelhead.doctor.program import Program, forward, standard_evaluate
 from levelhead.doctor.remedies.base import Remedy
 

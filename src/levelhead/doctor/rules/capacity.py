@@ -7,33 +7,40 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
-from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.structure import LINEAR
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.structure import LINEAR
+from levelhead.doctor.rules.rule import LARGE_GAIN, PAYS_MUCH, Rule, Suspicion, check
 
 #: Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1: 2 n + d weights can
 #: fit any n rows of d inputs. A network that has as many is not suspected.
 WEIGHTS_A_ROW = 2
+
+
 FACTOR = 8
+
+
 #: Layers of so few units are tried wider still.
 NARROW = 4
+
+
 WIDTH = 64
 
 
-def too_small(facts: Facts) -> list[Suspicion]:
+@check("base")
+def too_small(facts: Evidence) -> list[Suspicion]:
     """Fewer weights than rows, and a training that has come to its end."""
     base, kept = facts.base, facts.train.kept
     if base is None or base.diverged or base.updates < base.planned or kept is None:
         return []
     if not isinstance(kept[0], Tensor) or not len(kept[0]) or _same_data(facts, kept[0]):
         return []
-    count = sum(p.numel() for p in facts.program.model.parameters() if p.requires_grad)
+    count = sum(p.numel() for p in facts.model.parameters() if p.requires_grad)
     enough = WEIGHTS_A_ROW * facts.train.rows + kept[0][0].numel()
     calls = _weighted(facts)
     if count >= enough or not calls:
         return []
-    evidence: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "weights": count,
         "weights that can fit any labels of so many rows": enough,
         "loss": base.train_loss,
@@ -46,7 +53,7 @@ def too_small(facts: Facts) -> list[Suspicion]:
         what = f"the network is one layer of {count} weights"
     else:
         where = min(widths, key=lambda name: widths[name])
-        evidence["widths"] = widths
+        figures["widths"] = widths
         given = [call.name for call in calls if call.input_node is None]
         for factor in (FACTOR, FACTOR**2)[: 2 if widths[where] <= NARROW else 1]:
             words = f"hidden layers {factor} times as wide"
@@ -54,16 +61,18 @@ def too_small(facts: Facts) -> list[Suspicion]:
         what = f"the narrowest hidden layer has {widths[where]} units, the network {count} weights"
     summary = f"{what} for {facts.train.rows} rows; training ends at a loss of {base.train_loss:.4g}"
     tried = tuple(cures)
-    return [Suspicion("model-too-small", where, summary, evidence, remedies=tried, generic=True, gain=0.25, fits=True)]
+    return [
+        Suspicion("model-too-small", where, summary, figures, remedies=tried, generic=True, gain=LARGE_GAIN, fits=True)
+    ]
 
 
-def _same_data(facts: Facts, inputs: Tensor) -> bool:
+def _same_data(facts: Evidence, inputs: Tensor) -> bool:
     """Whether the outputs stand for the inputs: an autoencoder is narrow on purpose."""
     same = facts.outputs is not None and facts.outputs.shape[1:] == inputs.shape[1:] and inputs[0].numel() > 1
     return same and facts.loss.task != "classes"
 
 
-def _weighted(facts: Facts) -> list[Call]:
+def _weighted(facts: Evidence) -> list[Call]:
     """What has weights and ran, if all of it can be built wider and the last is a layer; a single one if linear."""
     calls = [call for call in facts.loop.calls if any(True for _ in call.module.parameters(recurse=False))]
     if not calls or len({call.name for call in calls}) < len(calls):
@@ -73,4 +82,26 @@ def _weighted(facts: Facts) -> list[Call]:
     return [] if len(calls) == 1 and not isinstance(calls[0].module, nn.Linear) else calls
 
 
-TRAINED = (too_small,)
+RULES = (
+    Rule(
+        code="LH703",
+        cause="model-too-small",
+        meaning="too little capacity for the data",
+        why=(
+            "A network with 2 n + d weights can fit any labels of n rows of d inputs (Zhang et al. 2017, "
+            "theorem 1); one with fewer may have learnt all that it can. Looked for where linear and "
+            "convolution layers, embeddings, recurrent layers and normalizations are all that has weights and "
+            "the training ran whole; not where outputs have the inputs' shape (an autoencoder is narrow on "
+            "purpose). Layers of at most 4 units are tried 64 times as wide as well."
+        ),
+        threshold=(
+            f"fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs; hidden layers {FACTOR} times as "
+            f"wide: {PAYS_MUCH}, and fit the training data better"
+        ),
+        source="Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1",
+        remedy="wider hidden layers",
+        example="nn.Linear(inputs, 8 * width)",
+        checks=(too_small,),
+        rank=8,
+    ),
+)

@@ -7,55 +7,64 @@ import math
 import torch
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
-from levelhead.doctor.probes.data import Columns, ordered
-from levelhead.doctor.probes.neighbours import agreement
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.data import Columns, ordered
+from levelhead.doctor.evidence.neighbours import agreement
 from levelhead.doctor.rules.preparation import apart
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+
+#: Neighbours' agreement in training by that in validation data, beyond chance; batches' variance by random ones'.
+AGREE, ORDERED = 0.6, 10.0
+#: Targets further away than so many times the way that the outputs can go are out of reach.
+BEYOND_REACH = 10.0
+
 
 #: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
 LARGE, SMALL, APART = 5.0, 0.1, 30.0
 
 
-def non_finite(facts: Facts) -> list[Suspicion]:
+@check()
+def non_finite(facts: Evidence) -> list[Suspicion]:
     """NaN or infinity in inputs or targets."""
     found = []
     for name, half in (("training", facts.train), ("validation", facts.val)):
         for kind, columns in (("inputs", half.inputs if half else None), ("targets", half.targets if half else None)):
             if columns is not None and columns.bad:
                 summary = f"{columns.bad} values of the {name} {kind} are NaN or infinite"
-                evidence = {"values": columns.bad, "in": f"{name} {kind}"}
+                figures = {"values": columns.bad, "in": f"{name} {kind}"}
                 cure = remedies.finite_inputs(columns.columns.mean) if kind == "inputs" else remedies.finite_targets()
-                found.append(Suspicion("non-finite-data", "data", summary, evidence, True, "critical", (cure,)))
+                found.append(Suspicion("non-finite-data", "data", summary, figures, True, "critical", (cure,)))
     return found[:1]
 
 
-def invalid_labels(facts: Facts) -> list[Suspicion]:
+@check()
+def invalid_labels(facts: Evidence) -> list[Suspicion]:
     """Class numbers outside the classes, or one single label."""
     counts, outputs = facts.train.counts, facts.outputs
     if not counts or (facts.loop.losses and not facts.usual_targets):
         return []
     low, high = min(counts), max(counts)
     classes = outputs.shape[1] if outputs is not None and facts.loss.task == "classes" and outputs.ndim > 1 else 0
-    ignored = getattr(facts.program.loss, "ignore_index", -100)
+    ignored = getattr(facts.program and facts.program.loss, "ignore_index", -100)
     outside = sum(
         n for label, n in counts.items() if label != ignored and (label < 0 or (classes and label >= classes))
     )
-    evidence = {"labels": f"{low} .. {high}", "different": len(counts), "rows": sum(counts.values())}
+    figures = {"labels": f"{low} .. {high}", "different": len(counts), "rows": sum(counts.values())}
     failed = facts.loop.error is not None and "out of bounds" in str(facts.loop.error).lower()
     if (outside and classes) or failed:
         summary = f"labels from {low} to {high}" + (f" for {classes} outputs" if classes else "") + " do not fit"
-        return [Suspicion("labels-invalid", "data", summary, evidence, True, "critical")]
+        return [Suspicion("labels-invalid", "data", summary, figures, True, "critical")]
     if len(counts) == 1 and sum(counts.values()) >= 20 and facts.loss.task == "classes":
         others = len(facts.val.counts) if facts.val else 0
         summary = f"all {sum(counts.values())} training labels are {low}" + (
             f", while the validation data have {others} different ones" if others > 1 else ""
         )
-        return [Suspicion("labels-invalid", "data", summary, evidence, True, "critical")]
+        return [Suspicion("labels-invalid", "data", summary, figures, True, "critical")]
     return []
 
 
-def beyond_shares(facts: Facts) -> list[Suspicion]:
+@check()
+def beyond_shares(facts: Evidence) -> list[Suspicion]:
     """Targets beyond 0 and 1 for a loss that takes them for shares, or for the answers yes and no."""
     targets = facts.targets
     if facts.loss.task != "quantity" or facts.loss.kind not in ("logits", "probabilities") or targets is None:
@@ -63,25 +72,14 @@ def beyond_shares(facts: Facts) -> list[Suspicion]:
     low, high = float(targets.min()), float(targets.max())
     if low >= 0 and high <= 1:
         return []
-    evidence = {"targets": f"{low:.4g} .. {high:.4g}", "loss": "of two classes"}
+    figures = {"targets": f"{low:.4g} .. {high:.4g}", "loss": "of two classes"}
     summary = f"targets run from {low:.4g} to {high:.4g}, and the loss takes them for shares between 0 and 1"
     cures = (remedies.targets_as_shares(low, high),)
-    return [Suspicion("labels-invalid", "data", summary, evidence, True, "critical", cures)]
+    return [Suspicion("labels-invalid", "data", summary, figures, True, "critical", cures)]
 
 
-def disjoint_labels(facts: Facts) -> list[Suspicion]:
-    """No label in common between training and validation data."""
-    if facts.val is None or not facts.train.counts or not facts.val.counts or not facts.usual_targets:
-        return []
-    ours, theirs = set(facts.train.counts), set(facts.val.counts)
-    if ours & theirs or len(ours) < 2:
-        return []
-    evidence = {"training labels": sorted(ours)[:12], "validation labels": sorted(theirs)[:12]}
-    summary = "training and validation data have no label in common"
-    return [Suspicion("train-val-mismatch", "data", summary, evidence, True, "critical")]
-
-
-def input_scale(facts: Facts) -> list[Suspicion]:
+@check()
+def input_scale(facts: Evidence) -> list[Suspicion]:
     """Inputs far from zero mean and unit deviation."""
     x = facts.train.inputs
     if x is None or not x.std:
@@ -89,27 +87,28 @@ def input_scale(facts: Facts) -> list[Suspicion]:
     offset = abs(x.mean) / x.std
     if SMALL <= x.rms <= LARGE and x.spread <= APART and offset <= LARGE:
         return []
-    evidence = {"mean": x.mean, "deviation": x.std, "least": x.low, "largest": x.high, "columns apart": x.spread}
+    figures = {"mean": x.mean, "deviation": x.std, "least": x.low, "largest": x.high, "columns apart": x.spread}
     summary = f"inputs run from {x.low:.4g} to {x.high:.4g}, with mean {x.mean:.4g} and deviation {x.std:.4g}"
     cures = [remedies.standardize_inputs(x.whole.mean, x.whole.std(), "")]
     if _by_column(facts, x) and x.spread > 3:
         std = x.columns.std()
         cures.insert(0, remedies.standardize_inputs(x.columns.mean, std.where(std > 0, torch.ones_like(std)), "0"))
-    return [Suspicion("inputs-not-normalized", "data", summary, evidence, remedies=tuple(cures))]
+    return [Suspicion("inputs-not-normalized", "data", summary, figures, remedies=tuple(cures))]
 
 
-def _by_column(facts: Facts, x: Columns) -> bool:
+def _by_column(facts: Evidence, x: Columns) -> bool:
     return len(x.shape) == 1 and x.columns.mean.numel() == x.shape[0]
 
 
-def target_scale(facts: Facts) -> list[Suspicion]:
+@check()
+def target_scale(facts: Evidence) -> list[Suspicion]:
     """Regression targets far from zero mean and unit deviation."""
     y, outputs = facts.train.targets, facts.outputs
     if y is None or outputs is None or facts.loss.task != "quantity" or not facts.usual_targets or not y.std:
         return []
     if facts.targets is None or outputs.shape != facts.targets.shape:
         return []
-    if facts.loss.least_elsewhere:  # a loss of counts, say, which means nothing for other units
+    if facts.loss.not_minimal_at_target:  # a loss of counts, say, which means nothing for other units
         return []
     theirs = facts.val.targets if facts.val else None
     if theirs is not None and theirs.std and apart(y, theirs):
@@ -121,19 +120,19 @@ def target_scale(facts: Facts) -> list[Suspicion]:
     if len(y.shape) >= 2:
         mean, std = y.whole.mean, y.whole.std()
     reach = _reach(facts)
-    certain = math.hypot(y.mean - float(outputs.double().mean()), y.std) > 10 * reach
-    evidence = {"mean": y.mean, "deviation": y.std, "least": y.low, "largest": y.high}
+    certain = math.hypot(y.mean - float(outputs.double().mean()), y.std) > BEYOND_REACH * reach
+    figures = {"mean": y.mean, "deviation": y.std, "least": y.low, "largest": y.high}
     summary = f"targets run from {y.low:.4g} to {y.high:.4g}, with mean {y.mean:.4g} and deviation {y.std:.4g}"
     if certain:
-        evidence["within reach"] = reach
+        figures["within reach"] = reach
         summary += f"; in {facts.updates} updates the outputs can move by about {reach:.3g}"
     cure = remedies.standardize_targets(mean, std)
-    return [Suspicion("targets-not-normalized", "data", summary, evidence, certain, "critical", (cure,))]
+    return [Suspicion("targets-not-normalized", "data", summary, figures, certain, "critical", (cure,))]
 
 
-def _reach(facts: Facts) -> float:
+def _reach(facts: Evidence) -> float:
     """How far the last layer can move an output: an Adam-like update changes a weight by about its rate at most."""
-    optimizer = facts.program.optimizer
+    optimizer = facts.optimizers[0]
     if "adam" not in type(optimizer).__name__.lower() or not facts.layers:
         return math.inf
     last = facts.layers[-1]
@@ -147,18 +146,20 @@ def _reach(facts: Facts) -> float:
     return reach * max(1.0, float(given.double().std() / made.double().std()))  # a scale that the model puts behind it
 
 
-def unshuffled(facts: Facts) -> list[Suspicion]:
+@check()
+def unshuffled(facts: Evidence) -> list[Suspicion]:
     """Batches in one order, sorted by their targets."""
     ratio = ordered(facts.train)
-    if not facts.train.fixed_order or ratio < 10:
+    if not facts.train.fixed_order or ratio < ORDERED:
         return []
-    evidence = {"variance of batch means, by that of random batches": ratio}
+    figures = {"variance of batch means, by that of random batches": ratio}
     summary = f"each epoch has the same order, and batches differ {ratio:.0f} times as much as random ones"
     cure = remedies.batches(None, "batches drawn at random")
-    return [Suspicion("no-shuffle", "data", summary, evidence, remedies=(cure,))]
+    return [Suspicion("no-shuffle", "data", summary, figures, remedies=(cure,))]
 
 
-def corrupted_labels(facts: Facts) -> list[Suspicion]:
+@check()
+def corrupted_labels(facts: Evidence) -> list[Suspicion]:
     """Labels that neighbours do not share in training data, though they do in validation data."""
     if facts.train.kept is None or not facts.usual_targets or facts.loss.task != "classes":
         return []
@@ -169,12 +170,12 @@ def corrupted_labels(facts: Facts) -> list[Suspicion]:
     if ours is None or theirs is None:
         return []
     low, error = ours[0] - ours[1], 3 * math.hypot(ours[2], theirs[2])
-    evidence = {
+    figures = {
         "neighbours agree in training": ours[0],
         "in validation": theirs[0],
         "by chance": ours[1],
     }
-    if theirs[0] - theirs[1] > 0.3 + error and low < 0.6 * (theirs[0] - theirs[1]) - error:
+    if theirs[0] - theirs[1] > 0.3 + error and low < AGREE * (theirs[0] - theirs[1]) - error:
         summary = (
             f"rows close to each other share their label in {100 * ours[0]:.0f} % of the training data, "
             f"but in {100 * theirs[0]:.0f} % of the validation data ({100 * ours[1]:.0f} % is chance)"
@@ -182,11 +183,12 @@ def corrupted_labels(facts: Facts) -> list[Suspicion]:
         cures: tuple[remedies.Remedy, ...] = ()
         if low > error and len(facts.train.kept[0]) == facts.train.rows:  # what the neighbours say is worth something
             cures = (remedies.rows_like_their_neighbours(*facts.train.kept, facts.train.sizes[0]),)
-        return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical", cures)]
+        return [Suspicion("labels-corrupted", "data", summary, figures, True, "critical", cures)]
     return []
 
 
-def chance(facts: Facts) -> list[Suspicion]:
+@check("base")
+def learnt_by_heart(facts: Evidence) -> list[Suspicion]:
     """Labels that say nothing about their inputs: no better than a constant answer, and neighbours do not agree."""
     base = facts.base
     if base is None or facts.train.kept is None or facts.loss.task != "classes" or not facts.usual_targets:
@@ -197,19 +199,159 @@ def chance(facts: Facts) -> list[Suspicion]:
     fell = base.first_loss - base.train_loss > 0.3 * abs(base.first_loss)
     if ours is None or facts.gain(facts.floor, base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
         return []
-    evidence = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
+    figures = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
     summary = "the training labels are learnt by heart, and nothing carries over to validation: they fit no input"
-    return [Suspicion("labels-corrupted", "data", summary, evidence, True, "critical")]
+    return [Suspicion("labels-corrupted", "data", summary, figures, True, "critical")]
+
+
+@check("history")
+def lost_inputs(facts: Evidence) -> list[Suspicion]:
+    """NaN or infinity in the inputs of an update that was watched."""
+    history = facts.history
+    if history is None or history.input_lost_at < 0:
+        return []
+    at = history.input_lost_at + 1
+    summary = f"the inputs of update {at} hold NaN or infinity"
+    return [Suspicion("non-finite-data", "data", summary, {"first at update": at}, True, "critical")]
 
 
 RULES = (
-    non_finite,
-    invalid_labels,
-    beyond_shares,
-    disjoint_labels,
-    target_scale,
-    input_scale,
-    unshuffled,
-    corrupted_labels,
+    Rule(
+        code="LH106",
+        cause="non-finite-data",
+        meaning="NaN or infinity in the inputs or targets",
+        why=(
+            "One NaN makes the loss NaN, and with it every weight. Tried is the column's mean in the place of "
+            "such inputs, and the loss without the rows of such targets; what the rows should have held is "
+            "for you to find out."
+        ),
+        threshold="one such value in inputs or targets",
+        remedy="find the rows and drop or impute them",
+        example=("keep = torch.isfinite(x).all(1)\nx, y = x[keep], y[keep]"),
+        checks=(
+            non_finite,
+            lost_inputs,
+        ),
+        explains=frozenset(
+            {
+                "learning-rate-too-high",
+                "poisoned-running-statistics",
+                "output-mismatch",
+            }
+        ),
+    ),
+    Rule(
+        code="LH104",
+        cause="labels-invalid",
+        meaning="labels outside the classes, of the wrong type, or scaled as if they were inputs",
+        why=(
+            "A class number must be one of the outputs. Labels that were divided like pixel values become one "
+            "single number when they are stored as integers. A mask of 0 and 255 for a loss of two classes is "
+            "the same slip the other way."
+        ),
+        threshold=(
+            "a label outside 0 .. outputs - 1, or one single label in all the training data; or targets "
+            "beyond 0 .. 1 for a loss that takes them for shares"
+        ),
+        remedy="give class numbers from 0 to classes - 1, unscaled",
+        example="y = y.long()  # 0 .. classes - 1, unscaled",
+        checks=(
+            invalid_labels,
+            beyond_shares,
+        ),
+    ),
+    Rule(
+        code="LH102",
+        cause="targets-not-normalized",
+        meaning="regression targets whose scale or offset the output layer cannot reach in the time given",
+        why=(
+            "An output layer starts near 0 with outputs of about 1. With an Adam-like optimizer a weight "
+            "moves by about the learning rate an update, whatever the loss; with plain gradient descent the "
+            "first gradient grows with the targets."
+        ),
+        threshold=(
+            f"root mean square of the targets above {LARGE:g} or below {SMALL:g}; {PAYS}; or the whole reach "
+            f"of an Adam-like optimizer (steps x rate) is under a {BEYOND_REACH:g}th of their distance"
+        ),
+        source="Kingma & Ba 2015, Adam, section 2.1",
+        remedy="standardize the targets for the loss, and undo it on the model's answers",
+        example=(
+            "mean, std = y_train.mean(0), y_train.std(0)\n"
+            "loss = criterion(outputs, (y - mean) / std)\n"
+            "answer = outputs * std + mean"
+        ),
+        checks=(target_scale,),
+        rank=3,
+        joint=True,
+    ),
+    Rule(
+        code="LH101",
+        cause="inputs-not-normalized",
+        meaning="the inputs' scale or offset is far from what the first layer's initialization assumes",
+        why=(
+            "A layer's usual weights keep the scale of inputs of mean 0 and deviation 1. Other scales make "
+            "the first layer's gradient large or small by the same factor, and its curvature by the square; "
+            "an offset makes all its weights move together."
+        ),
+        threshold=(
+            f"root mean square of the inputs above {LARGE:g} or below {SMALL:g}, a mean of {LARGE:g} "
+            f"deviations or more, or columns apart by {APART:g} in scale; {PAYS}; watched, it counts where "
+            "units are flat or the loss is lost or does not fall"
+        ),
+        source="LeCun et al. 1998, Efficient BackProp, section 4.3",
+        remedy="standardize the inputs with the training data's mean and deviation",
+        example=("mean, std = x_train.mean(0), x_train.std(0)\nx = (x - mean) / std  # also for validation data"),
+        checks=(input_scale,),
+        rank=1,
+        joint=True,
+        explains=frozenset(
+            {
+                "learning-rate-too-high",
+                "dead-units",
+                "saturating-activation",
+                "poisoned-running-statistics",
+            }
+        ),
+    ),
+    Rule(
+        code="LH107",
+        cause="no-shuffle",
+        meaning="batches come in an order that biases the updates",
+        why=(
+            "An update from one class only moves the output's bias; sorted batches make the network forget "
+            "class after class."
+        ),
+        threshold=(
+            f"batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of "
+            f"random batches; {PAYS}"
+        ),
+        remedy="shuffle=True in the training loader",
+        example="DataLoader(data, batch_size=..., shuffle=True)",
+        checks=(unshuffled,),
+    ),
+    Rule(
+        code="LH103",
+        cause="labels-corrupted",
+        meaning="labels do not belong to their inputs, or a large share of them is wrong",
+        why=(
+            "If labels have nothing to do with their inputs, rows that lie close together share them by "
+            "chance only. The comparison of training with validation data is scale-free; a permutation gives "
+            "the level of chance. Rows of whole numbers are compared by the symbols that they hold, once as a "
+            "text and once as a table. Where neighbours agree more often than by chance, training without the "
+            "rows that disagree is tried (Wilson 1972, Asymptotic properties of nearest neighbor rules using "
+            "edited data, section III)."
+        ),
+        threshold=(
+            f"rows near to each other share their label less than {AGREE:g} times as often, beyond chance, as "
+            "in validation data; or the labels are learnt, validation stays at the level of a constant "
+            "answer, and neighbours agree by chance alone"
+        ),
+        source="Cover & Hart 1967, Nearest neighbor pattern classification",
+        remedy="align the labels with their inputs again; look at a few rows with their labels",
+        example="x, y = x[order], y[order]  # one order for both",
+        checks=(
+            corrupted_labels,
+            learnt_by_heart,
+        ),
+    ),
 )
-TRAINED = (chance,)

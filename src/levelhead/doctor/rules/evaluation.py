@@ -5,28 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.isolation import clone
-from levelhead.doctor.probes.structure import BATCH_NORM
-from levelhead.doctor.rules.suspicion import Suspicion
-
-#: The gain without dropout from which on it is more than a matter of style.
-LEAST = 0.1
+from levelhead.doctor.rules.rule import GAIN, Rule, Suspicion, check
 
 
-def statistics_of_batches(facts: Facts) -> list[Suspicion]:
+@check("program")
+def statistics_of_batches(facts: Evidence) -> list[Suspicion]:
     """Batch statistics are taken during evaluation."""
-    modules: dict[str, Any] = dict(facts.program.model.named_modules())
+    modules: dict[str, Any] = dict(facts.model.named_modules())
     norms = [name for name in facts.evaluation.training if isinstance(modules[name], BATCH_NORM)]
     if not norms:
         return []
-    evidence = {"in training mode during evaluation": norms[:12]}
+    figures = {"in training mode during evaluation": norms[:12]}
     summary = f"during evaluation {len(norms)} batch normalizations use the batch's own statistics"
     cure = remedies.standard_evaluation()
-    return [Suspicion("train-mode-in-eval", "loop", summary, evidence, True, "warning", (cure,))]
+    return [Suspicion("train-mode-in-eval", "loop", summary, figures, True, "warning", (cure,))]
 
 
-def dropping(facts: Facts) -> list[Suspicion]:
+@check("base")
+def dropping(facts: Evidence) -> list[Suspicion]:
     """Dropout during evaluation, and what the same model scores without: who means to average over it loses nothing."""
     base, seen = facts.base, facts.evaluation
     if base is None or base.diverged or base.error is not None or not (seen.dropped or seen.training):
@@ -36,16 +35,55 @@ def dropping(facts: Facts) -> list[Suspicion]:
     cure(steady)
     score = steady.final_score()
     gain = facts.gain(base.score, score)
-    evidence = {"calls in one evaluation": len(seen.dropped), "score": base.score, "score without": score}
+    figures = {"calls in one evaluation": len(seen.dropped), "score": base.score, "score without": score}
     if seen.training:
         where, summary = "loop", f"during evaluation {len(seen.training)} dropouts drop values"
     else:
         where = seen.dropped[0] or "loop"
         summary = f"dropout is called {len(seen.dropped)} times during evaluation, as a function that is left on"
-    if gain < LEAST:
-        return [Suspicion("train-mode-in-eval", where, summary, evidence, True, "info", (cure,))]
-    return [Suspicion("train-mode-in-eval", where, summary, evidence, remedies=(cure,), measured=gain)]
+    if gain < GAIN:
+        return [Suspicion("train-mode-in-eval", where, summary, figures, True, "info", (cure,))]
+    return [Suspicion("train-mode-in-eval", where, summary, figures, remedies=(cure,), measured=gain)]
 
 
-RULES = (statistics_of_batches,)
-TRAINED = (dropping,)
+@check("history")
+def training_evaluation(facts: Evidence) -> list[Suspicion]:
+    """Evaluations that were watched, all of them in training mode."""
+    history = facts.history
+    concerned = [
+        n for n, m in facts.model.named_modules() if isinstance(m, BATCH_NORM) or (isinstance(m, DROPOUT) and m.p > 0)
+    ]
+    if history is None or history.training_evaluations < 2 or history.eval_evaluations or not concerned:
+        return []
+    passes = history.training_evaluations
+    summary = f"all {passes} passes without gradients ran in training mode, {concerned[0]} included"
+    figures = {"in training mode": history.training_evaluations, "in eval mode": 0}
+    cure = (remedies.standard_evaluation(),)
+    return [Suspicion("train-mode-in-eval", "loop", summary, figures, True, "warning", cure)]
+
+
+RULES = (
+    Rule(
+        code="LH407",
+        cause="train-mode-in-eval",
+        meaning="the model is evaluated in training mode: dropout or batch statistics are on",
+        why=(
+            "Scores then hang on the other rows of a batch, or on chance, and running statistics take in "
+            "validation data. Dropout that is called as a function has its own switch; the module that calls "
+            "it is named. Dropout is measured: the trained model is evaluated with and without it, and an "
+            "average over draws, which is meant, loses nothing by them."
+        ),
+        threshold=(
+            "a batch normalization or dropout runs in training mode during evaluation (watched: in both or "
+            "more passes without gradients, and none in eval mode); or dropout is called as a function that "
+            f"drops, and the score without it is {100 * GAIN:.0f} % of the way better"
+        ),
+        remedy="model.eval() before evaluation",
+        example=("model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"),
+        checks=(
+            statistics_of_batches,
+            dropping,
+            training_evaluation,
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Rules on the training loop: gradients, modes, what is trained, and what the evaluation does."""
+"""Rules on the training loop: gradients, modes, and what is trained."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import Any
 from torch import Tensor
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.loop import piled
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
 from levelhead.doctor.findings import Severity
-from levelhead.doctor.probes.loop import piled
-from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
 from levelhead.doctor.program import Program
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.rules.output import one_logit, single_softmax
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+
+#: Watched updates that were looked at, none of them with cleared gradients, from which on it is the loop's way.
+UNCLEARED = 5
 
 
-def accumulating(facts: Facts) -> list[Suspicion]:
+@check()
+def accumulating(facts: Evidence) -> list[Suspicion]:
     """Each gradient is the last one plus the batch's own."""
     seen = [u for u in facts.loop.updates[1:] if math.isfinite(u.cleared) and math.isfinite(u.kept)]
     if len(seen) < 2:
         return []
-    evidence: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "gradient not explained by its own batches": [u.cleared for u in seen],
         "nor by these and the last gradient": [u.kept for u in seen],
     }
@@ -31,16 +36,14 @@ def accumulating(facts: Facts) -> list[Suspicion]:
         some = sorted(frozenset.intersection(*(u.piled for u in seen)))
         if not some:
             return []
-        evidence["parameters"] = some[:12]
+        figures["parameters"] = some[:12]
         whose = f"the gradient of {len(some)} parameters, first {some[0]},"
     summary = f"at each of {len(seen)} updates {whose} is the one before plus the batch's own: it is never cleared"
-    cure = remedies.before_step(
-        lambda program: program.optimizer.zero_grad(), "gradients cleared", "optimizer.zero_grad()  # before backward()"
-    )
-    return [Suspicion("gradients-accumulate", "loop", summary, evidence, True, "critical", (cure,))]
+    return [Suspicion("gradients-accumulate", "loop", summary, figures, True, "critical", (_cleared(),))]
 
 
-def ascending(facts: Facts) -> list[Suspicion]:
+@check()
+def ascending(facts: Evidence) -> list[Suspicion]:
     """Of a loss that rewards errors, a gradient that is the opposite, and an optimizer that climbs: one, or all."""
     seen = [u for u in facts.loop.updates if u.held and math.isfinite(u.held)]
     opposite = len(seen) > 1 and all(math.isfinite(u.descent) and u.descent < -0.5 for u in seen)
@@ -48,12 +51,12 @@ def ascending(facts: Facts) -> list[Suspicion]:
     gain = facts.loss.rewards_errors
     if (opposite + climbing + gain) % 2 == 0:  # two signs together are descent
         return []
-    evidence = {
+    figures = {
         "cosine of the gradient used with the loss's": [u.descent for u in seen],
         "cosine of the parameters' change with it": [u.move for u in seen],
         "wrong answers cost less than right ones": gain,
     }
-    groups = facts.program.optimizer.param_groups
+    groups = facts.optimizers[0].param_groups
     if opposite or climbing:
         summary = "the update goes up the gradient of the loss"
         summary += " (maximize=True)" if any(group.get("maximize") for group in groups) else ""
@@ -65,34 +68,35 @@ def ascending(facts: Facts) -> list[Suspicion]:
         cure = remedies.learning_rate(-1, [group["lr"] for group in groups])
     where = "loop" if opposite else "optimizer" if climbing else "loss"
     certain = bool(facts.loss.kind)  # a loss of its author's own may be meant so: its sign is tried
-    return [Suspicion("gradient-ascent", where, summary, evidence, certain, "critical", (cure,))]
+    return [Suspicion("gradient-ascent", where, summary, figures, certain, "critical", (cure,))]
 
 
-def wiped(facts: Facts) -> list[Suspicion]:
+@check()
+def wiped(facts: Evidence) -> list[Suspicion]:
     """Gradients that arrive, and are gone when the optimizer steps."""
     updates = facts.loop.updates
     if not facts.loop.gradients or len(updates) < 2 or any(u.held for u in updates):
         return []
-    evidence = {"parameters that a gradient reached": len(facts.loop.gradients), "norm at the step": 0.0}
+    figures = {"parameters that a gradient reached": len(facts.loop.gradients), "norm at the step": 0.0}
     summary = f"gradients reach {len(facts.loop.gradients)} parameters, and none is left when the optimizer steps"
     cure = remedies.standard_loop()
-    return [Suspicion("parameters-not-trained", "loop", summary, evidence, True, "critical", (cure,))]
+    return [Suspicion("parameters-not-trained", "loop", summary, figures, True, "critical", (cure,))]
 
 
-def detached(facts: Facts) -> list[Suspicion]:
+@check()
+def detached(facts: Evidence) -> list[Suspicion]:
     """No gradient reaches a parameter that the optimizer has."""
-    loop, program = facts.loop, facts.watched
+    loop = facts.loop
     error = str(loop.error or "")
     if "does not require grad" in error:
         summary = f"the loss hangs on no parameter of the model: {error.splitlines()[0]}"
         return [Suspicion("loss-detached", "loss", summary, {"error": error}, True, "critical")]
     if loop.error is not None or not loop.updates:
         return []
-    held = {id(p) for group in program.optimizer.param_groups for p in group["params"]}
     missing = [
         name
-        for name, parameter in program.model.named_parameters()
-        if id(parameter) in held
+        for name, parameter in facts.after.named_parameters()
+        if id(parameter) in facts.held
         and parameter.requires_grad
         and name not in loop.reached
         and name not in loop.frozen
@@ -102,7 +106,7 @@ def detached(facts: Facts) -> list[Suspicion]:
         return []
     where = _common(missing)
     all_of_it = not loop.reached
-    evidence = {"parameters without a gradient": missing[:12], "how many": len(missing)}
+    figures = {"parameters without a gradient": missing[:12], "how many": len(missing)}
     summary = (
         f"{len(missing)} parameters of the optimizer never get a gradient although their layers run, first {missing[0]}"
     )
@@ -116,29 +120,29 @@ def detached(facts: Facts) -> list[Suspicion]:
         place, summary = cut.name, summary + f"; {cut.name} passes none on"
         if cut.input is not None and cut.output is not None and cut.input.shape == cut.output.shape:
             cures = (remedies.straight_through(cut.name), *cures)
-    return [Suspicion("loss-detached", place, summary, evidence, True, severity, cures)]
+    return [Suspicion("loss-detached", place, summary, figures, True, severity, cures)]
 
 
-def untrained(facts: Facts) -> list[Suspicion]:
+@check("program")
+def untrained(facts: Evidence) -> list[Suspicion]:
     """Parameters that run and are not in the optimizer, or need no gradient."""
-    program, loop = facts.watched, facts.loop
-    held = {id(p) for each in program.optimizers for group in each.param_groups for p in group["params"]}
+    loop, held = facts.loop, facts.held
     ran = variables(facts.node)
     left: list[tuple[str, Tensor]] = [
         (name, p)
-        for name, p in program.model.named_parameters()
+        for name, p in facts.after.named_parameters()
         if (id(p) not in held or not (p.requires_grad or name in loop.reached))
         and name.rpartition(".")[0] in loop.executed
         and p.is_floating_point()
     ]
-    loose = {n: p for n, p in loose_parameters(program.model).items() if p in ran and id(p) not in held}
+    loose = {n: p for n, p in loose_parameters(facts.after).items() if p in ran and id(p) not in held}
     left += loose.items()
     if not left:
         return []
     frozen = [name for name, p in left if not p.requires_grad]
     count = sum(p.numel() for _, p in left)
-    share = count / max(1, sum(p.numel() for p in program.model.parameters()))
-    evidence = {"parameters": [name for name, _ in left][:12], "values": count, "share of the model": share}
+    share = count / max(1, sum(p.numel() for p in facts.after.parameters()))
+    figures = {"parameters": [name for name, _ in left][:12], "values": count, "share of the model": share}
     missing = len(left) - len(frozen)
     summary = (
         f"{missing} parameters are not in the optimizer" if missing else f"{len(frozen)} parameters need no gradient"
@@ -149,7 +153,7 @@ def untrained(facts: Facts) -> list[Suspicion]:
         where = _common([name for name, _ in left]) or where
     elif len(loose) == len(left):  # the module that holds them, where it is not the whole model
         where = _common([name.partition("[")[0] for name in loose]) or where
-    return [Suspicion("parameters-not-trained", where, summary, evidence, remedies=(cure,))]
+    return [Suspicion("parameters-not-trained", where, summary, figures, remedies=(cure,))]
 
 
 def _common(names: list[str]) -> str:
@@ -157,13 +161,14 @@ def _common(names: list[str]) -> str:
     return commonpath([name.rpartition(".")[0].replace(".", "/") for name in names]).replace("/", ".")
 
 
-def eval_in_training(facts: Facts) -> list[Suspicion]:
+@check()
+def eval_in_training(facts: Evidence) -> list[Suspicion]:
     """The whole model is updated in eval mode."""
     modes = facts.loop.modes
     kinds = (*BATCH_NORM, *DROPOUT)
     concerned = {
         name: module
-        for name, module in facts.program.model.named_modules()
+        for name, module in facts.model.named_modules()
         if isinstance(module, kinds) and name in modes and getattr(module, "p", 1) > 0
     }
     frozen = [name for name in concerned if modes[name] == {False}]
@@ -173,7 +178,7 @@ def eval_in_training(facts: Facts) -> list[Suspicion]:
     trained = [n for n in norms if any(f"{n}.{p}" in facts.loop.reached for p in ("weight", "bias"))]
     if norms and not trained:
         return []
-    evidence = {"in eval mode at each update": frozen[:12]}
+    figures = {"in eval mode at each update": frozen[:12]}
     what = "batch normalizations run on fixed statistics" if norms else "dropouts do nothing"
     summary = f"the model is in eval mode while it is updated: {len(norms or frozen)} {what}"
     cures = (
@@ -181,24 +186,26 @@ def eval_in_training(facts: Facts) -> list[Suspicion]:
         remedies.standard_loop(),
     )
     severity: Severity = "critical" if norms else "warning"
-    return [Suspicion("eval-mode-in-training", "loop", summary, evidence, True, severity, cures)]
+    return [Suspicion("eval-mode-in-training", "loop", summary, figures, True, severity, cures)]
 
 
 def _train_mode(program: Program) -> None:
     program.model.train()
 
 
-def decay_on_norm(facts: Facts) -> list[Suspicion]:
+@check()
+def decay_on_norm(facts: Evidence) -> list[Suspicion]:
     """Weight decay on the parameters of normalization layers."""
     norms = {
         id(p): f"{name}.{kind}"
-        for name, module in facts.program.model.named_modules()
+        for name, module in facts.model.named_modules()
         if isinstance(module, NORM)
         for kind, p in module.named_parameters(recurse=False)
     }
     decayed = [
         norms[id(p)]
-        for group in facts.program.optimizer.param_groups
+        for each in facts.optimizers
+        for group in each.param_groups
         if group.get("weight_decay", 0) > 0
         for p in group["params"]
         if id(p) in norms
@@ -206,8 +213,204 @@ def decay_on_norm(facts: Facts) -> list[Suspicion]:
     if not decayed:
         return []
     summary = f"weight decay acts on {len(decayed)} parameters of normalization layers, first {decayed[0]}"
-    evidence = {"parameters": decayed[:12]}
-    return [Suspicion("decay-on-norm-or-bias", "optimizer", summary, evidence, True, "info")]
+    figures = {"parameters": decayed[:12]}
+    return [Suspicion("decay-on-norm-or-bias", "optimizer", summary, figures, True, "info")]
 
 
-RULES = (accumulating, ascending, wiped, detached, eval_in_training, untrained, decay_on_norm)
+@check()
+def all_zero(facts: Evidence) -> list[Suspicion]:
+    """Gradients arrive at the parameters, and all of them are zero: the way to the loss is a staircase."""
+    loop = facts.loop
+    if not loop.reached or loop.gradients or loop.error is not None or not loop.updates:
+        return []
+    if single_softmax(facts) or one_logit(facts):
+        return []  # these say why
+    figures = {"parameters with a gradient of zero": len(loop.reached)}
+    summary = f"the gradients of all {len(loop.reached)} parameters are zero: the loss does not change with small steps"
+    return [Suspicion("loss-detached", "loss", summary, figures, True, "critical")]
+
+
+@check("history")
+def never_cleared(facts: Evidence) -> list[Suspicion]:
+    """No update that was watched cleared the gradients of the one before."""
+    history = facts.history
+    if history is None or history.uncleared < UNCLEARED or history.cleared:
+        return []
+    summary = f"at none of the {history.uncleared} updates looked at, the gradients of the one before had been cleared"
+    figures = {"updates looked at": history.uncleared}
+    return [Suspicion("gradients-accumulate", "loop", summary, figures, True, "critical", (_cleared(),))]
+
+
+def _cleared() -> remedies.Remedy:
+    return remedies.before_step(
+        lambda program: program.optimizer.zero_grad(), "gradients cleared", "optimizer.zero_grad()  # before backward()"
+    )
+
+
+@check()
+def elsewhere(facts: Evidence) -> list[Suspicion]:
+    """An optimizer that has no parameter of the model."""
+    own = {id(p) for p in facts.after.parameters()}
+    if not own or not facts.held or own & facts.held or not facts.loop.executed:
+        return []
+    figures = {"parameters of the model": len(own), "parameters of the optimizer": len(facts.held)}
+    summary = f"the optimizer has {len(facts.held)} parameters, and none of them is the model's: nothing is trained"
+    cure = (remedies.all_parameters(),)
+    return [Suspicion("parameters-not-trained", "optimizer", summary, figures, True, "critical", cure)]
+
+
+@check("history")
+def left_out(facts: Evidence) -> list[Suspicion]:
+    """Parameters of a watched model that need gradients, run behind trained ones, and are in no optimizer."""
+    order = [(n, p) for n, p in facts.model.named_parameters() if n.rpartition(".")[0] in facts.loop.executed]
+    trained = [i for i, (_, p) in enumerate(order) if id(p) in facts.held]
+    left = [
+        name
+        for i, (name, p) in enumerate(order)
+        if id(p) not in facts.held and p.requires_grad and trained and i > trained[0]
+    ]
+    if not left:
+        return []
+    what = f"{len(left)} parameters that need gradients and run behind trained ones"
+    summary = f"{what} are in no optimizer, first {left[0]}"
+    figures, cure = {"parameters": left[:12]}, (remedies.all_parameters(),)
+    return [Suspicion("parameters-not-trained", "optimizer", summary, figures, True, "warning", cure)]
+
+
+RULES = (
+    Rule(
+        code="LH604",
+        cause="gradients-accumulate",
+        meaning="gradients are never cleared between updates",
+        why=(
+            "The rule adds up what each backward pass brings: if the optimizer gets the last gradient plus "
+            "this, nothing was cleared. It does so for each parameter, too: a loop may clear those of the "
+            "head and forget the body's. Gathering over several batches on purpose, with a clearing after "
+            "each step, is left in peace."
+        ),
+        threshold=(
+            "the gradient at each update, of all parameters or of some, is the last one plus the batch's own; "
+            f"watched, at {UNCLEARED} updates looked at or more, and none of them cleared"
+        ),
+        remedy="optimizer.zero_grad() before each backward()",
+        example="optimizer.zero_grad()  # before loss.backward()",
+        checks=(
+            accumulating,
+            never_cleared,
+        ),
+        explains=frozenset(
+            {"learning-rate-too-high", "poisoned-running-statistics", "dead-units", "saturating-activation"}
+        ),
+    ),
+    Rule(
+        code="LH503",
+        cause="gradient-ascent",
+        meaning="the update climbs the loss",
+        why=(
+            "The rule takes the gradient of the loss itself, and compares its direction with what the "
+            "optimizer gets and with how the parameters move. It also asks the loss for its value at right "
+            "and at wrong answers: a likelihood without its minus rewards errors. Two signs together (a "
+            "likelihood that is maximized) are descent. Where the loss is of no known kind, the opposite sign "
+            "is tried, since it may be meant to grow."
+        ),
+        threshold=(
+            "the gradient that the optimizer gets, or its update, points against the loss's own descent; or "
+            "right answers cost more than wrong ones and the update goes down (of a loss of no known kind: "
+            f"{PAYS})"
+        ),
+        remedy="minimize: no sign, no maximize=True",
+        example="torch.optim.SGD(model.parameters(), lr=0.1)  # no maximize=True",
+        checks=(ascending,),
+        explains=frozenset(
+            {"learning-rate-too-high", "poisoned-running-statistics", "dead-units", "saturating-activation"}
+        ),
+    ),
+    Rule(
+        code="LH605",
+        cause="parameters-not-trained",
+        meaning="parameters frozen, or missing from the optimizer",
+        why=(
+            "A random layer that is not trained is a random feature; whether that costs is tried. A "
+            "pretrained backbone that is frozen on purpose wins nothing by being trained, and is left in "
+            "peace. Named is the optimizer where it lacks them, and the module where they are frozen "
+            "(`requires_grad=False`). Layers in a plain list and plain tensors are no parameters of the "
+            "model, and so are in no optimizer. Gradients that arrive and are cleared before the step train "
+            "nothing either; then the loop is named."
+        ),
+        threshold=(
+            f"a parameter in a layer that runs is in no optimizer, or needs no gradient: {PAYS} (watched: it "
+            "needs gradients and runs behind a trained one); or gradients arrive and are gone when the "
+            "optimizer steps; or the optimizer has no parameter of the model"
+        ),
+        remedy="give the optimizer all of model.parameters()",
+        example="optimizer = torch.optim.SGD(model.parameters(), lr=0.1)",
+        checks=(
+            wiped,
+            elsewhere,
+            untrained,
+            left_out,
+        ),
+        explains=frozenset(
+            {
+                "learning-rate-too-low",
+            }
+        ),
+    ),
+    Rule(
+        code="LH504",
+        cause="loss-detached",
+        meaning="no gradient reaches (part of) the model",
+        why=(
+            "A parameter without a gradient stays as it was. A part that runs under `no_grad()` while the "
+            "optimizer holds it counts as well. Tried is the same model with `detach()` and `no_grad()` left "
+            "out of its forward pass. Where a module gets a value with a graph and gives one without (a "
+            "comparison, say), it is named, and a gradient straight through it is tried (Bengio et al. 2013, "
+            "Estimating or propagating gradients through stochastic neurons, section 3). Where the way to the "
+            "loss is a staircase (rounded answers, say), all gradients are zero: that counts too, and has no "
+            "remedy."
+        ),
+        threshold=(
+            "a parameter of the optimizer that was never frozen, in a layer that runs, never gets a gradient, "
+            "or all get zeros"
+        ),
+        remedy="leave out the detach(), item(), numpy() or no_grad() between the layer and the loss",
+        example="loss = criterion(model(x), y)  # no detach(), item() or no_grad() between",
+        checks=(
+            detached,
+            all_zero,
+        ),
+        explains=frozenset(
+            {
+                "learning-rate-too-low",
+                "parameters-not-trained",
+            }
+        ),
+    ),
+    Rule(
+        code="LH406",
+        cause="eval-mode-in-training",
+        meaning="the model is updated in eval mode: batch statistics frozen, dropout off",
+        why=(
+            "In eval mode batch normalization uses running statistics that are not updated, and dropout does "
+            "nothing. Single layers in eval mode (a frozen backbone) are left in peace."
+        ),
+        threshold=(
+            "a normalization that is trained runs on running statistics, or all dropouts are off, in every update"
+        ),
+        remedy="model.train() at the start of each epoch, and after each evaluation",
+        example="model.train()  # before each update",
+        checks=(eval_in_training,),
+        explains=frozenset({"stale-running-statistics"}),
+    ),
+    Rule(
+        code="LH606",
+        cause="decay-on-norm-or-bias",
+        meaning="weight decay on normalization parameters or biases",
+        why="Decay pulls a scale to 0 and not to 1.",
+        threshold="a parameter group with weight_decay > 0 holds some; style",
+        source="the convention of He et al. 2019, Bag of tricks for image classification, section 3.1",
+        remedy="two parameter groups: weight_decay for matrices, 0 for the rest",
+        example='AdamW([{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}])',
+        checks=(decay_on_norm,),
+    ),
+)

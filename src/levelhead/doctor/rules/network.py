@@ -5,14 +5,20 @@ from __future__ import annotations
 from torch import nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
-from levelhead.doctor.probes.signal import dead_units, drift
-from levelhead.doctor.probes.structure import DROPOUT, LINEAR, NORM, hidden, pairs, skipping
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import place_of, share_of
+from levelhead.doctor.evidence.signal import dead_units, drift
+from levelhead.doctor.evidence.structure import DROPOUT, LINEAR, NORM, hidden, pairs, skipping
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
 from levelhead.doctor.rules.weights import DEAD, calibration
 
+#: The share of flat values, from a slope of so much of the largest on, that counts; layers that make a deep stack; a
+#: dropout that may be strong.
+HALF, FLAT, DEEP, STRONG = 0.5, 0.05, 5, 0.3
 
-def linear_stack(facts: Facts) -> list[Suspicion]:
+
+@check()
+def linear_stack(facts: Evidence) -> list[Suspicion]:
     """Two linear layers in a row that one could stand for."""
     found = []
     for first, second in skipping(facts.loop.calls, (*DROPOUT, nn.Flatten, nn.Identity)):
@@ -27,19 +33,20 @@ def linear_stack(facts: Facts) -> list[Suspicion]:
     if not found:
         return []
     one, two = found[0]
-    evidence = {"pairs": [f"{a} -> {b}" for a, b in found[:12]]}
+    figures = {"pairs": [f"{a} -> {b}" for a, b in found[:12]]}
     summary = f"{two} takes what {one} gives, with no activation between: the two do what one linear layer does"
     cure = remedies.followed_by(
         [a for a, _ in found], _relu, "ReLU between", f"nn.Sequential(..., {one}, nn.ReLU(), {two}, ...)"
     )
-    return [Suspicion("missing-nonlinearity", one, summary, evidence, True, "info", (cure,))]
+    return [Suspicion("missing-nonlinearity", one, summary, figures, True, "info", (cure,))]
 
 
 def _relu(module: nn.Module) -> nn.Module:
     return nn.ReLU()
 
 
-def squashing(facts: Facts) -> list[Suspicion]:
+@check("program")
+def squashing(facts: Evidence) -> list[Suspicion]:
     """Hidden sigmoids and softmaxes, and hidden tanhs that are flat."""
     found: dict[str, float] = {}
     for call in hidden(facts.loop.calls, facts.output):
@@ -47,15 +54,15 @@ def squashing(facts: Facts) -> list[Suspicion]:
             continue
         y = call.output.double()
         slope = 1 - y.square() if isinstance(call.module, nn.Tanh) else 4 * y * (1 - y)
-        found[call.name] = float((slope < 0.05).double().mean())
-    sigmoids = [n for n in found if not isinstance(facts.program.model.get_submodule(n), nn.Tanh)]
-    flat = [n for n, share in found.items() if share > 0.5]
+        found[call.name] = float((slope < FLAT).double().mean())
+    sigmoids = [n for n in found if not isinstance(facts.model.get_submodule(n), nn.Tanh)]
+    flat = [n for n, share in found.items() if share > HALF]
     if not sigmoids and not flat:
         return []
     names = list(found)
     worst = max(flat or sigmoids, key=lambda n: found[n])
     where = flat[0] if flat else sigmoids[0]
-    evidence = {"share of values where the slope is under a twentieth": found}
+    figures = {"share of values where the slope is under a twentieth": found}
     summary = (
         f"{len(sigmoids)} hidden sigmoids or softmaxes" if sigmoids else f"{len(flat)} hidden tanh layers are flat"
     )
@@ -63,10 +70,11 @@ def squashing(facts: Facts) -> list[Suspicion]:
     cure = remedies.replace(
         names, _relu, "ReLU in place of sigmoid or tanh", "\n".join(f"# {n}: nn.ReLU()" for n in names[:6])
     )
-    return [Suspicion("saturating-activation", where, summary, evidence, remedies=(cure,))]
+    return [Suspicion("saturating-activation", where, summary, figures, remedies=(cure,))]
 
 
-def dead(facts: Facts) -> list[Suspicion]:
+@check("program")
+def dead(facts: Evidence) -> list[Suspicion]:
     """ReLU units that are 0 for every row, before training has moved them."""
     found = dead_units(facts.loop.calls, facts.node, facts.output)
     worst = max(found, key=lambda n: found[n], default="")
@@ -74,32 +82,33 @@ def dead(facts: Facts) -> list[Suspicion]:
         return []
     first = next(n for n in found if found[n] >= DEAD)
     behind = {consumer.name: producer.name for producer, consumer in pairs(facts.loop.calls)}
-    layer = behind.get(first, first) if isinstance(facts.program.model.get_submodule(first), nn.ReLU) else first
-    evidence = {"share of units that are 0 for every row of a batch": found}
+    layer = behind.get(first, first) if isinstance(facts.model.get_submodule(first), nn.ReLU) else first
+    figures = {"share of units that are 0 for every row of a batch": found}
     summary = f"{100 * found[first]:.0f} % of the units of {first} are 0 for every row of the first batch"
     cures = calibration(facts, [call.name for call in facts.layers])
-    modules = [n for n in found if isinstance(facts.program.model.get_submodule(n), nn.ReLU)]
+    modules = [n for n in found if isinstance(facts.model.get_submodule(n), nn.ReLU)]
     if modules:
         cures = (*cures, remedies.replace(modules, _leaky, "LeakyReLU in place of ReLU", "nn.LeakyReLU(0.1)"))
-    return [Suspicion("dead-units", layer, summary, evidence, remedies=cures)]
+    return [Suspicion("dead-units", layer, summary, figures, remedies=cures)]
 
 
 def _leaky(module: nn.Module) -> nn.Module:
     return nn.LeakyReLU(0.1)
 
 
-def unnormalized(facts: Facts) -> list[Suspicion]:
+@check("program")
+def unnormalized(facts: Evidence) -> list[Suspicion]:
     """A deep stack without a normalization layer."""
     known = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     names = [call.name for call in facts.layers if type(call.module) in known]
-    if len(names) < 5 or facts.calls(*NORM):
+    if len(names) < DEEP or facts.calls(*NORM):
         return []
     flat = all(
         c.output is not None and (c.output.ndim == 2 or not isinstance(c.module, nn.Linear)) for c in facts.layers
     )
     if not flat:
         return []
-    evidence = {"layers": len(names), "signal, last hidden layer by first": drift(facts.layers)}
+    figures = {"layers": len(names), "signal, last hidden layer by first": drift(facts.layers)}
     summary = f"{len(names)} layers without a normalization"
     cure = remedies.followed_by(
         names[:-1],
@@ -107,20 +116,131 @@ def unnormalized(facts: Facts) -> list[Suspicion]:
         "batch normalization behind each hidden layer",
         "nn.Sequential(layer, nn.BatchNorm1d(width), activation)",
     )
-    return [Suspicion("missing-normalization", names[0], summary, evidence, remedies=(cure,))]
+    return [Suspicion("missing-normalization", names[0], summary, figures, remedies=(cure,))]
 
 
-def strong_dropout(facts: Facts) -> list[Suspicion]:
+@check("program")
+def strong_dropout(facts: Evidence) -> list[Suspicion]:
     """Dropout that may keep the model from fitting."""
-    rates = {c.name: float(c.module.p) for c in facts.calls(*DROPOUT) if c.module.training and c.module.p >= 0.3}
+    rates = {c.name: float(c.module.p) for c in facts.calls(*DROPOUT) if c.module.training and c.module.p >= STRONG}
     if not rates:
         return []
     worst = max(rates, key=lambda n: rates[n])
-    evidence = {"rates": rates}
+    figures = {"rates": rates}
     summary = f"dropout of {rates[worst]:g} at {worst}"
     names = list(rates)
     cures = (remedies.dropout(names, 0.0), remedies.dropout(names, 0.1))
-    return [Suspicion("dropout-too-strong", worst, summary, evidence, remedies=cures, fits=True)]
+    return [Suspicion("dropout-too-strong", worst, summary, figures, remedies=cures, fits=True)]
 
 
-RULES = (linear_stack, squashing, dead, unnormalized, strong_dropout)
+@check("history")
+def flat(facts: Evidence) -> list[Suspicion]:
+    """Hidden sigmoid or tanh units of a watched model that stay where they are flat."""
+    said = "of the values of {} lie where its slope is under a twentieth"
+    return _stuck(facts, "saturating-activation", "flat", HALF, said)
+
+
+@check("history")
+def dead_at_last(facts: Evidence) -> list[Suspicion]:
+    """Hidden ReLU units of a watched model that stay off."""
+    return _stuck(facts, "dead-units", "idle", DEAD, "of the units of {} are 0 for every row")
+
+
+def _stuck(facts: Evidence, cause: str, what: str, most: float, said: str) -> list[Suspicion]:
+    steps = facts.history.late if facts.history is not None else []
+    last = next(reversed(steps[-1].layers), "") if steps else ""  # the outputs may well be flat, or 0
+    shares = {name: share_of(steps, name, what) for m in steps[-1:] for name in m.layers if name != last}
+    bad = {name: share for name, share in shares.items() if share >= most}
+    if not bad:
+        return []
+    first = next(iter(bad))
+    summary = f"{100 * bad[first]:.0f} % {said.format(first)}, in the last {len(steps)} measured updates"
+    return [Suspicion(cause, place_of(first), summary, {"shares": bad}, True, "warning")]
+
+
+RULES = (
+    Rule(
+        code="LH301",
+        cause="missing-nonlinearity",
+        meaning="stacked linear layers with nothing between them",
+        why=(
+            "The product of two matrices is one matrix. A narrow layer between them is a bottleneck (it "
+            "limits the rank) and is left in peace, as are depthwise convolutions."
+        ),
+        threshold=(
+            "two linear layers in a row whose product one layer can hold (no bottleneck between); style, "
+            "unless its repair pays"
+        ),
+        remedy="put an activation between them, or leave one out",
+        example="nn.Sequential(first, nn.ReLU(), second)",
+        checks=(linear_stack,),
+        tried=True,
+    ),
+    Rule(
+        code="LH302",
+        cause="saturating-activation",
+        meaning="hidden sigmoid or tanh units driven flat, or a squashing function that stalls a deep stack",
+        why=(
+            "A sigmoid's slope is 1/4 at most, so that a stack of them divides the gradient by 4 a layer; "
+            "where its input is beyond about 4.4 the slope is under a twentieth of that."
+        ),
+        threshold=(
+            f"hidden sigmoid or softmax layers, or tanh layers of whose values {100 * HALF:.0f} % lie where "
+            f"the slope is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of "
+            "the measured updates"
+        ),
+        source=(
+            "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, section 3"
+        ),
+        remedy="ReLU in their place",
+        example="nn.ReLU()  # in place of nn.Sigmoid()",
+        checks=(
+            squashing,
+            flat,
+        ),
+        explains=frozenset({"learning-rate-too-low", "dead-units"}),
+    ),
+    Rule(
+        code="LH303",
+        cause="dead-units",
+        meaning="ReLU units that no input turns on",
+        why=(
+            "A ReLU that is 0 for every row passes no gradient and stays so. `torch.relu` counts as the "
+            "module does; then the layer in front of it is named."
+        ),
+        threshold=(
+            f"{100 * DEAD:.0f} % of a layer's units are 0 for every row looked at; {PAYS}; watched, in the "
+            "last quarter of the measured updates"
+        ),
+        source="Lu et al. 2020, Dying ReLU and initialization",
+        remedy="zero biases and calibrated weights, or LeakyReLU",
+        example=("nn.init.zeros_(layer.bias)\nlh.init.calibrate_(model, batch)"),
+        checks=(
+            dead,
+            dead_at_last,
+        ),
+        explains=frozenset({"learning-rate-too-low"}),
+    ),
+    Rule(
+        code="LH305",
+        cause="missing-normalization",
+        meaning="a deep stack whose signal drifts and that a normalization layer would hold",
+        why="A normalization holds the signal in a deep stack whatever the weights become.",
+        threshold=f"{DEEP} layers or more without normalization; {PAYS}, more than calibrated weights do",
+        source="Ioffe & Szegedy 2015, Batch Normalization, section 3",
+        remedy="a normalization layer in front of each activation",
+        example="nn.Sequential(layer, nn.BatchNorm1d(width), nn.ReLU())",
+        checks=(unnormalized,),
+    ),
+    Rule(
+        code="LH702",
+        cause="dropout-too-strong",
+        meaning="dropout that keeps the model from fitting the training data",
+        why="With a rate p a unit hears 1 - p of its inputs.",
+        threshold=f"dropout of {STRONG:g} or more; training without: {PAYS}, and fits the training data better",
+        source="Srivastava et al. 2014, Dropout, section A.4",
+        remedy="a smaller dropout rate",
+        example="nn.Dropout(0.1)",
+        checks=(strong_dropout,),
+    ),
+)

@@ -9,19 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import SOON
+from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, LINEAR, ancestors, pairs
 from levelhead.doctor.isolation import clone
-from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT, LINEAR, ancestors, pairs
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.rules.rule import GAIN, PAYS, Rule, Suspicion, check
+
+#: The share of the values that running statistics began with, from which on they are not those of the data.
+LEFT = 0.1
+
 
 #: Values a channel under which batch statistics are mostly noise: at 8 their deviation is off by a quarter.
 FEW = 8
+
+
 #: Rows a batch under which they are mostly those of single rows, however large the maps (Wu & He 2018, figure 1).
 FEW_ROWS = 4
 
 
-def _used(facts: Facts) -> list[Call]:
+def _used(facts: Evidence) -> list[Call]:
     """Batch normalizations that take the batch's statistics in training."""
     return [
         c
@@ -30,15 +37,16 @@ def _used(facts: Facts) -> list[Call]:
     ]
 
 
-def poisoned(facts: Facts) -> list[Suspicion]:
+@check()
+def poisoned(facts: Evidence) -> list[Suspicion]:
     """Running statistics that are not finite."""
-    bad = _not_finite(facts.program.model)
+    bad = _not_finite(facts.model)
     if not bad:
         return []
     summary = f"running statistics of {len(bad)} batch normalizations are not finite, first {bad[0]}"
     cure = remedies.reset_statistics(bad)
-    evidence = {"layers": bad[:12]}
-    return [Suspicion("poisoned-running-statistics", bad[0], summary, evidence, True, "critical", (cure,))]
+    figures = {"layers": bad[:12]}
+    return [Suspicion("poisoned-running-statistics", bad[0], summary, figures, True, "critical", (cure,))]
 
 
 def _not_finite(model: nn.Module) -> list[str]:
@@ -52,14 +60,15 @@ def _not_finite(model: nn.Module) -> list[str]:
     ]
 
 
-def poisoned_in_training(facts: Facts) -> list[Suspicion]:
+@check("base")
+def poisoned_in_training(facts: Evidence) -> list[Suspicion]:
     """Running statistics that are not finite after the training, though the losses are."""
     base, kept = facts.base, facts.train.kept
     bad = [] if base is None or base.diverged else _not_finite(base.program.model)
-    if not bad or _not_finite(facts.program.model):
+    if not bad or _not_finite(facts.model):
         return []
     summary = f"after the training the running statistics of {bad[0]} are not finite"
-    evidence: dict[str, Any] = {"layers": bad[:12]}
+    figures: dict[str, Any] = {"layers": bad[:12]}
     where, cures = bad[0], [remedies.reset_statistics(bad)]
     if facts.train.inputs is not None and kept is not None and isinstance(kept[0], Tensor):
         middle = kept[0].double().nanmedian(0).values
@@ -70,21 +79,22 @@ def poisoned_in_training(facts: Facts) -> list[Suspicion]:
                 "data",
                 summary + f": {far} inputs lie a million deviations from the others of their column",
             )
-            evidence["inputs"] = far
+            figures["inputs"] = far
             cures = [remedies.nothing_far(middle, limit)]
-    return [Suspicion("poisoned-running-statistics", where, summary, evidence, True, "critical", tuple(cures))]
+    return [Suspicion("poisoned-running-statistics", where, summary, figures, True, "critical", tuple(cures))]
 
 
-def small_batch(facts: Facts) -> list[Suspicion]:
+@check("program")
+def small_batch(facts: Evidence) -> list[Suspicion]:
     """Batch statistics over few values."""
     error = str(facts.loop.error or "")
     norms = facts.calls(*BATCH_NORM)
     if "more than 1 value per channel" in error:
         sizes = sorted(set(facts.train.sizes))
-        evidence = {"batch sizes": sizes[:8], "failed at batch": facts.loop.failed_at}
+        figures = {"batch sizes": sizes[:8], "failed at batch": facts.loop.failed_at}
         summary = f"a batch of one value a channel stops the training (batches have {sizes[0]} to {sizes[-1]} rows)"
         cure = remedies.batches(max(32, sizes[-1]), "larger batches, the last one dropped")
-        return [Suspicion("batch-too-small", "data", summary, evidence, True, "critical", (cure,))]
+        return [Suspicion("batch-too-small", "data", summary, figures, True, "critical", (cure,))]
     used = _used(facts)
     if not norms or not used or not facts.train.sizes:
         return []
@@ -94,33 +104,29 @@ def small_batch(facts: Facts) -> list[Suspicion]:
     worst = min(each, key=lambda n: each[n])
     rows = facts.train.sizes[0]
     last = min(facts.train.sizes)
-    if (
-        each[worst] == rows
-        and last == 1
-        and rows > 1
-        and isinstance(facts.program.model.get_submodule(worst), nn.BatchNorm1d)
-    ):
+    if each[worst] == rows and last == 1 and rows > 1 and isinstance(facts.model.get_submodule(worst), nn.BatchNorm1d):
         summary = (
             "the last batch of an epoch has one row, which batch normalization refuses "
             f"({facts.train.rows} rows in batches of {rows})"
         )
         cure = remedies.batches(rows, "the last batch dropped")
-        evidence = {"rows": facts.train.rows, "batch": rows}
-        return [Suspicion("batch-too-small", "data", summary, evidence, True, "critical", (cure,))]
+        figures = {"rows": facts.train.rows, "batch": rows}
+        return [Suspicion("batch-too-small", "data", summary, figures, True, "critical", (cure,))]
     if each[worst] >= FEW and rows > FEW_ROWS:
         return []
     summary = f"{worst} normalizes over {each[worst]} values a channel, in batches of {rows}"
-    evidence = {"values a channel": each, "rows a batch": rows}
+    figures = {"values a channel": each, "rows a batch": rows}
     names = list(each)
     code = "\n".join(f"# {n}: nn.LayerNorm or nn.GroupNorm" for n in names[:6])
     cures = (
         remedies.batches(32, "batches of 32"),
         remedies.replace(names, remedies.without_batch_statistics, "normalization of single rows", code),
     )
-    return [Suspicion("batch-too-small", "data", summary, evidence, remedies=cures)]
+    return [Suspicion("batch-too-small", "data", summary, figures, remedies=cures)]
 
 
-def single_values(facts: Facts) -> list[Suspicion]:
+@check("program")
+def single_values(facts: Evidence) -> list[Suspicion]:
     """A normalization over one value: what it gives is 0, whatever goes in."""
     alone: list[str] = []
     for call in facts.calls(nn.GroupNorm, nn.LayerNorm):
@@ -139,7 +145,8 @@ def single_values(facts: Facts) -> list[Suspicion]:
     return [Suspicion("batch-too-small", alone[0], summary, {"layers": alone[:12]}, True, "critical", (cure,))]
 
 
-def bias_before(facts: Facts) -> list[Suspicion]:
+@check()
+def bias_before(facts: Evidence) -> list[Suspicion]:
     """A bias that the normalization takes out again."""
     removing = (*BATCH_NORM, nn.modules.instancenorm._InstanceNorm)
     names = [
@@ -151,11 +158,11 @@ def bias_before(facts: Facts) -> list[Suspicion]:
     if not names:
         return []
     summary = f"{len(names)} layers have a bias that the normalization behind them subtracts, first {names[0]}"
-    evidence = {"layers": names[:12]}
-    return [Suspicion("bias-before-norm", names[0], summary, evidence, True, "info", (remedies.no_bias(names),))]
+    figures = {"layers": names[:12]}
+    return [Suspicion("bias-before-norm", names[0], summary, figures, True, "info", (remedies.no_bias(names),))]
 
 
-def _dropouts_before(facts: Facts) -> list[Call]:
+def _dropouts_before(facts: Evidence) -> list[Call]:
     """Active dropouts that a batch normalization's input was computed from."""
     behind = [set(ancestors(call.input_node)) for call in facts.calls(*BATCH_NORM) if call.input_node is not None]
     return [
@@ -168,47 +175,77 @@ def _dropouts_before(facts: Facts) -> list[Call]:
     ]
 
 
-def running_statistics(facts: Facts) -> list[Suspicion]:
-    """Running statistics that are not the population's: too slow, or taken under dropout."""
+@check("history")
+def small_batches_seen(facts: Evidence) -> list[Suspicion]:
+    """Batch normalization over few values, in every batch that was watched."""
+    measured = facts.history.measured if facts.history is not None else []
+    most: dict[str, int] = {}
+    for step in measured:
+        for name, count in step.channels.items():
+            most[name] = max(count, most.get(name, 0))
+    few = {name: count for name, count in most.items() if count < FEW}
+    if not few:
+        return []
+    worst = min(few, key=lambda n: few[n])
+    summary = f"{worst} normalizes over {few[worst]} values a channel"
+    return [Suspicion("batch-too-small", "data", summary, {"values a channel": few}, True, "warning")]
+
+
+@check("history")
+def slow_statistics(facts: Evidence) -> list[Suspicion]:
+    """Running statistics of a watched model that still hold much of what they began with."""
+    slow, history = {}, facts.history
+    for name, module in facts.model.named_modules():
+        if not isinstance(module, BATCH_NORM) or module.momentum is None or module.num_batches_tracked is None:
+            continue
+        left = (1 - module.momentum) ** int(module.num_batches_tracked)
+        if facts.loop.modes.get(name) == {True} and history is not None and history.steps >= SOON and left > LEFT:
+            slow[name] = left
+    if not slow:
+        return []
+    first = next(iter(slow))
+    momentum = facts.model.get_submodule(first).momentum
+    summary = (
+        f"after {facts.updates} updates {100 * slow[first]:.0f} % of the running statistics of {first} are still "
+        f"the values that they began with (momentum {momentum})"
+    )
+    figures, cure = {"share that is left": slow}, (remedies.momentum(list(slow)),)
+    return [Suspicion("stale-running-statistics", first, summary, figures, True, "warning", cure)]
+
+
+def _population(facts: Evidence) -> tuple[float, dict[str, Any]] | None:
+    """The gain of the population's statistics in place of the running ones, with its figures."""
     base, kept, norms = facts.base, facts.train.kept, facts.calls(*BATCH_NORM)
     if base is None or kept is None or not norms or base.diverged or base.error is not None:
-        return []
+        return None
     if not all(call.module.track_running_stats for call in norms) or len(_used(facts)) < len(norms):
-        return []
+        return None
     if any(c.input is not None and c.input.numel() // c.module.num_features < FEW for c in norms):
-        return []  # statistics of tiny batches: another cause
+        return None  # statistics of tiny batches: another cause
     copy = clone(base.program)
     try:
         remedies.recalibrate(copy.model, kept[0])
         score = copy.final_score()
     except Exception:
-        return []  # the model takes something else than the loader's inputs
-    gain = facts.gain(base.score, score)
+        return None  # the model takes something else than the loader's inputs
+    figures = {"score with running statistics": base.score, "with the population's, dropout off": score}
+    return facts.gain(base.score, score), figures
+
+
+@check("base")
+def running_statistics(facts: Evidence) -> list[Suspicion]:
+    """Running statistics that are not the population's: too slow, or those of another model."""
+    found = None if _dropouts_before(facts) else _population(facts)
+    kept, norms = facts.train.kept, facts.calls(*BATCH_NORM)
+    if found is None or kept is None:
+        return []
+    gain, figures = found
     recalibration = remedies.recalibration(kept[0])
-    dropouts = _dropouts_before(facts)
-    evidence: dict[str, Any] = {
-        "score with running statistics": base.score,
-        "with the population's, dropout off": score,
-    }
-    if dropouts:
-        names = [call.name for call in dropouts]
-        summary = (
-            f"{len(names)} dropouts stand before batch normalizations, first {names[0]}: their statistics are those "
-            "of values with dropout, which evaluation never sees"
-        )
-        last = facts.layers[-1].name if facts.layers else ""
-        rate = max(float(call.module.p) for call in dropouts)
-        cures = [remedies.dropout(names, 0.0), recalibration]
-        if last and last not in names:
-            cures.insert(0, remedies.moved_dropout(names, last, rate))
-        return [
-            Suspicion("dropout-before-batch-norm", names[0], summary, evidence, remedies=tuple(cures), measured=gain)
-        ]
     momenta = {call.name: call.module.momentum for call in norms}
-    slow = {n: m for n, m in momenta.items() if m is not None and 1 - (1 - m) ** facts.updates < 0.9}
+    slow = {n: m for n, m in momenta.items() if m is not None and (1 - m) ** facts.updates > LEFT}
     others = [
         name
-        for name, module in facts.program.model.named_modules()
+        for name, module in facts.model.named_modules()
         if isinstance(module, BATCH_NORM) and name in facts.evaluation.ran and name not in momenta
     ]
     if others:  # a copy of the model answers in evaluation (an average of its weights, say)
@@ -220,12 +257,124 @@ def running_statistics(facts: Facts) -> list[Suspicion]:
             f"momentum {slow[first]:g} brings the statistics of {first} {100 * arrived:.0f} % of the way "
             f"in {facts.updates} updates"
         )
-        evidence["momentum"] = slow
+        figures["momentum"] = slow
     else:
         summary = f"the running statistics of {first} are not those of the data"
     cures = [remedies.momentum(list(slow or momenta)), recalibration] if slow else [recalibration]
-    return [Suspicion("stale-running-statistics", first, summary, evidence, remedies=tuple(cures), measured=gain)]
+    return [Suspicion("stale-running-statistics", first, summary, figures, remedies=tuple(cures), measured=gain)]
 
 
-RULES = (poisoned, single_values, small_batch, bias_before)
-TRAINED = (poisoned_in_training, running_statistics)
+@check("base")
+def statistics_under_dropout(facts: Evidence) -> list[Suspicion]:
+    """Running statistics of values with dropout, which evaluation never sees."""
+    dropouts = _dropouts_before(facts)
+    found, kept = _population(facts) if dropouts else None, facts.train.kept
+    if found is None or kept is None:
+        return []
+    names = [call.name for call in dropouts]
+    summary = (
+        f"{len(names)} dropouts stand before batch normalizations, first {names[0]}: their statistics are those "
+        "of values with dropout, which evaluation never sees"
+    )
+    last = facts.layers[-1].name if facts.layers else ""
+    rate = max(float(call.module.p) for call in dropouts)
+    cures = [remedies.dropout(names, 0.0), remedies.recalibration(kept[0])]
+    if last and last not in names:
+        cures.insert(0, remedies.moved_dropout(names, last, rate))
+    gain, figures = found
+    return [Suspicion("dropout-before-batch-norm", names[0], summary, figures, remedies=tuple(cures), measured=gain)]
+
+
+RULES = (
+    Rule(
+        code="LH403",
+        cause="poisoned-running-statistics",
+        meaning="non-finite running statistics",
+        why=(
+            "An exponential average never forgets a NaN. Values whose squares are beyond float32 do the same: "
+            'a mark for "unknown" such as 9.97e36. Where inputs lie a million deviations (median and median '
+            "distance) from the others of their column, the data are named, and the median is tried in their "
+            "place."
+        ),
+        threshold="one such value, at first or after the training",
+        remedy="find the batch that held NaN, reset the statistics and recalibrate them",
+        example=("norm.reset_running_stats()\nlh.recalibrate(model, batches)"),
+        checks=(
+            poisoned,
+            poisoned_in_training,
+        ),
+    ),
+    Rule(
+        code="LH401",
+        cause="batch-too-small",
+        meaning="batch statistics over too few values, a last batch of one row included",
+        why=(
+            "The mean of n values is off by a deviation / √n, their deviation by about 1/√(2n) of itself: at "
+            "n = 8 by a quarter. A group or layer normalization over one value gives 0 whatever goes in; then "
+            "the layer is named, and not the data. Statistics over up to 4 rows are those of these rows, "
+            "however large the maps."
+        ),
+        threshold=(
+            f"fewer than {FEW} values a channel in a batch, or up to {FEW_ROWS} rows; {PAYS}; or a last batch "
+            f"of one row, or a normalization over a single value; watched, fewer than {FEW} values a channel "
+            "in every batch"
+        ),
+        source="Wu & He 2018, Group Normalization, figure 1",
+        remedy="larger batches, or a normalization that takes no batch statistics",
+        example="nn.GroupNorm(8, channels)  # in place of nn.BatchNorm2d(channels)",
+        checks=(
+            single_values,
+            small_batch,
+            small_batches_seen,
+        ),
+    ),
+    Rule(
+        code="LH404",
+        cause="bias-before-norm",
+        meaning="a bias that the following normalization removes",
+        why="The normalization subtracts the mean, and with it the bias. It costs time and memory only.",
+        threshold="a linear or convolution layer with a bias straight before batch or instance normalization; style",
+        remedy="bias=False in that layer",
+        example="nn.Linear(inputs, width, bias=False)",
+        checks=(bias_before,),
+    ),
+    Rule(
+        code="LH402",
+        cause="stale-running-statistics",
+        meaning="running mean and variance far from the population's",
+        why=(
+            "After k updates a momentum m has brought the statistics 1 - (1 - m)^k of the way. The rule puts "
+            "the population's statistics in their place, without training, and scores again. Where evaluation "
+            "runs a copy of the model (an average of its weights, say), the copy's layer is named."
+        ),
+        threshold=(
+            f"population statistics in their place win {100 * GAIN:.0f} % of the way from a constant answer to "
+            f"the score with them; watched, more than {LEFT:g} of the values that they began with is left "
+            f"after {SOON} updates"
+        ),
+        source="Wu & Johnson 2021, Rethinking 'Batch' in BatchNorm, section 3",
+        remedy="momentum=0.1, or recalibrate with population statistics before evaluation",
+        example="lh.recalibrate(model, batches)  # before evaluation",
+        checks=(
+            running_statistics,
+            slow_statistics,
+        ),
+    ),
+    Rule(
+        code="LH405",
+        cause="dropout-before-batch-norm",
+        meaning="dropout ahead of batch normalization shifts the variance between training and evaluation",
+        why=(
+            "Dropout of rate p raises the second moment by 1 / (1 - p) in training; the running variance "
+            "keeps that, and evaluation, without dropout, is scaled wrongly."
+        ),
+        threshold=(
+            f"statistics taken with dropout off, in place of the running ones, win {100 * GAIN:.0f} % of the "
+            "way from a constant answer to the score with them"
+        ),
+        source="Li et al. 2019, Understanding the disharmony between dropout and batch normalization, section 3",
+        remedy="dropout behind the last batch normalization",
+        example="nn.Dropout(p)  # behind the last batch normalization",
+        checks=(statistics_under_dropout,),
+    ),
+)

@@ -1,47 +1,70 @@
-"""Rules on a run that was seen: learning rate, length, penalties, overfitting. Only a paying remedy proves them."""
+"""Rules on a run that was seen: learning rate, length, penalties, overfitting."""
 
 from __future__ import annotations
 
 import inspect
 import math
+from statistics import median
+from typing import Any
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import SOON
+from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion, check
+
+#: A loss of so many times its first value has blown up; one that fell by less than this share has not fallen.
+JUMP, FALL = 100, 0.1
+#: The rank of a higher rate where the rate is the usual one: a longer training is tried before it.
+LATER = 7
+#: An update that changes the weights by more than this share shakes them; all updates together under that leave them.
+SHAKEN, STILL = 0.1, 0.01
+#: Overfitting: how far the training loss must have fallen, and a watched validation loss have risen from its least.
+FELL, ROSE = 0.3, 0.2
+
 
 #: A schedule that has left less than this of the rate when half of the updates are to come has stopped the training.
 FADED = 0.01
+
+
 #: And one that has brought it to so many times its initial value trains at a rate that nobody has written down.
 GROWN = 30
+
+
 #: Groups of one optimizer whose rates are this far apart: one of them is hardly trained.
 UNEVEN = 100
+
+
 #: Updates to an epoch under which smaller batches are the nearer way to more of them.
 FEW_BATCHES = 8
+
+
 #: Updates that are tried at most where a program plans few.
 LONG = 2000
 
 
-def _rates(facts: Facts) -> list[float]:
+def _rates(facts: Evidence) -> list[float]:
     """The rate of each group, as it is before a schedule changes it."""
-    return [float(group.get("initial_lr", group["lr"])) for group in facts.program.optimizer.param_groups]
+    groups = [group for each in facts.optimizers[: 1 if facts.program else None] for group in each.param_groups]
+    return [float(group.get("initial_lr", group["lr"])) for group in groups]
 
 
-def rate_too_high(facts: Facts) -> list[Suspicion]:
+@check("base")
+def rate_too_high(facts: Evidence) -> list[Suspicion]:
     """Lower rates are to be tried; first of all where the loss rose or was not finite."""
     base = facts.base
     assert base is not None
     losses = base.losses
-    blown = base.diverged or (len(losses) > 2 and max(losses[1:]) > 100 * abs(losses[0]) > 0)
-    evidence = {
+    blown = base.diverged or (len(losses) > 2 and max(losses[1:]) > JUMP * abs(losses[0]) > 0)
+    figures = {
         "learning rate": _rates(facts),
         "first loss": losses[0] if losses else math.nan,
         "last": base.train_loss,
     }
     if blown:
         finite = [loss for loss in losses if math.isfinite(loss)]
-        evidence["largest loss"] = max(finite, default=math.nan)
+        figures["largest loss"] = max(finite, default=math.nan)
         if base.diverged:
-            evidence["updates until the loss is not finite"] = len(finite)
+            figures["updates until the loss is not finite"] = len(finite)
         summary = f"at a learning rate of {max(_rates(facts)):g} the loss " + (
             f"is not finite after {len(finite)} updates" if base.diverged else f"jumps to {max(finite):.3g}"
         )
@@ -52,7 +75,7 @@ def rate_too_high(facts: Facts) -> list[Suspicion]:
     where, most = "optimizer", max(base.rates, default=0.0)
     if most > GROWN * max(_rates(facts)):
         where, summary = "loop", summary + f"; its schedule brings it to {most:.3g}"
-        evidence["largest learning rate"] = most
+        figures["largest learning rate"] = most
         cures = (remedies.without_schedule(), *cures)
     rows = facts.train.sizes[0] if facts.train.sizes else 1
     if facts.loss.summed and rows > 1:
@@ -63,35 +86,23 @@ def rate_too_high(facts: Facts) -> list[Suspicion]:
             "learning-rate-too-high",
             where,
             summary,
-            evidence,
+            figures,
             remedies=cures,
             generic=not blown,
-            gain=0.1 if blown else 0.25,
+            gain=GAIN if blown else LARGE_GAIN,
         )
     ]
 
 
-def slow(facts: Facts) -> list[Suspicion]:
-    """Learning that has not arrived: a rate that is too low, or too few updates; the first is tried first.
-
-    A rate at or above the optimizer's own default is the usual one, and a longer training is tried before a higher
-    rate; plain gradient descent has no usual one.
-    """
-    found = [*rate_too_low(facts), *too_short(facts)]
-    optimizer = type(facts.program.optimizer)
-    usual = getattr(inspect.signature(optimizer).parameters.get("lr"), "default", math.inf)
-    at_least = optimizer.__name__ != "SGD" and isinstance(usual, float) and max(_rates(facts), default=0) >= usual
-    return sorted(found, key=lambda s: s.where == "optimizer") if at_least else found
-
-
-def rate_too_low(facts: Facts) -> list[Suspicion]:
+@check("base")
+def rate_too_low(facts: Evidence) -> list[Suspicion]:
     """Higher rates are to be tried."""
     base = facts.base
     assert base is not None
     if base.diverged:
         return []
     rates = _rates(facts)
-    evidence = {"learning rate": rates, "first loss": base.first_loss, "last": base.train_loss}
+    figures: dict[str, Any] = {"learning rate": rates, "first loss": base.first_loss, "last": base.train_loss}
     summary = (
         f"at a learning rate of {max(rates):g} the loss goes from {base.first_loss:.4g} "
         f"to {base.train_loss:.4g} "
@@ -103,87 +114,111 @@ def rate_too_low(facts: Facts) -> list[Suspicion]:
     if halfway < FADED * max(rates) or most < max(rates) / 2:
         # A schedule may end at 0, but not have done so by half of the time; and a warm-up must end before the training.
         where = "loop"
-        evidence |= {"learning rate halfway": halfway, "largest": most}
+        figures |= {"learning rate halfway": halfway, "largest": most}
         summary += f"; its schedule brings it to {most:.3g} at most, and to {halfway:.3g} by half of them"
         cures = (remedies.without_schedule(), *cures)
-    elif facts.program.step is not None and _cut(facts):
+    elif base.program.step is not None and _cut(facts):
         where = "loop"
-        evidence["norm that the optimizer gets, by what arrives"] = [u.held / u.arrived for u in facts.loop.updates]
+        figures["norm that the optimizer gets, by what arrives"] = [u.held / u.arrived for u in facts.loop.updates]
         summary += "; the gradient is cut before the optimizer gets it"
         cures = (remedies.standard_loop(), *cures)
+    rank = LATER if where == "optimizer" and _usual(facts) else None
     return [
-        Suspicion("learning-rate-too-low", where, summary, evidence, remedies=cures, generic=True, gain=0.25, fits=True)
+        Suspicion(
+            "learning-rate-too-low",
+            where,
+            summary,
+            figures,
+            remedies=cures,
+            generic=True,
+            gain=LARGE_GAIN,
+            fits=True,
+            rank=rank,
+        )
     ]
 
 
-def _cut(facts: Facts) -> bool:
+def _usual(facts: Evidence) -> bool:
+    """Whether the rate is at or above the optimizer's own default; plain gradient descent has no usual one."""
+    optimizer = type(facts.optimizers[0])
+    usual = getattr(inspect.signature(optimizer).parameters.get("lr"), "default", math.inf)
+    return optimizer.__name__ != "SGD" and isinstance(usual, float) and max(_rates(facts), default=0) >= usual
+
+
+def _cut(facts: Evidence) -> bool:
     """Whether less than a tenth of each gradient is left for the optimizer."""
     updates = facts.loop.updates
     return len(updates) > 1 and all(0 < u.held < 0.1 * u.arrived for u in updates)
 
 
-def uneven_rates(facts: Facts) -> list[Suspicion]:
+@check("base")
+def uneven_rates(facts: Evidence) -> list[Suspicion]:
     """A group of parameters whose rate is far under another's."""
     rates, base = _rates(facts), facts.base
     assert base is not None
     if len(rates) < 2 or base.diverged or not max(rates) > UNEVEN * min(rates):
         return []
-    groups = facts.program.optimizer.param_groups
+    groups = facts.optimizers[0].param_groups
     counts = [sum(p.numel() for p in group["params"]) for group in groups]
     slowest = rates.index(min(rates))
-    evidence = {"learning rate": rates, "parameters": counts}
+    figures = {"learning rate": rates, "parameters": counts}
     summary = f"group {slowest} ({counts[slowest]} values) has a rate of {min(rates):g}, another one {max(rates):g}"
     cure = remedies.one_rate(max(rates))
-    return [Suspicion("learning-rate-too-low", "optimizer", summary, evidence, remedies=(cure,), fits=True)]
+    return [Suspicion("learning-rate-too-low", "optimizer", summary, figures, remedies=(cure,), fits=True)]
 
 
-def too_short(facts: Facts) -> list[Suspicion]:
+@check("base")
+def too_short(facts: Evidence) -> list[Suspicion]:
     """More epochs are to be tried, or smaller batches where an epoch has few."""
     base, rows = facts.base, facts.train.rows
     assert base is not None
     if base.diverged or base.updates < base.planned:
         return []
-    evidence = {
-        "epochs": facts.program.epochs,
+    figures = {
+        "epochs": base.program.epochs,
         "updates": base.updates,
         "first loss": base.first_loss,
         "last": base.train_loss,
     }
     summary = f"training stops after {base.updates} updates, at a loss of {base.train_loss:.4g}"
     factors = [4, *(f for f in (16, 64) if f * base.planned <= LONG)]
-    cures = [remedies.epochs(factor * facts.program.epochs) for factor in factors]
+    cures = [remedies.epochs(factor * base.program.epochs) for factor in factors]
     where, size = "loop", max(facts.train.sizes, default=0)
     if size > 64 and facts.train.batches <= FEW_BATCHES:
         where, summary = "data", summary + f": an epoch has {facts.train.batches}, of up to {size} of the {rows} rows"
         cures.insert(0, remedies.batches(32, "batches of 32"))
     tried = tuple(cures)
-    return [Suspicion("too-few-updates", where, summary, evidence, remedies=tried, generic=True, gain=0.25, fits=True)]
+    return [
+        Suspicion("too-few-updates", where, summary, figures, remedies=tried, generic=True, gain=LARGE_GAIN, fits=True)
+    ]
 
 
-def penalty(facts: Facts) -> list[Suspicion]:
+@check("base")
+def penalty(facts: Evidence) -> list[Suspicion]:
     """Weight decay is to be left out."""
-    decay = [float(group.get("weight_decay", 0.0)) for group in facts.program.optimizer.param_groups]
+    decay = [float(group.get("weight_decay", 0.0)) for group in facts.optimizers[0].param_groups]
     spans = [[u.descent for u in updates if math.isfinite(u.descent)] for updates in (facts.loop.updates, facts.late)]
     seen = next((s for s in spans if s and sum(s) / len(s) < 0.9 and min(s) > -0.5), [])
     found = []
     if max(decay, default=0) > 0:
-        evidence = {"weight_decay": decay, "learning rate": _rates(facts)}
+        figures = {"weight_decay": decay, "learning rate": _rates(facts)}
         summary = f"weight decay of {max(decay):g}"
         cures = tuple(
             remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")
             for value in (0.0, max(decay) / 100)
         )
-        found.append(Suspicion("penalty-too-strong", "optimizer", summary, evidence, remedies=cures, fits=True))
+        found.append(Suspicion("penalty-too-strong", "optimizer", summary, figures, remedies=cures, fits=True))
     if seen:
-        evidence = {"cosine of the gradient used with the loss's": seen}
+        figures = {"cosine of the gradient used with the loss's": seen}
         summary = (
             "what the update adds to the loss outweighs it: the gradient used points elsewhere than the loss's own"
         )
-        found.append(Suspicion("penalty-too-strong", "loop", summary, evidence, remedies=(remedies.standard_loop(),)))
+        found.append(Suspicion("penalty-too-strong", "loop", summary, figures, remedies=(remedies.standard_loop(),)))
     return found
 
 
-def overfitting(facts: Facts) -> list[Suspicion]:
+@check("base")
+def overfitting(facts: Evidence) -> list[Suspicion]:
     """Validation falls from its best while the training loss falls on."""
     base = facts.base
     assert base is not None
@@ -191,13 +226,13 @@ def overfitting(facts: Facts) -> list[Suspicion]:
         return []
     at, best = max(base.scores, key=lambda pair: pair[1])
     before = base.losses[max(0, at - max(1, len(base.losses) // 50)) : at]
-    fell = base.train_loss < 0.7 * sum(before) / len(before) if before else False
+    fell = base.train_loss < (1 - FELL) * sum(before) / len(before) if before else False
     lost = facts.gain(base.score, best)
     untrained = facts.evaluation.score  # to be lost, something must have been learnt
     if not fell or lost < 0.05 or best - max(base.score, untrained) <= facts.noise(base.score):
         return []
-    epochs = max(1, round(facts.program.epochs * at / base.updates))
-    evidence = {
+    epochs = max(1, round(base.program.epochs * at / base.updates))
+    figures = {
         "best validation score": best,
         "after updates": at,
         "final": base.score,
@@ -209,21 +244,225 @@ def overfitting(facts: Facts) -> list[Suspicion]:
         f"while the training loss falls to {base.train_loss:.3g}"
     )
     decay = _decay(facts)
-    cures = [remedies.epochs(epochs)] if epochs < facts.program.epochs else []
+    cures = [remedies.epochs(epochs)] if epochs < base.program.epochs else []
     cures += [*decay]
     return [
         Suspicion(
-            "overfitting", "loop", summary, evidence, remedies=tuple(cures), measured=lost if lost >= 0.1 else None
+            "overfitting", "loop", summary, figures, remedies=tuple(cures), measured=lost if lost >= GAIN else None
         )
     ]
 
 
-def _decay(facts: Facts) -> list[remedies.Remedy]:
-    name = type(facts.program.optimizer).__name__
-    if "weight_decay" not in facts.program.optimizer.defaults:
+def _decay(facts: Evidence) -> list[remedies.Remedy]:
+    name = type(facts.optimizers[0]).__name__
+    if "weight_decay" not in facts.optimizers[0].defaults:
         return []
     value = 1.0 if name == "AdamW" else 0.01
     return [remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")]
 
 
-TRAINED = (overfitting, rate_too_high, uneven_rates, penalty, slow)
+@check("history")
+def lost_loss(facts: Evidence) -> list[Suspicion]:
+    """A watched loss that is no longer finite, or jumps."""
+    history = facts.history
+    if history is None or history.loss_lost_at == 0 or history.finite_when_lost:
+        return []
+    at = history.loss_lost_at
+    if at < 0 and not (history.largest > JUMP * abs(history.first_loss) > 0 and history.steps > 1):
+        return []
+    rate = max(_rates(facts))
+    figures = {"learning rate": _rates(facts), "first loss": history.first_loss, "largest loss": history.largest}
+    if at > 0:
+        figures["update of the first loss that is not finite"] = at + 1
+        summary = f"at a learning rate of {rate:g} the loss is no longer finite at update {at + 1}"
+    else:
+        summary = f"at a learning rate of {rate:g} the loss goes from {history.first_loss:.4g} to {history.largest:.4g}"
+    cure = (remedies.learning_rate(0.1, _rates(facts)),)
+    return [Suspicion("learning-rate-too-high", "optimizer", summary, figures, True, "critical", cure)]
+
+
+def _fall(facts: Evidence) -> tuple[float, float, dict[str, Any]] | None:
+    """By what share a watched loss fell, the usual change of a weight by its size, and the figures."""
+    history = facts.history
+    measured = [m for m in history.measured if m.weights] if history is not None else []
+    if history is None or history.steps < SOON or len(measured) < 6 or history.loss_lost_at >= 0:
+        return None
+    ends = history.ends
+    ratios = [
+        median(finite) for m in measured if (finite := [r for w in m.weights.values() if math.isfinite(r := w.ratio)])
+    ]
+    if not ratios or ends is None or not ends[0]:
+        return None
+    ratio = median(ratios)
+    figures = {"learning rate": _rates(facts), "loss at first": ends[0], "at last": ends[1]}
+    return (ends[0] - ends[1]) / abs(ends[0]), ratio, figures | {"change by weight, an update": ratio}
+
+
+@check("history")
+def shaken(facts: Evidence) -> list[Suspicion]:
+    """A watched loss that is no lower than at first, while the weights are thrown about."""
+    seen = _fall(facts)
+    if seen is None or seen[0] > 0 or seen[1] <= SHAKEN:
+        return []
+    summary = f"each update changes a weight by {100 * seen[1]:.0f} % of its size, and the loss has not fallen"
+    cure = (remedies.learning_rate(0.1, _rates(facts)),)
+    return [Suspicion("learning-rate-too-high", "optimizer", summary, seen[2], True, "warning", cure)]
+
+
+@check("history")
+def still(facts: Evidence) -> list[Suspicion]:
+    """A watched loss that has hardly fallen, while the weights hardly moved."""
+    seen, history = _fall(facts), facts.history
+    if seen is None or history is None or seen[0] >= FALL or seen[1] * history.steps >= STILL:
+        return []
+    if not any(m.move < 0 for m in history.measured):
+        return []
+    way = 100 * seen[1] * history.steps
+    summary = f"in {history.steps} updates the weights moved by under {way:.2g} % of their size"
+    cure = (remedies.learning_rate(10, _rates(facts)),)
+    return [Suspicion("learning-rate-too-low", "optimizer", summary, seen[2], True, "warning", cure)]
+
+
+@check("history")
+def validation_rises(facts: Evidence) -> list[Suspicion]:
+    """A validation loss that was told to a watch, and rose while the training loss fell on."""
+    history = facts.history
+    told = list(history.validation) if history is not None else []
+    if history is None or len(told) < 4 or len(history.losses) < 8:
+        return []
+    at, best = min(told, key=lambda pair: pair[1])
+    last, after = told[-1][1], history.losses.values[-8:]
+    before = [v for s, v in history.losses if s <= at][-8:]
+    if not before or not (best > 0 and last > (1 + ROSE) * best and median(after) < (1 - FALL) * median(before)):
+        return []
+    figures = {"least validation loss": best, "after updates": at, "last": last}
+    figures |= {"training loss then": median(before), "now": median(after)}
+    rose = f"the validation loss rose from {best:.4g} after {at} updates to {last:.4g}"
+    summary = f"{rose}, while the training loss fell on"
+    return [Suspicion("overfitting", "loop", summary, figures, True, "warning")]
+
+
+RULES = (
+    Rule(
+        code="LH701",
+        cause="overfitting",
+        meaning="validation worsens while training improves",
+        why=(
+            "Noise in the training data is learnt after the signal. What is lost must have been learnt: the "
+            "best score must be beyond that of the untrained model, too."
+        ),
+        threshold=(
+            f"the final validation score is {100 * GAIN:.0f} % of the way (from a constant answer), and twice "
+            "its standard error, under its best during training, while the training loss fell by "
+            f"{100 * FELL:.0f} %; watched, a validation loss {100 * ROSE:.0f} % above its least, and a "
+            f"training loss {100 * FALL:.0f} % lower than then"
+        ),
+        source="Prechelt 1998, Early stopping - but when?",
+        remedy="stop at the best epoch, penalize, or take a smaller model",
+        example="epochs = 12  # where the validation score was best",
+        checks=(
+            overfitting,
+            validation_rises,
+        ),
+        in_company=False,
+    ),
+    Rule(
+        code="LH601",
+        cause="learning-rate-too-high",
+        meaning="the learning rate is too high: the loss rises, jumps, or is not finite",
+        why=(
+            "Gradient descent on a curvature h diverges beyond a rate of 2/h (Cohen et al. 2021, Gradient "
+            "descent on neural networks typically occurs at the edge of stability, section 2). Of a loss that "
+            "is the sum over a batch, the loss is named, and its mean is tried first; of a schedule that "
+            "brings the rate to 30 times its first value, the loop."
+        ),
+        threshold=(
+            f"a loss that is not finite, or {JUMP:g} times its first value: a rate of a tenth or less, {PAYS}; "
+            f"else {PAYS_MUCH}; watched, such a loss, or changes above {SHAKEN:g} of the weights at each "
+            "update and a loss that is no lower than at first"
+        ),
+        source=(
+            "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of "
+            "stability, section 2"
+        ),
+        remedy="a smaller learning rate",
+        example="lr = 0.01  # a tenth",
+        checks=(
+            rate_too_high,
+            lost_loss,
+            shaken,
+        ),
+        rank=2,
+        early=True,
+        in_company=False,
+        explains=frozenset(
+            {
+                "learning-rate-too-low",
+                "dead-units",
+                "saturating-activation",
+                "poisoned-running-statistics",
+            }
+        ),
+    ),
+    Rule(
+        code="LH602",
+        cause="learning-rate-too-low",
+        meaning="the learning rate is too low to arrive in the updates given",
+        why=(
+            "The way that the weights can go is bounded by rate x updates. Where a schedule has left a "
+            "hundredth of the rate when half of the updates are still to come (it is stepped at each batch, "
+            "say), the loop is named, and not the optimizer. So it is where a warm-up never reaches half of "
+            "the rate, and where less than a tenth of each gradient is left for the optimizer (clipped, say). "
+            "Groups of parameters with rates 100 times apart are tried with one rate."
+        ),
+        threshold=(
+            f"a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; one rate "
+            f"for groups whose rates are {UNEVEN} times apart: {PAYS}; watched, all updates together under "
+            f"{100 * STILL:g} % of the weights, and a loss that has fallen by less than {100 * FALL:.0f} %"
+        ),
+        remedy="a larger learning rate",
+        example="lr = 1.0  # ten times",
+        checks=(
+            uneven_rates,
+            rate_too_low,
+            still,
+        ),
+        rank=5,
+        in_company=False,
+        slowness=True,
+    ),
+    Rule(
+        code="LH607",
+        cause="penalty-too-strong",
+        meaning="weight decay or a penalty that holds the model back",
+        why=(
+            "A strong penalty holds the weights near 0, whatever the data say. What a step of the program's "
+            "own adds to the loss is seen where the gradient used is not the loss's: in the first updates, "
+            "and after the training, when the loss is small."
+        ),
+        threshold=f"training without it: {PAYS}, and fits the training data better",
+        remedy="a smaller weight_decay",
+        example="torch.optim.AdamW(model.parameters(), weight_decay=0.0)",
+        checks=(penalty,),
+    ),
+    Rule(
+        code="LH603",
+        cause="too-few-updates",
+        meaning="training stops long before it has converged",
+        why=(
+            "If only a longer training helps, and no repair at equal length, the training was too short. A "
+            "rate at or above the optimizer's own default (of an optimizer that scales its gradients) is the "
+            "usual one: then more updates are tried before a higher rate. Where an epoch has at most 8 "
+            "batches of more than 64 rows, smaller batches are tried first, and the data are named."
+        ),
+        threshold=(
+            f"the same program for four times as many updates or more: {PAYS_MUCH}; and no other repair does "
+            "it in the updates given, or the rate is at least the optimizer's default"
+        ),
+        remedy="more epochs",
+        example="epochs = 40  # four times",
+        checks=(too_short,),
+        rank=6,
+        slowness=True,
+    ),
+)

@@ -7,24 +7,40 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.data import Columns
+from levelhead.doctor.evidence.frequencies import difference
 from levelhead.doctor.isolation import Change, clone
-from levelhead.doctor.probes.data import Columns
-from levelhead.doctor.probes.frequencies import difference
 from levelhead.doctor.program import Program
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.rules.rule import Rule, Suspicion, check
 from levelhead.doctor.trials import train
 
+#: How far deviations are apart that no sample explains.
+TIMES = 2.0
 #: Deviations by which two samples of one population never differ; the gain of held-out rows over validation rows.
 BEYOND, HELD_OUT = 10.0, 0.25
 
 
-def validation_rows(facts: Facts) -> list[Suspicion]:
+@check()
+def disjoint_labels(facts: Evidence) -> list[Suspicion]:
+    """No label in common between training and validation data."""
+    if facts.val is None or not facts.train.counts or not facts.val.counts or not facts.usual_targets:
+        return []
+    ours, theirs = set(facts.train.counts), set(facts.val.counts)
+    if ours & theirs or len(ours) < 2:
+        return []
+    figures = {"training labels": sorted(ours)[:12], "validation labels": sorted(theirs)[:12]}
+    summary = "training and validation data have no label in common"
+    return [Suspicion("train-val-mismatch", "data", summary, figures, True, "critical")]
+
+
+@check("base")
+def validation_rows(facts: Evidence) -> list[Suspicion]:
     """Validation rows on another scale than the training rows or, where they are not, of another population."""
     return preparation(facts) or other_units(facts) or another_population(facts)
 
 
-def preparation(facts: Facts) -> list[Suspicion]:
+def preparation(facts: Evidence) -> list[Suspicion]:
     """Validation inputs on another scale than the training inputs."""
     a, b = facts.train.inputs, facts.val.inputs if facts.val else None
     base = facts.base
@@ -42,7 +58,7 @@ def preparation(facts: Facts) -> list[Suspicion]:
     except Exception:
         return []
     gain = facts.gain(base.score, score)
-    evidence = {
+    figures = {
         "training mean and deviation": [a.mean, a.std],
         "validation mean and deviation": [b.mean, b.std],
         "score with validation inputs brought to the training scale": score,
@@ -51,10 +67,10 @@ def preparation(facts: Facts) -> list[Suspicion]:
         f"training inputs have mean {a.mean:.3g} and deviation {a.std:.3g}, "
         f"validation inputs {b.mean:.3g} and {b.std:.3g}"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,), measured=gain)]
+    return [Suspicion("train-val-mismatch", "data", summary, figures, remedies=(cure,), measured=gain)]
 
 
-def other_units(facts: Facts) -> list[Suspicion]:
+def other_units(facts: Evidence) -> list[Suspicion]:
     """Validation targets on another scale than the training targets."""
     a, b = facts.train.targets, facts.val.targets if facts.val else None
     if a is None or b is None or facts.loss.task != "quantity" or not facts.usual_targets or not a.std or not b.std:
@@ -62,20 +78,20 @@ def other_units(facts: Facts) -> list[Suspicion]:
     if min(facts.train.rows, facts.val.rows if facts.val else 0) < 20 or not apart(a, b):
         return []
     cure = remedies.targets_like_validation(a.mean, a.std, b.mean, b.std)
-    evidence = {"training mean and deviation": [a.mean, a.std], "validation mean and deviation": [b.mean, b.std]}
+    figures = {"training mean and deviation": [a.mean, a.std], "validation mean and deviation": [b.mean, b.std]}
     summary = (
         f"training targets have mean {a.mean:.3g} and deviation {a.std:.3g}, "
         f"validation targets {b.mean:.3g} and {b.std:.3g}"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, evidence, remedies=(cure,))]
+    return [Suspicion("train-val-mismatch", "data", summary, figures, remedies=(cure,))]
 
 
 def apart(a: Columns, b: Columns) -> bool:
     """Deviations apart by a factor of 2, or means by a deviation."""
-    return not 0.5 < b.std / a.std < 2 or abs(b.mean - a.mean) >= max(a.std, b.std)
+    return not 1 / TIMES < b.std / a.std < TIMES or abs(b.mean - a.mean) >= max(a.std, b.std)
 
 
-def another_population(facts: Facts) -> list[Suspicion]:
+def another_population(facts: Evidence) -> list[Suspicion]:
     """Validation rows whose columns are distributed otherwise, and on which the model fails as on no held-out row."""
     ours, theirs, base = facts.train.kept, facts.val.kept if facts.val else None, facts.base
     if ours is None or theirs is None or base is None or base.diverged or base.error is not None:
@@ -85,11 +101,12 @@ def another_population(facts: Facts) -> list[Suspicion]:
     found = difference(ours[0], theirs[0])
     if found is None or found[0] < BEYOND or facts.room(base.score) < HELD_OUT:
         return []
+    assert facts.program is not None
     held = train(facts.program, _held_out(*ours, facts.train.sizes[0]), updates=base.updates, seconds=2 * base.seconds)
     gain = facts.gain(base.score, held.score)
     if gain < HELD_OUT:
         return []
-    evidence = {
+    figures = {
         "distance of the columns' frequencies, in deviations": found[0],
         "largest in column": found[1],
         "score on validation rows": base.score,
@@ -99,7 +116,7 @@ def another_population(facts: Facts) -> list[Suspicion]:
         f"what was learnt holds for training rows that were held out (score {held.score:.3f}) and not for validation "
         f"rows ({base.score:.3f}), whose column {found[1]} is distributed otherwise"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, evidence, True, "critical")]
+    return [Suspicion("train-val-mismatch", "data", summary, figures, True, "critical")]
 
 
 def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
@@ -115,4 +132,32 @@ def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
     return change
 
 
-TRAINED = (validation_rows,)
+RULES = (
+    Rule(
+        code="LH105",
+        cause="train-val-mismatch",
+        meaning="training and validation data are prepared differently",
+        why=(
+            "A model is only asked what it has learnt if both data sets are prepared alike. The rule maps the "
+            "validation inputs to the training data's mean and deviation and scores again: if that wins, the "
+            "preparation was the fault. Targets in other units are told in the same way: the training targets "
+            "are brought to the validation targets' scale. Where scales agree, rows are compared column by "
+            "column (up to 256 of them, at equal distances), whole numbers as categories and other values in "
+            "ten classes, by Pearson's chi-square for two samples; if they differ, four fifths of the "
+            "training rows are trained on and the rest scored. Another encoding or order of columns fails on "
+            "the validation rows alone; overfitting fails on held-out training rows as well."
+        ),
+        threshold=(
+            f"deviations of inputs or targets apart by a factor of {TIMES:g}, or means by a deviation; or "
+            f"frequencies of columns {BEYOND:g} deviations apart, and held-out training rows "
+            f"{100 * HELD_OUT:.0f} % of the way better than validation rows; or no label in common"
+        ),
+        source="Pearson 1900, On the criterion, for the frequencies",
+        remedy="prepare both with the same function, fitted on the training data alone",
+        example="x_val = (x_val - mean) / std  # mean and std of x_train",
+        checks=(
+            disjoint_labels,
+            validation_rows,
+        ),
+    ),
+)

@@ -8,39 +8,53 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.facts import Facts
-from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.signal import dead_units, drift
-from levelhead.doctor.rules.suspicion import Suspicion
+from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import place_of
+from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.signal import dead_units, drift
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+
+#: Weights under this by sqrt(inputs) pass on next to nothing; so does a stack that shrinks the signal to this.
+SMALL, SHRUNK = 0.1, 0.1
+
 
 #: He et al. 2015: sqrt(2 / inputs) keeps a ReLU's signal; torch's own default is sqrt(1 / (3 inputs)).
 KEEPS = math.sqrt(2)
+
+
 #: Beyond this many times the scale, or under a tenth of it, weights are suspected.
 FAR = 3
+
+
 DEAD = 0.5
+
+
 #: Embeddings are the next layer's inputs, whose deviation is to be about 1 (LeCun et al. 1998, section 4.3).
 LARGE = 5.0
+
+
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
-def same_units(facts: Facts) -> list[Suspicion]:
+@check("program")
+def same_units(facts: Evidence) -> list[Suspicion]:
     """Units of a layer that begin equal and stay equal."""
     found = []
     for call in facts.layers:
-        start = call_weight(facts.program.model, call)
+        start = call_weight(facts.model, call)
         now = call.module.weight.detach()
         if start is None or len(start) < 2 or not call.module.weight.requires_grad or now.shape != start.shape:
             continue
         if _equal_rows(start) and _equal_rows(now):
             found.append((call, float(start.flatten()[0])))
     for call in facts.calls(nn.Embedding, nn.EmbeddingBag):
-        start, now = call_weight(facts.program.model, call), call.module.weight.detach()
+        start, now = call_weight(facts.model, call), call.module.weight.detach()
         if start is not None and start.shape[1] > 1 and _equal_rows(start.T) and _equal_rows(now.T):
             found.append((call, float(start.flatten()[0])))
     if not found or not facts.loop.updates:
         return []
     names = [call.name for call, _ in found]
-    evidence = {"layers": names[:12], "weight": found[0][1], "updates": len(facts.loop.updates)}
+    figures = {"layers": names[:12], "weight": found[0][1], "updates": len(facts.loop.updates)}
     summary = (
         f"all units of {names[0]} begin with equal weights and are still equal after {len(facts.loop.updates)} updates"
     )
@@ -48,10 +62,10 @@ def same_units(facts: Facts) -> list[Suspicion]:
     constant += [
         call.name
         for call in facts.layers
-        if (w := call_weight(facts.program.model, call)) is not None and _equal_rows(w) and call.name not in names
+        if (w := call_weight(facts.model, call)) is not None and _equal_rows(w) and call.name not in names
     ]
-    cure = remedies.reset([n for n in constant if hasattr(facts.program.model.get_submodule(n), "reset_parameters")])
-    return [Suspicion("constant-init", names[0], summary, evidence, True, "critical", (cure,))]
+    cure = remedies.reset([n for n in constant if hasattr(facts.model.get_submodule(n), "reset_parameters")])
+    return [Suspicion("constant-init", names[0], summary, figures, True, "critical", (cure,))]
 
 
 def call_weight(model: nn.Module, call: Call) -> Tensor | None:
@@ -68,47 +82,18 @@ def _equal_rows(weight: Tensor) -> bool:
     return bool((rows == rows[:1]).all())
 
 
-def weight_scale(facts: Facts) -> list[Suspicion]:
-    """Weights far from the scale that keeps the signal."""
-    gains: dict[str, float] = {}
-    for call in facts.layers:
-        weight = call_weight(facts.program.model, call)
-        if weight is not None and weight.ndim >= 2 and weight.numel() > 8:
-            gains[call.name] = float(weight.float().square().mean().sqrt()) * math.sqrt(weight[0].numel())
-    if not gains:
-        return []
-    shrinks = drift(facts.layers)
-    # Of layers that are alike, the first one is the place.
-    most, least = max(gains.values()), min(gains.values())
-    largest = next(n for n in gains if gains[n] >= most / 2)
-    smallest = next(n for n in gains if gains[n] <= 2 * least)
-    cure = calibration(facts, list(gains))
-    evidence = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": shrinks}
-    if gains[largest] > FAR * KEEPS:
-        summary = f"the weights of {largest} are {gains[largest] / KEEPS:.1f} times the scale that keeps the signal"
-        return [Suspicion("init-too-large", largest, summary, evidence, remedies=cure)]
-    if gains[smallest] < 0.1:
-        summary = f"the weights of {smallest} are {gains[smallest] / KEEPS:.2g} of the scale that keeps the signal"
-        return [Suspicion("init-too-small", smallest, summary, evidence, remedies=cure)]
-    if len(gains) < 3 or shrinks >= 0.1:
-        return []
-    if next(iter(dead_units(facts.loop.calls, facts.node, facts.output).values()), 0.0) >= DEAD:
-        return []  # the first units are off: that ends the signal, whatever the weights' scale
-    summary = f"the signal shrinks to {shrinks:.2g} of its size between the first and the last hidden layer"
-    return [Suspicion("init-too-small", next(iter(gains)), summary, evidence, remedies=cure)]  # each takes its part
-
-
-def calibration(facts: Facts, names: list[str]) -> tuple[remedies.Remedy, ...]:
+def calibration(facts: Evidence, names: list[str]) -> tuple[remedies.Remedy, ...]:
     """Weights scaled layer by layer on the first rows, where the data are tensors."""
     kept = facts.train.kept
     return (remedies.calibrate(names, kept[0][:256]),) if kept is not None else ()
 
 
-def tables(facts: Facts) -> list[Suspicion]:
+@check("program")
+def tables(facts: Evidence) -> list[Suspicion]:
     """Embeddings and recurrent weights far above the scale that they are drawn with."""
     found: dict[str, float] = {}
     for call in facts.calls(nn.Embedding, nn.EmbeddingBag, *RECURRENT):
-        module = facts.program.model.get_submodule(call.name)
+        module = facts.model.get_submodule(call.name)
         for weight in (p.detach().float() for p in module.parameters() if p.ndim == 2):
             size = float(weight.square().mean().sqrt())
             far = size * math.sqrt(weight.shape[1]) / (FAR * KEEPS) if isinstance(module, RECURRENT) else size / LARGE
@@ -117,9 +102,146 @@ def tables(facts: Facts) -> list[Suspicion]:
     if not worst or found[worst] <= 1:
         return []
     large = [name for name in found if found[name] > 1]
-    evidence = {"weights' scale, by the largest that is usual": found}
+    figures = {"weights' scale, by the largest that is usual": found}
     summary = f"the weights of {worst} are {found[worst]:.1f} times the largest scale that keeps the signal"
-    return [Suspicion("init-too-large", worst, summary, evidence, remedies=(remedies.reset(large),))]
+    return [Suspicion("init-too-large", worst, summary, figures, remedies=(remedies.reset(large),))]
 
 
-RULES = (same_units, weight_scale, tables)
+@check("history")
+def still_same_units(facts: Evidence) -> list[Suspicion]:
+    """Units of a watched model that began equal and still are."""
+    history = facts.history
+    names = sorted(history.same_units) if history is not None and history.steps > 10 else []
+    if not names:
+        return []
+    layers = [name.rpartition(".")[0] or name for name in names]
+    summary = f"all units of {layers[0]} began with equal weights and are still equal after more than ten updates"
+    figures, cure = {"layers": layers[:12]}, (remedies.reset(layers),)
+    return [Suspicion("constant-init", layers[0], summary, figures, True, "critical", cure)]
+
+
+def _scales(facts: Evidence) -> dict[str, float]:
+    """Each layer's weights: root mean square times the root of the number of inputs."""
+    gains: dict[str, float] = {}
+    for call in facts.layers:
+        weight = call_weight(facts.model, call)
+        if weight is not None and weight.ndim >= 2 and weight.numel() > 8:
+            gains[call.name] = float(weight.float().square().mean().sqrt()) * math.sqrt(weight[0].numel())
+    return gains
+
+
+@check("program")
+def weights_too_large(facts: Evidence) -> list[Suspicion]:
+    """Weights far above the scale that keeps the signal; of layers that are alike, the first one is the place."""
+    gains = _scales(facts)
+    if not gains or max(gains.values()) <= FAR * KEEPS:
+        return []
+    where = next(n for n in gains if gains[n] > FAR * KEEPS and gains[n] >= max(gains.values()) / 2)
+    figures = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": drift(facts.layers)}
+    summary = f"the weights of {where} are {gains[where] / KEEPS:.1f} times the scale that keeps the signal"
+    return [Suspicion("init-too-large", where, summary, figures, remedies=calibration(facts, list(gains)))]
+
+
+@check("program")
+def weights_too_small(facts: Evidence) -> list[Suspicion]:
+    """Weights far under the scale that keeps the signal, or a stack in which it dies."""
+    gains = _scales(facts)
+    if not gains or max(gains.values()) > FAR * KEEPS:
+        return []
+    least, shrinks = min(gains.values()), drift(facts.layers)
+    where = next(n for n in gains if gains[n] <= 2 * least)
+    figures = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": shrinks}
+    cure = calibration(facts, list(gains))
+    if least < SMALL:
+        summary = f"the weights of {where} are {gains[where] / KEEPS:.2g} of the scale that keeps the signal"
+        return [Suspicion("init-too-small", where, summary, figures, remedies=cure)]
+    if len(gains) < 3 or shrinks >= SHRUNK:
+        return []
+    if next(iter(dead_units(facts.loop.calls, facts.node, facts.output).values()), 0.0) >= DEAD:
+        return []  # the first units are off: that ends the signal, whatever the weights' scale
+    summary = f"the signal shrinks to {shrinks:.2g} of its size between the first and the last hidden layer"
+    return [Suspicion("init-too-small", next(iter(gains)), summary, figures, remedies=cure)]  # each takes its part
+
+
+@check("history")
+def outputs_lost_at_first(facts: Evidence) -> list[Suspicion]:
+    """A watched model whose outputs are not finite before any update, though its inputs are."""
+    history = facts.history
+    if history is None or history.loss_lost_at != 0 or not history.measured or history.input_lost_at >= 0:
+        return []
+    layers = history.measured[0].layers
+    bad = next((name for name, layer in layers.items() if not math.isfinite(layer.mean + layer.std)), "")
+    if not bad:
+        return []
+    summary = f"before any update the output of {bad} is not finite, though the inputs are"
+    figures = {"first layer that is not finite": bad}
+    return [Suspicion("init-too-large", place_of(bad), summary, figures, True, "critical")]
+
+
+RULES = (
+    Rule(
+        code="LH201",
+        cause="constant-init",
+        meaning="zero or constant weights: the units of a layer stay identical",
+        why=(
+            "Units with equal weights get equal gradients, so that a layer of any width acts as one unit. "
+            "Zeros in one layer that breaks the symmetry after its first update (a zero head, a residual "
+            "branch) are no fault: therefore the rule looks again after ten updates. Of an embedding the "
+            "columns are its units."
+        ),
+        threshold="units (of an embedding: columns) equal at first and still equal after ten updates",
+        source="Goodfellow et al. 2016, Deep Learning, section 8.4",
+        remedy="random initial weights: the layers' own reset_parameters()",
+        example="layer.reset_parameters()",
+        checks=(
+            same_units,
+            still_same_units,
+        ),
+        explains=frozenset(
+            {
+                "dead-units",
+                "learning-rate-too-low",
+            }
+        ),
+    ),
+    Rule(
+        code="LH202",
+        cause="init-too-large",
+        meaning="the weights' scale makes the signal or the gradient grow",
+        why=(
+            "The signal's variance is multiplied at each layer by inputs x the weights' variance; the "
+            "gradient's likewise. Of layers that are alike the first is named, here and in the next rule. "
+            "Recurrent weights are judged by the same scale; an embedding by the values that it hands on, "
+            "which are the next layer's inputs."
+        ),
+        threshold=(
+            f"weights {FAR:g} times the scale that keeps the signal, or an embedding of deviation {LARGE:g}; "
+            f"{PAYS}; watched, an output that is not finite before the first update"
+        ),
+        source="He et al. 2015, Delving deep into rectifiers, equation 10",
+        remedy="draw the weights at the scale that keeps the signal's variance",
+        example="lh.init.calibrate_(model, batch)",
+        checks=(
+            weights_too_large,
+            tables,
+            outputs_lost_at_first,
+        ),
+    ),
+    Rule(
+        code="LH203",
+        cause="init-too-small",
+        meaning="the weights' scale makes the signal or the gradient die with depth",
+        why=(
+            "The same, to zero: outputs do not depend on inputs, and no gradient arrives at the first layers. "
+            "Where the first units are off (LH303), that is what ends the signal."
+        ),
+        threshold=(
+            f"weights under {SMALL:g} / sqrt(inputs), or a signal that shrinks to less than {SHRUNK:g} of "
+            f"itself over three layers and more, whose first units are not off; {PAYS}"
+        ),
+        source="He et al. 2015, Delving deep into rectifiers, section 2.2",
+        remedy="draw the weights at the scale that keeps the signal's variance",
+        example="lh.init.calibrate_(model, batch)",
+        checks=(weights_too_small,),
+    ),
+)

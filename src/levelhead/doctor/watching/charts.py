@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from statistics import median
 
-from levelhead.doctor.watching.history import History, Measured
+from levelhead.doctor.evidence.history import History, Measured
 from levelhead.records import Chart, Line
 
 #: Lines in a chart at most: of more layers, evenly spaced ones are drawn.

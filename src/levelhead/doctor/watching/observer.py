@@ -11,10 +11,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from levelhead.doctor.evidence.history import History
+from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.watched import Watched, loop_of
 from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError
+from levelhead.doctor.rules import Suspicion, suspicions
 from levelhead.doctor.watching.backward import listen
-from levelhead.doctor.watching.history import History
+from levelhead.doctor.watching.charts import charts
+from levelhead.doctor.watching.judging import judge
 from levelhead.doctor.watching.probe import Figures, Probe, first_tensor
 from levelhead.records import environment
 
@@ -88,7 +93,7 @@ class watch:
         self._batch_seen = False
         self._started = self._seconds = 0.0
         self.error: Exception | None = None
-        self.structure: Any = None
+        self.structure: list[Suspicion] | None = None
         self.reached: set[str] = set()
         self.executed: set[str] = set()
         self.modes: dict[str, set[bool]] = {}
@@ -109,15 +114,15 @@ class watch:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What the steps so far show, the most probable cause first."""
-        from levelhead.doctor.watching.rules import judge
-
         self._read()
-        return judge(self)
+        return judge(self._evidence([]), self.structure or [])
+
+    def _evidence(self, calls: list[Call]) -> Watched:
+        loop = loop_of(self.history, calls, self.modes, self.reached, self.executed)
+        return Watched(self.model, self.optimizers, self.history, loop)
 
     def examination(self) -> Examination:
         """The findings with charts and notes, as ``levelhead.examine`` gives them."""
-        from levelhead.doctor.watching.charts import charts
-
         history = self.history
         findings = self.findings
         seconds = (time.perf_counter() if self._handles else self._seconds) - self._started
@@ -294,9 +299,9 @@ class watch:
         for name, mode in probe.modes.items():
             self.modes.setdefault(name, set()).add(mode)
         if probe.calls:
-            from levelhead.doctor.watching.rules import structure
-
-            self.structure = structure(self, probe.calls)
+            known = {(s.cause, s.where) for s in suspicions(self._evidence([]))}
+            seen = suspicions(self._evidence(probe.calls))
+            self.structure = [s for s in seen if (s.cause, s.where) not in known]
         if step == 0 or (self.history.same_units and step <= SEPARATED + self._every):
             same = {n for n, p in self._parameters.items() if p.ndim > 1 and len(p) > 1 and _equal_rows(p)}
             if step == 0:

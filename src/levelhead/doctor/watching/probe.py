@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.structure import BATCH_NORM, LINEAR, name_of, through_views
-from levelhead.doctor.watching.history import Batch, Layer, Measured, Weights
+from levelhead.doctor.evidence.history import Batch, Layer, Measured, Weights
+from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.structure import BATCH_NORM, LINEAR, name_of, through_views
 
 #: Values of an activation that are looked at, about: enough for two digits of a deviation or a share.
 LOOKED_AT = 2**14

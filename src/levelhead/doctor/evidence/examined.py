@@ -1,4 +1,4 @@
-"""Everything that the rules judge, measured once."""
+"""The evidence of an examination: everything that the rules judge, measured once on copies."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from levelhead.doctor.evidence import data, evaluation, loop, loss, structure
+from levelhead.doctor.evidence.data import Data
+from levelhead.doctor.evidence.evaluation import Evaluation
+from levelhead.doctor.evidence.loop import Call, Loop, Update
+from levelhead.doctor.evidence.loss import LossKind
+from levelhead.doctor.evidence.structure import LINEAR, Output
 from levelhead.doctor.isolation import clone, copied, seeded
-from levelhead.doctor.probes import data, evaluation, loop, loss, structure
-from levelhead.doctor.probes.data import Data
-from levelhead.doctor.probes.evaluation import Evaluation
-from levelhead.doctor.probes.loop import Call, Loop, Update
-from levelhead.doctor.probes.loss import LossKind
-from levelhead.doctor.probes.structure import LINEAR, Output
 from levelhead.doctor.program import Program
 from levelhead.doctor.trials import Outcome, updates_of
 
@@ -30,7 +30,7 @@ LATE = 4
 
 
 @dataclass
-class Facts:
+class Examined:
     """What the probes measured on one program.
 
     Args:
@@ -59,6 +59,28 @@ class Facts:
     floor: float = -math.inf
     base: Outcome | None = None
     timing: dict[str, float] = field(default_factory=dict)
+
+    history = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model as it was given."""
+        return self.program.model
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The program's optimizer, and others that its step can reach."""
+        return self.program.optimizers
+
+    @property
+    def after(self) -> nn.Module:
+        """The copy of the model after the updates that were looked at."""
+        return self.watched.model
+
+    @property
+    def held(self) -> set[int]:
+        """The ids of the copy's parameters that an optimizer has."""
+        return {id(p) for each in self.watched.optimizers for group in each.param_groups for p in group["params"]}
 
     @property
     def targets(self) -> Tensor | None:
@@ -141,7 +163,7 @@ class Facts:
         return not score > self.floor or (self.floor >= -1 and score <= 1 and self.room(score) > 0.9)
 
 
-def gather(program: Program) -> Facts:
+def gather(program: Program) -> Examined:
     """Measure the data, the first updates, the graph, the loss and the evaluation, all on copies.
 
     Raises:
@@ -167,7 +189,7 @@ def gather(program: Program) -> Facts:
     asked = copied(program.loss, {})  # a loss may count its calls, or draw numbers
     kind = loss.measure(asked, first.outputs, first.targets) if first else LossKind("", "", False)
     out = structure.output(first.node if first else None, seen.calls)
-    facts = Facts(program, train, val, seen, watched, kind, out, evaluated, updates, each)
+    facts = Examined(program, train, val, seen, watched, kind, out, evaluated, updates, each)
     facts.floor = constant_score(program, facts)
     facts.timing = {"data": after_data - clock, "one batch": time.perf_counter() - after_data}
     return facts
@@ -191,7 +213,7 @@ class Constant(nn.Module):
         return self.row.expand(1 if first is None else len(first), *self.row.shape)
 
 
-def constant_score(program: Program, facts: Facts) -> float:
+def constant_score(program: Program, facts: Examined) -> float:
     """The score of the best constant answer: mean target or class frequencies; of the untrained model if unknown."""
     untrained = facts.evaluation.score
     outputs, kept = facts.outputs, facts.train.kept

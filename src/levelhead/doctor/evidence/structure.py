@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from levelhead.doctor.probes.loop import Call
+from levelhead.doctor.evidence.loop import Call
 
 #: Layers that multiply by weights.
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from levelhead.doctor.probes.structure import BATCH_NORM, DROPOUT
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.program import Program
 
 #: Dropout as a function, which is told whether to drop values by its argument ``training``.

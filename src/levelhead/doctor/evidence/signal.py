@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from levelhead.doctor.probes.loop import Call
-from levelhead.doctor.probes.structure import Output, hidden, rectified_nodes, rows_of, through_views
+from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.structure import Output, hidden, rectified_nodes, rows_of, through_views
 
 
 def drift(layers: Sequence[Call]) -> float:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import median
 
 #: How many points of a curve, and how many measured steps, are kept at most.
 LIMIT = 512
+#: Updates before which a trend is not judged.
+SOON = 100
 
 
 class Series:
@@ -117,6 +120,7 @@ class History:
         losses: what backward was called on, a step.
         first_loss: the first of them that was finite, and ``largest`` the largest.
         loss_lost_at: the first step whose loss was not finite; ``input_lost_at`` the same of the inputs, or -1.
+        finite_when_lost: whether the weights, and the outputs of the model, were finite at the first lost loss.
         validation: losses that the user (or an integration) reported.
         measured: the steps that were measured; where they are many, every second, fourth, ... of the older ones.
         uncleared: updates, of those looked at, whose gradient was added to the last update's; ``cleared`` the others.
@@ -126,6 +130,7 @@ class History:
     """
 
     steps: int = 0
+    finite_when_lost: bool = False
     losses: Series = field(default_factory=Series)
     first_loss: float = math.nan
     largest: float = math.nan
@@ -151,9 +156,33 @@ class History:
             self.first_loss = self.largest = value
         self.largest = max(self.largest, value)
 
+    @property
+    def late(self) -> list[Measured]:
+        """The last quarter of the measured steps, four at least; nothing before that."""
+        return self.measured[-max(4, len(self.measured) // 4) :] if len(self.measured) >= 4 else []
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The median loss of the first and of the last tenth; None of fewer than 20 points."""
+        values = self.losses.values
+        tenth = max(2, len(values) // 10)
+        return (median(values[:tenth]), median(values[-tenth:])) if len(values) >= 20 else None
+
     def add(self, measured: Measured) -> None:
         """Add a measured step."""
         self.measured.append(measured)
         if len(self.measured) > LIMIT:  # the newest quarter stays whole
             old = len(self.measured) * 3 // 4
             self.measured = self.measured[:old:2] + self.measured[old:]
+
+
+def share_of(steps: list[Measured], name: str, what: str) -> float:
+    """The median of a layer's share over some steps."""
+    values = [getattr(m.layers[name], what) for m in steps if name in m.layers]
+    finite = [v for v in values if math.isfinite(v)]
+    return median(finite) if finite else math.nan
+
+
+def place_of(name: str) -> str:
+    """The module that a figure belongs to."""
+    return name.removeprefix("input of ")

@@ -31,7 +31,7 @@ class LossKind:
             is another one when they are aligned.
         rewards_errors: whether wrong answers cost less than right ones.
         silent: the labels for which every answer costs the same.
-        least_elsewhere: whether answers equal to the targets, quantities, cost more than others do.
+        not_minimal_at_target: whether answers equal to the targets, quantities, cost more than others do.
         summed: whether it is a sum over the rows, and no mean.
     """
 
@@ -40,7 +40,7 @@ class LossKind:
     broadcast: bool
     rewards_errors: bool = False
     silent: tuple[int, ...] = ()
-    least_elsewhere: bool = False
+    not_minimal_at_target: bool = False
     summed: bool = False
 
 
@@ -55,8 +55,8 @@ def measure(loss: Callable[..., Any], outputs: Any, targets: Any) -> LossKind:
         what,
         _broadcast(ask, outputs, targets),
         _rewards_errors(ask, outputs, targets, what),
-        _silent(ask, outputs, targets) if what == "binary" else _unheard(ask, outputs, targets),
-        _least_elsewhere(ask, outputs, targets) if what == "quantity" else False,
+        _silent(ask, outputs, targets) if what == "binary" else _unheeded(ask, outputs, targets),
+        _not_minimal_at_target(ask, outputs, targets) if what == "quantity" else False,
         _summed(ask, outputs, targets),
     )
 
@@ -184,7 +184,7 @@ def _silent(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _unheard(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
+def _unheeded(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
     """The classes whose rows may be answered in any way, while the other half of the rows is of another class."""
     if not are_classes(outputs, targets) or len(targets) < 2 or outputs.shape[1] > CLASSES:
         return ()
@@ -202,7 +202,7 @@ def _unheard(ask: _Asking, outputs: Tensor, targets: Tensor) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _least_elsewhere(ask: _Asking, outputs: Tensor, targets: Tensor) -> bool:
+def _not_minimal_at_target(ask: _Asking, outputs: Tensor, targets: Tensor) -> bool:
     """Answers that are not the targets cost less than the targets themselves."""
     right = _aligned(outputs, targets)
     if right is None:

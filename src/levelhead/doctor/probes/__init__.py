@@ -1,1 +1,0 @@
-"""What the doctor measures; judging is left to ``levelhead.doctor.rules``."""

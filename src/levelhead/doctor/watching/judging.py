@@ -1,0 +1,50 @@
+"""Judges what a watch has seen by the same rules as an examination; what a found cause explains is its symptom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from levelhead.doctor.evidence.watched import Watched
+from levelhead.doctor.findings import SEVERITIES, Finding
+from levelhead.doctor.rules import RULES, Suspicion, finding, suspicions
+
+
+def judge(seen: Watched, structure: Sequence[Suspicion]) -> tuple[Finding, ...]:
+    """All findings, the most severe first and, of equal ones, that which lies further upstream.
+
+    A suspicion that only a trial could prove is a warning where the training shows harm that it may have done, and a
+    remark elsewhere.
+    """
+    raised = suspicions(seen) if seen.history.measured else []
+    raised = [*raised, *(s for s in structure if (s.cause, s.where) not in {(r.cause, r.where) for r in raised})]
+    proven = [s if s.certain else replace(s, severity="warning" if seen.harmed else "info") for s in raised]
+    found = [replace(finding(s), evidence=_known(s.figures)) for s in proven]
+    symptoms: dict[int, list[str]] = {id(f): [] for f in found if _root(f, found) is f}
+    for each in found:
+        if id(each) not in symptoms:
+            symptoms[id(_root(each, found))].append(each.summary)
+    told = [replace(f, symptoms=tuple(symptoms[id(f)])) for f in found if id(f) in symptoms]
+    return tuple(sorted(told, key=lambda f: SEVERITIES.index(f.severity)))
+
+
+def _root(finding: Finding, found: Sequence[Finding]) -> Finding:
+    """What a finding follows from in the end; itself where nothing explains it."""
+    cause = next((each for each in found if _explains(each, finding)), None)
+    return finding if cause is None else _root(cause, found)
+
+
+def _explains(cause: Finding, symptom: Finding) -> bool:
+    """Whether one follows from the other; a remark explains nothing that costs."""
+    return symptom.cause in RULES[cause.cause].explains and (cause.severity != "info" or symptom.severity == "info")
+
+
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without the figures that a watch does not take."""
+    return {
+        name: value
+        for name, value in figures.items()
+        if not (isinstance(value, list) and value and all(isinstance(v, float) and math.isnan(v) for v in value))
+    }
