@@ -105,7 +105,7 @@ def test_csv_numbers_categories_and_gaps(table):
     seen = np.sort(filled[filled.abs() >= FLOAT32].double().numpy())
     slope, offset = np.polyfit(known - 1e6, seen, 1)
     np.testing.assert_allclose(seen, slope * (known - 1e6) + offset, atol=1e-5)
-    assert all((part.inputs[:, 1] == torch.tensor(0.1)).all() for part in parts(data)), "a constant was touched"
+    assert all((part.inputs[:, 1] == 0).all() for part in parts(data)), "a constant is centred, as scikit-learn does"
     hot = torch.cat([part.inputs[:, 2:] for part in parts(raw)])
     assert torch.equal(hot.sum(1), torch.ones(60))
     assert hot.sum(0).tolist() == [20, 19, 20, 1]
@@ -113,7 +113,7 @@ def test_csv_numbers_categories_and_gaps(table):
     assert "Column 'size' has no value in 6 of 60 rows." in notes
     assert "mean of the training rows" in notes
     assert "3 categories" in notes
-    assert "1 constant ones" in notes
+    assert "1 constant ones were centred, not scaled (constant)" in notes
 
 
 def test_the_statistics_are_those_of_the_training_rows_alone(tmp_path):
@@ -130,6 +130,20 @@ def test_the_statistics_are_those_of_the_training_rows_alone(tmp_path):
     assert torch.equal(before.train.inputs, after.train.inputs)
     assert torch.equal(before.validation.inputs, after.validation.inputs)
     assert not torch.equal(before.test.inputs, after.test.inputs)
+
+
+def test_a_constant_column_does_not_drown_the_others(tmp_path):
+    """The year of a survey: 2024 in every training row, and in a row that is not one of them 2025."""
+    rows = [["year", "x", "y"], *(["2024", str(i), str(i % 2)] for i in range(40))]
+    kept = load(write(tmp_path / "t.csv", rows), "y")
+    from sklearn.preprocessing import StandardScaler
+
+    raw = load(tmp_path / "t.csv", "y", standardize=False).train.inputs.double().numpy()
+    np.testing.assert_allclose(kept.train.inputs.numpy(), StandardScaler().fit_transform(raw), atol=FLOAT32)
+    test_x = load(tmp_path / "t.csv", "y", standardize=False).test.inputs[0, 1]
+    rows[1 + int(test_x)][0] = "2025"
+    other = load(write(tmp_path / "t.csv", rows), "y")
+    assert other.test.inputs[:, 0].tolist() == [1.0, *[0.0] * (len(other.test) - 1)]
 
 
 def test_parquet_gives_what_the_csv_gives(table, tmp_path):

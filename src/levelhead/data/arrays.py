@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from levelhead.data.dataset import DataError, Task, Unsplit, as_float, channel_names
+from levelhead.data.dataset import DataError, Task, Unsplit, as_float, channel_names, listed
 from levelhead.data.split import choose_task, class_indices
-from levelhead.data.tables import closest, first_line, listed
+from levelhead.data.tables import closest, first_line
 
 _REFERENCE = re.compile(r"(?P<module>[\w./\\-]+):(?P<function>[A-Za-z_]\w*)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -150,10 +151,11 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
     if standardize:
         # Exact: the spread of a constant that has no short binary form would come out as rounding, not as 0.
         constant = inputs[0].amin(axes, keepdim=True) == inputs[0].amax(axes, keepdim=True)
-        mean, scale = mean.masked_fill(constant, 0), scale.masked_fill(constant, 1)
+        mean, scale = mean.where(~constant, inputs[0].amin(axes, keepdim=True)), scale.masked_fill(constant, 1)
         inputs = [(part - mean) / scale for part in inputs]
         unit = "feature" if train.ndim == 2 else "channel"
-        left = f"; {int(constant.sum())} constant ones were left as they are" if bool(constant.any()) else ""
+        names = [name for name, same in zip(data.features, constant.flatten().tolist(), strict=True) if same]
+        left = f"; {len(names)} constant ones were centred, not scaled ({listed(names)})" if names else ""
         notes.append(f"Inputs were standardized per {unit} with mean and deviation of the training rows{left}.")
     else:
         notes.append("Inputs were not standardized.")
@@ -181,6 +183,12 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
         features=data.features,
         notes=tuple(notes),
     )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, no more than twenty."""
+    shown = ", ".join(names[:20])
+    return f"{shown}, and {len(names) - 20} more" if len(names) > 20 else shown
 
 
 def rows_of(count: int) -> str:

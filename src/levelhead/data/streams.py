@@ -16,7 +16,7 @@ from torch import Tensor
 
 from levelhead.data import tables
 from levelhead.data.arrays import channel_axis
-from levelhead.data.dataset import DataError
+from levelhead.data.dataset import DataError, listed
 
 Progress = Callable[[int, int], object]
 
@@ -214,7 +214,7 @@ def _only_array(path: Path, names: list[str]) -> str:
     if "x" in names:
         return "x"
     if len(names) != 1:
-        raise DataError(f"{path}: no array 'x', and not one array only; the arrays are {tables.listed(names)}")
+        raise DataError(f"{path}: no array 'x', and not one array only; the arrays are {listed(names)}")
     return names[0]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from levelhead.data.dataset import DataError, Task, Unsplit
+from levelhead.data.dataset import DataError, Task, Unsplit, listed
 from levelhead.data.split import choose_task, class_indices
 
 if TYPE_CHECKING:
@@ -267,12 +267,6 @@ def records(blocks: Iterator[bytes]) -> Iterator[bytes]:
                 break
     if rest.strip():
         yield rest
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, no more than twenty."""
-    shown = ", ".join(names[:20])
-    return f"{shown}, and {len(names) - 20} more" if len(names) > 20 else shown
 
 
 def closest(name: str, names: Sequence[str]) -> str:
