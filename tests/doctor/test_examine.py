@@ -1,6 +1,7 @@
 """The doctor names the fault of each program, and nothing on a healthy one."""
 
 import math
+import time
 
 import faulty_programs as programs
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 import levelhead as lh
-from levelhead.doctor import remedies, treat
+from levelhead.doctor import remedies, treat, trials
 from levelhead.doctor.evidence.examined import gather
 from levelhead.doctor.findings import Examination, Scores
 from levelhead.doctor.rules.network import squashing
@@ -80,6 +81,33 @@ def test_a_little_time_gives_a_verdict_that_says_so():
     assert found.healthy
     assert any("judged by the first" in note for note in found.notes)
     assert found.seconds < 60
+
+
+def test_a_busy_machine_changes_no_number_of_updates(monkeypatch):
+    """Seconds are turned into updates by the fastest of the first ones, not by the clock on the wall."""
+    calls = []
+
+    def step(program, batch):
+        calls.append(0)
+        time.sleep(0.002 if busy[-1] and len(calls) % 3 else 0.0)
+        return programs.standard_step(program, batch)
+
+    counts, busy = [], []
+    for each in (False, True):
+        calls.clear()
+        busy.append(each)
+        counts.append(trials.train(programs.program(step=step, epochs=20), seconds=10.0).updates)
+    assert counts == [320, 320]
+    slow = trials.train(programs.program(step=lambda p, b: time.sleep(0.01), epochs=20), seconds=0.5)
+    assert slow.updates == 32  # 50 fit, and 32 is the power of two below
+    assert slow.cost < 0.5
+
+
+def test_a_budget_that_is_too_small_is_told_at_once():
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=r"an update takes 0\.2.* s, so that an examination needs a budget of \d+ s"):
+        lh.examine(programs.program(step=lambda p, b: time.sleep(0.2)), budget=0.5)
+    assert time.perf_counter() - start < 2 * 0.5 + 1
 
 
 class Broken(nn.Module):

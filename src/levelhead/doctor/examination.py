@@ -42,8 +42,9 @@ def examine(
 
     Args:
         program: a ``Program``, any object with its attributes, or a function without arguments that builds one.
-        budget: seconds of wall-clock time at most, roughly; a program that trains longer is judged by its first
-            updates.
+        budget: seconds, turned into updates by the pace of the first ones, so that a verdict does not hang on what
+            else the machine does; a program that trains longer is judged by its first updates. Twice as many seconds
+            of wall-clock time at most.
         select: causes or codes (or beginnings of codes, ``LH3``) to look for; all of them by default.
         ignore: causes or codes to leave out.
         progress: called with a few words at each stage.
@@ -74,7 +75,7 @@ def _examine(
     guard: Untouched,
 ) -> Examination:
     progress("data and one batch")
-    facts = gather(program)
+    facts = gather(program, budget)
     if guard.reached:
         raise ProgramError(
             "the step changes the program's own model, not the copy that it is given, so nothing can be "
@@ -89,7 +90,7 @@ def _examine(
 
     progress("short run")
     clock = time.perf_counter()
-    trying = Interventions(facts, start + budget, progress)
+    trying = Interventions(facts, budget, start + 2 * budget, progress)
     trying.run_base(max(2.0, budget / 6))
     base = trying.base
     note = "" if base.updates >= base.planned else f"{base.updates} of {base.planned} updates, for lack of time"

@@ -229,7 +229,7 @@ class Treated:
         accepted: whether the mended program is better beyond the noise over seeds.
         before: final scores of the program as it is, one a seed.
         after: final scores of the best version found.
-        remedies: what was changed, in words, in order.
+        remedies: what was changed, in words, in order; ``tuning``: what no finding asked for, and helped besides.
         patch: the changes as text, to be copied.
         trials: every version that was tried.
         seconds: wall-clock time.
@@ -241,6 +241,7 @@ class Treated:
     before: Scores
     after: Scores
     remedies: tuple[str, ...] = ()
+    tuning: tuple[str, ...] = ()
     patch: str = ""
     trials: tuple[Trial, ...] = ()
     seconds: float = 0.0
@@ -259,6 +260,7 @@ class Treated:
         verdict = "mended" if self.accepted else "not mended"
         lines = [f"{verdict}: score {self.before} as it is, {self.after} with the remedy, over seeds (median, range)"]
         lines += [f"  {remedy}" for remedy in self.remedies]
+        lines += [f"  tuned besides: {step}" for step in self.tuning]
         lines += ["", *(f"    {line}" for line in self.patch.splitlines())] if self.patch else []
         lines += ["", self.note] if self.note else []
         return "\n".join(lines)

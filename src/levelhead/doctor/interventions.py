@@ -50,12 +50,14 @@ class Interventions:
 
     Args:
         facts: what is known of the program.
-        deadline: the time (``time.perf_counter``) after which no trial is begun.
+        budget: seconds, at the pace of each trial's first updates.
+        deadline: the time (``time.perf_counter``) after which everything stops, whatever the pace.
         progress: called with a few words before each trial.
     """
 
-    def __init__(self, facts: Examined, deadline: float, progress: Callable[[str], None]) -> None:
-        self.facts, self.deadline, self.progress = facts, deadline, progress
+    def __init__(self, facts: Examined, budget: float, deadline: float, progress: Callable[[str], None]) -> None:
+        self.facts, self.budget, self.deadline, self.progress = facts, budget, deadline, progress
+        self.spent = 0.0
         self.trials: list[Trial] = []
         self.kept: dict[str, Outcome] = {}
         self.notes: list[str] = []
@@ -67,7 +69,10 @@ class Interventions:
 
     def run_base(self, seconds: float) -> None:
         """Train a copy as it is, for ``seconds`` or somewhat longer: the measure of all the others."""
-        self.base = self.current = train(self.facts.program, checks=True, seconds=seconds, stretch=2.0)
+        self.base = self.current = train(
+            self.facts.program, checks=True, seconds=seconds, stretch=2.0, deadline=self.deadline
+        )
+        self.spent += self.base.cost
         self.facts.base = self.base
         self.kept["as it is"] = self.base
         self._record("as it is", "", self.base, 0.0)
@@ -245,7 +250,7 @@ class Interventions:
         if not doubtful and (best.gain >= 0.3 or best.suspicion.measured is not None):
             return True
         seeds = (1, 2, 3) if doubtful else (1,)
-        if time.perf_counter() + 2 * len(seeds) * best.outcome.seconds > self.deadline:
+        if not self._affords(2 * len(seeds) * best.outcome.cost):
             self.notes.append(f"{best.suspicion.cause}: a small gain, not confirmed for lack of time")
             return False
         for seed in seeds:
@@ -261,7 +266,7 @@ class Interventions:
         """The remedies of a suspicion, until one leaves nothing to gain, or goes the wrong way."""
         tried: list[_Tried] = []
         for remedy in suspicion.remedies[: count or None]:
-            if time.perf_counter() + self.base.seconds > self.deadline:
+            if not self._affords(self.base.cost):
                 said = "time ran out before every suspicion was tried; a larger budget tries them"
                 if said not in self.notes:
                     self.notes.append(said)
@@ -279,7 +284,7 @@ class Interventions:
 
     def _together(self, data: list[Suspicion]) -> list[_Tried]:
         """Repairs that are useless without each other, in a program that learns nothing with any one of them."""
-        if len(data) < 2 or time.perf_counter() + self.base.seconds > self.deadline:
+        if len(data) < 2 or not self._affords(self.base.cost):
             return []
         both = together([s.remedies[0] for s in data])
         outcome = self._train([*self.applied, both])
@@ -290,14 +295,20 @@ class Interventions:
 
     def _train(self, applied: Sequence[Remedy], seed: int = 0) -> Outcome:
         updates = None if self.whole else self.base.updates
-        left = max(0.0, self.deadline - time.perf_counter()) + 2 * self.base.seconds
-        return train(
+        left = max(0.0, self.budget - self.spent) + 2 * self.base.cost
+        outcome = train(
             self.facts.program,
             several(applied),
             updates=updates,
             seed=seed,
-            seconds=min(left, 6 * max(2.0, self.base.seconds)),
+            seconds=min(left, 6 * max(2.0, self.base.cost)),
+            deadline=self.deadline,
         )
+        self.spent += outcome.cost
+        return outcome
+
+    def _affords(self, cost: float) -> bool:
+        return self.spent + cost <= self.budget and time.perf_counter() < self.deadline
 
     def _apply(self, tried: _Tried) -> None:
         self.applied.append(tried.remedy)

@@ -39,12 +39,13 @@ def treat(
     start = time.perf_counter()
     chosen = [verdict.remedy for verdict in examination._remedies if verdict.severity != "info"]
     with random_state_kept():
-        trying = _Treatment(program, start + budget, seeds)
+        trying = _Treatment(program, budget, seeds)
         if not chosen:
             said = "no remedy is known for what was found" if not examination.healthy else "nothing to mend"
             return _left(program, trying, said, start)
         before, after = trying.scores([], seeds), trying.scores(chosen, seeds)
         best, best_scores = chosen, after
+        tuning: list[Remedy] = []
         if not examination.healthy and _room(after) > 0.1 and trying.left > budget / 3:
             more = _again(examine, program, chosen, trying.left / 3)
             if more:
@@ -52,7 +53,9 @@ def treat(
         for factor in REFINED:
             if _room(best_scores) > 0.05 and trying.left > seeds * trying.longest:
                 step = remedies.learning_rate(factor, _rates(program, best))
-                best, best_scores = trying.better(best, best_scores, [*best, step])
+                tuned, best_scores = trying.better(best, best_scores, [*best, step])
+                tuning += tuned[len(best) :]
+                best = tuned
         accepted = _clear(before, best_scores)
         note = "" if accepted else "the remedies are not better beyond the noise; the program is left as it was"
         outcome = trying.median_outcome(best) if accepted else None
@@ -61,7 +64,8 @@ def treat(
         accepted=accepted,
         before=before,
         after=best_scores,
-        remedies=tuple(remedy.words for remedy in best),
+        remedies=tuple(remedy.words for remedy in best if remedy not in tuning),
+        tuning=tuple(remedy.words for remedy in tuning),
         patch="\n".join(remedy.patch for remedy in best),
         trials=tuple(trying.trials),
         seconds=time.perf_counter() - start,
@@ -120,22 +124,19 @@ def _again(
 class _Treatment:
     """Trains versions over seeds, within the time."""
 
-    def __init__(self, program: Program, deadline: float, seeds: int) -> None:
-        self.program, self.deadline, self.seeds = program, deadline, seeds
+    def __init__(self, program: Program, budget: float, seeds: int) -> None:
+        self.program, self.left, self.seeds = program, budget, seeds
         self.trials: list[Trial] = []
         self.outcomes: dict[tuple[str, ...], list[Outcome]] = {}
         self.longest = 0.0
-
-    @property
-    def left(self) -> float:
-        return self.deadline - time.perf_counter()
 
     def scores(self, chosen: Sequence[Remedy], seeds: int) -> Scores:
         """The final scores with these remedies, one a seed; the seeds are not those of the examination."""
         start = time.perf_counter()
         done = [train(self.program, several(chosen), seed=100 + seed) for seed in range(seeds)]
         seconds = time.perf_counter() - start
-        self.longest = max(self.longest, seconds / seeds)
+        self.left -= sum(outcome.cost for outcome in done)
+        self.longest = max(self.longest, *(outcome.cost for outcome in done))
         self.outcomes[_key(chosen)] = done
         found = Scores(tuple(outcome.score for outcome in done))
         words = " + ".join(remedy.words for remedy in chosen) or "as it is"

@@ -14,6 +14,8 @@ import torch
 from levelhead.doctor.isolation import Change, clone, seeded
 from levelhead.doctor.program import Program, ProgramError
 
+#: The first updates, by whose fastest seconds are turned into updates.
+PACED = 5
 #: When validation scores are taken: close together at first, where overfitting may begin.
 _CHECKED = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8)
 
@@ -31,6 +33,8 @@ class Outcome:
         updates: how many updates were done.
         planned: how many there were to be.
         seconds: wall-clock time.
+        pace: seconds of the fastest of the first updates; ``cost``: of all updates and scores, at that pace.
+        finite_when_lost: whether the weights were finite after the first update whose loss was not.
         error: what the program raised, if it did.
     """
 
@@ -42,6 +46,9 @@ class Outcome:
     updates: int = 0
     planned: int = 0
     seconds: float = 0.0
+    pace: float = math.nan
+    cost: float = 0.0
+    finite_when_lost: bool = False
     error: Exception | None = None
 
     @property
@@ -98,8 +105,12 @@ def train(
     checks: bool = False,
     seconds: float = math.inf,
     stretch: float = 1.0,
+    deadline: float = math.inf,
 ) -> Outcome:
     """Train a copy of the program, changed, for as many updates as it plans; the program itself is left alone.
+
+    Seconds are turned into updates once, by the fastest of the first updates, so that a busy machine gives the same
+    verdict as an idle one: where not all updates fit, as many as fit, rounded down to a power of two.
 
     Args:
         program: what to copy.
@@ -107,12 +118,14 @@ def train(
         updates: how many updates at most; by default the copy's own plan.
         seed: of batches and noise: copies with one seed see the same batches.
         checks: whether to take validation scores on the way, after 1, 2, 4, ... percent of the updates.
-        seconds: when to stop.
-        stretch: how many times as long it may take where half of the updates are done by then.
+        seconds: how long it may take, by the pace of its first updates.
+        stretch: how many times as long it may take where it can then be whole.
+        deadline: the time (``time.perf_counter``) after which it stops in any case.
     """
     start = time.perf_counter()
     copy = clone(program)
     done = Outcome(copy)
+    scored: list[float] = []
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")  # what the program warns of, its own run warns of
         try:
@@ -123,22 +136,43 @@ def train(
             done.planned = planned if updates is None else min(updates, planned)
             marks = {max(1, round(done.planned * part)) for part in _CHECKED} if checks else set()
             seeded(seed)
+            last, paces = done.planned, []
+            clock = time.perf_counter()
             for batch in endless(copy.train):
-                late = seconds if done.updates < done.planned / 2 else stretch * seconds
-                if done.updates >= done.planned or time.perf_counter() - start > late:
+                if done.updates >= last or time.perf_counter() > deadline:
                     break
                 done.losses.append(copy.update(batch))
                 done.rates.append(max((float(group["lr"]) for group in copy.optimizer.param_groups), default=0.0))
                 done.updates += 1
+                paces.append(time.perf_counter() - clock)
+                if done.updates == PACED:
+                    last = _affordable(done.planned, min(paces), seconds, stretch)
                 if done.updates in marks:
+                    before = time.perf_counter()
                     done.scores.append((done.updates, score(copy)))
-                if not math.isfinite(done.losses[-1]) and done.updates > 20 and not finite(copy):
-                    break  # NaN stays NaN
+                    scored.append(time.perf_counter() - before)
+                if not math.isfinite(done.losses[-1]):
+                    if all(map(math.isfinite, done.losses[:-1])):
+                        done.finite_when_lost = finite(copy)
+                    if done.updates > 20 and not finite(copy):
+                        break  # NaN stays NaN
+                clock = time.perf_counter()
+            done.pace = min(paces[:PACED], default=math.nan)
+            before = time.perf_counter()
             done.score = _number(copy.final_score())
+            scored.append(time.perf_counter() - before)
+            done.cost = done.updates * done.pace + len(scored) * min(scored) if paces else 0.0
         except Exception as error:
             done.error = error
     done.seconds = time.perf_counter() - start
     return done
+
+
+def _affordable(planned: int, pace: float, seconds: float, stretch: float) -> int:
+    """How many of the planned updates fit into the seconds."""
+    if planned * pace <= stretch * seconds or planned <= PACED:
+        return planned
+    return max(PACED, 1 << math.floor(math.log2(max(1.0, seconds / pace))))
 
 
 def score(program: Program) -> float:

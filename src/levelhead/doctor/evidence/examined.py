@@ -19,12 +19,14 @@ from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.loop import Call, Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import LINEAR, Output
-from levelhead.doctor.isolation import clone, copied, seeded
-from levelhead.doctor.program import Program
-from levelhead.doctor.trials import Outcome, updates_of
+from levelhead.doctor.isolation import clone, copied, random_state_kept, seeded
+from levelhead.doctor.program import Program, ProgramError
+from levelhead.doctor.trials import PACED, Outcome, updates_of
 
 #: Updates that are watched closely.
 WATCHED = 10
+#: And of very slow ones.
+LEAST_WATCHED = 2
 #: And after the training.
 LATE = 4
 
@@ -163,11 +165,11 @@ class Examined:
         return not score > self.floor or (self.floor >= -1 and score <= 1 and self.room(score) > 0.9)
 
 
-def gather(program: Program) -> Examined:
+def gather(program: Program, budget: float = math.inf) -> Examined:
     """Measure the data, the first updates, the graph, the loss and the evaluation, all on copies.
 
     Raises:
-        ProgramError: the program is none, or its data cannot be read.
+        ProgramError: the program is none, its data cannot be read, or the budget is less than the least that it needs.
     """
     clock = time.perf_counter()
     copy = clone(program)
@@ -180,10 +182,12 @@ def gather(program: Program) -> Examined:
     seeded(0)
     updates = updates_of(watched)
     batches = list(islice(_again(watched.train), WATCHED))
+    with random_state_kept():
+        count = _affordable(program, batches, budget)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the program warns of, its own run warns of
-        seen = loop.measure(watched, batches)
+        seen = loop.measure(watched, batches[:count])
     each = (time.perf_counter() - start) / max(1, len(seen.returned))
     first = seen.losses[0] if seen.losses else None
     asked = copied(program.loss, {})  # a loss may count its calls, or draw numbers
@@ -193,6 +197,35 @@ def gather(program: Program) -> Examined:
     facts.floor = constant_score(program, facts)
     facts.timing = {"data": after_data - clock, "one batch": time.perf_counter() - after_data}
     return facts
+
+
+def _affordable(program: Program, batches: list[Any], budget: float) -> int:
+    """How many updates can be looked at in half of the budget; each costs about two.
+
+    Raises:
+        ProgramError: not even two of them.
+    """
+    if math.isinf(budget):
+        return len(batches)
+    copy, paces = clone(program), []
+    for batch in batches[:PACED]:
+        start = time.perf_counter()
+        try:
+            copy.update(batch)
+        except Exception:
+            return len(batches)  # it is met again, and told
+        paces.append(time.perf_counter() - start)
+        if paces[-1] < budget / 100:
+            return len(batches)
+        if sum(paces) > budget / 2:
+            break
+    least = 4 * min(paces) * (LEAST_WATCHED + PACED)
+    if least > 2 * budget:
+        raise ProgramError(
+            f"an update takes {min(paces):.2g} s, so that an examination needs a budget of {math.ceil(least / 2)} s at "
+            f"least; got {budget:g}"
+        )
+    return max(LEAST_WATCHED, min(len(batches), int(budget / 4 / min(paces))))
 
 
 def _again(loader: Any) -> Any:

@@ -102,7 +102,7 @@ def another_population(facts: Evidence) -> list[Suspicion]:
     if found is None or found[0] < BEYOND or facts.room(base.score) < HELD_OUT:
         return []
     assert facts.program is not None
-    held = train(facts.program, _held_out(*ours, facts.train.sizes[0]), updates=base.updates, seconds=2 * base.seconds)
+    held = train(facts.program, _held_out(*ours, facts.train.sizes[0]), updates=base.updates, seconds=2 * base.cost)
     gain = facts.gain(base.score, held.score)
     if gain < HELD_OUT:
         return []
