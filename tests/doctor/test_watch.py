@@ -67,7 +67,8 @@ def test_a_healthy_loop_has_no_findings(clear, none, kind):
         model, optimizer=kind(model.parameters(), lr=0.01 if kind is torch.optim.AdamW else 0.1), clear=clear, none=none
     )
     assert watch.findings == ()
-    assert "Healthy" in str(watch)
+    assert "No fault seen in 120 updates, 12 of them measured" in str(watch)
+    assert "ealthy" not in str(watch)
     assert watch.history.uncleared == 0
     assert watch.history.cleared == 12  # after each measured step but the last one
 
@@ -101,6 +102,45 @@ def half_given():
     return watched(model, optimizer=torch.optim.SGD(model[0].parameters(), lr=0.1))
 
 
+def of_another_model():
+    return watched(mlp(), optimizer=torch.optim.SGD(mlp().parameters(), lr=0.1))
+
+
+def softmax_at_the_end():
+    model = mlp()
+    model.add_module("softmax", nn.Softmax(1))
+    return model
+
+
+def left_in_eval_mode():
+    model = normed()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with lh.watch(model, optimizer) as watch:
+        steps(model, optimizer, count=60)
+        model.eval()  # a tool that does not put it back
+        steps(model, optimizer, count=60)
+    return watch
+
+
+def nan_in_a_target():
+    model, target = mlp(), X[:, :4].clone()
+    target[40] = math.nan
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with lh.watch(model, optimizer) as watch:
+        for i in range(8):
+            rows = slice(8 * i, 8 * i + 8)
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(X[rows]), target[rows]).backward()
+            optimizer.step()
+    return watch
+
+
+def driven():
+    """A rate at which the first updates drive every unit flat."""
+    model = mlp(nn.Tanh)
+    return watched(model, optimizer=torch.optim.Adam(model.parameters(), lr=3.0), count=240)
+
+
 @pytest.mark.parametrize(
     ("cause", "where", "run"),
     [
@@ -116,6 +156,11 @@ def half_given():
         ("train-mode-in-eval", "loop", lambda: watched(normed(), evaluation=True)),
         ("stale-running-statistics", "1", lambda: watched(normed(momentum=0.001))),
         ("batch-too-small", "data", lambda: watched(normed(), rows=3, rate=0.01)),
+        ("parameters-not-trained", "optimizer", of_another_model),
+        ("output-mismatch", "softmax", lambda: watched(softmax_at_the_end())),
+        ("eval-mode-in-training", "loop", left_in_eval_mode),
+        ("non-finite-loss", "loss", nan_in_a_target),
+        ("learning-rate-too-high", "optimizer", driven),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -130,6 +175,26 @@ def test_what_a_cause_explains_is_its_symptom():
     watch = watched(mlp(), rate=30.0)
     assert causes(watch) == ["learning-rate-too-high"]
     assert any("are 0 for every row" in symptom for symptom in watch.findings[0].symptoms)
+
+
+def test_what_only_a_trial_proves_is_a_remark_where_the_loss_falls():
+    watch = watched(mlp(), x=X * 8, rate=0.003, count=300)
+    assert [(f.cause, f.severity) for f in watch.findings] == [("inputs-not-normalized", "info")]
+    assert watch.examination().healthy
+
+
+def test_a_loss_that_hardly_falls_is_told():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    labels = torch.randint(0, 4, (256,), generator=torch.Generator().manual_seed(9))
+    order = torch.Generator().manual_seed(1)
+    with lh.watch(model, optimizer) as watch:
+        for _ in range(150):
+            rows = torch.randint(256, (32,), generator=order)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(X[rows]), labels[rows]).backward()
+            optimizer.step()
+    assert [(f.cause, f.severity) for f in watch.findings] == [("does-not-learn", "info")]
 
 
 @pytest.mark.parametrize("functional", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -57,7 +58,7 @@ def examine(
     """
     start = time.perf_counter()
     with random_state_kept():
-        subject = Program.of(program)
+        subject = copy(Program.of(program))  # it gets a score, where it has none
         guard = Untouched(subject, clone(subject))
         try:
             found = _examine(subject, start, budget, chosen(select, ignore), progress or (lambda _: None), guard)
@@ -108,6 +109,15 @@ def _examine(
         [s for s in untrained if wanted(s.cause)],
         [s for s in trained if wanted(s.cause) and (s.cause, s.where) not in known],
     )
+    undecided = ""
+    if not any(v.severity != "info" for v in verdicts):
+        if trying.whole:
+            verdicts += [Verdict(s, s.severity) for s in suspicions(facts, last=True) if wanted(s.cause)]
+        elif facts.idle(base.score):
+            undecided = (
+                f"after {base.updates} of {base.planned} updates the program is no better than a constant answer; "
+                "a larger budget judges more of its training"
+            )
     stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(trying.trials) - 1} copies trained"))
     notes += trying.notes
     return Examination(
@@ -118,6 +128,8 @@ def _examine(
         measured=_measured(facts),
         notes=tuple(notes),
         environment=environment(),
+        metric=facts.metric,
+        undecided=undecided,
         _remedies=tuple(v for v in verdicts if v.remedy is not None),
     )
 
@@ -175,7 +187,7 @@ def _dead_after(facts: Examined) -> dict[str, float]:
     if base is None or kept is None or base.diverged:
         return {}
     shares: dict[str, float] = {}
-    copy = clone(base.program)
+    twin = clone(base.program)
 
     def look(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
@@ -185,13 +197,13 @@ def _dead_after(facts: Examined) -> dict[str, float]:
 
         return hook
 
-    for name, module in copy.model.named_modules():
+    for name, module in twin.model.named_modules():
         if isinstance(module, nn.ReLU) and name != facts.output.where:
             module.register_forward_hook(look(name))
     try:
-        copy.model.eval()
+        twin.model.eval()
         with torch.no_grad():
-            forward(copy.model, kept[0][:512])
+            forward(twin.model, kept[0][:512])
     except Exception:
         return {}
     return shares

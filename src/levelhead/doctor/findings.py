@@ -106,6 +106,9 @@ class Examination:
         notes: what could not be judged, and why.
         environment: versions, machine and command.
         seconds: wall-clock time of it all.
+        metric: what the scores are.
+        undecided: why nothing can be said, where that is so.
+        watched: what was looked at, of a watch.
         program: what was examined; not written to JSON.
     """
 
@@ -117,21 +120,27 @@ class Examination:
     notes: tuple[str, ...] = ()
     environment: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    metric: str = ""
+    undecided: str = ""
+    watched: str = ""
     program: Any = field(default=None, repr=False, compare=False)
     _remedies: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     _treat: Callable[..., Treated] | None = field(default=None, repr=False, compare=False)
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing was found that costs; findings of severity ``info`` do not count."""
-        return all(finding.severity == "info" for finding in self.findings)
+        """Whether nothing was found that costs, where enough was tried; findings of severity ``info`` do not count."""
+        return not self.undecided and all(finding.severity == "info" for finding in self.findings)
 
     @property
     def verdict(self) -> str:
         """The result in a sentence."""
+        if self.undecided:
+            return f"undecided: {self.undecided}"
         if self.healthy:
             style = f" ({len(self.findings)} remarks on style)" if self.findings else ""
-            return f"healthy: nothing found that costs{style}"
+            said = f"no fault seen in {self.watched}" if self.watched else "healthy: nothing found that costs"
+            return f"{said}{style}"
         first = self.findings[0]
         others = sum(finding.severity != "info" for finding in self.findings) - 1
         more = f", and {others} more" if others else ""
@@ -183,7 +192,8 @@ class Examination:
     def __str__(self) -> str:
         parts = [self.verdict.capitalize(), *map(str, self.findings)]
         if self.trials:
-            head = f"Tried on copies ({self.trials[0].updates} updates each):"
+            score = f"; score: {self.metric}" if self.metric else ""
+            head = f"Tried on copies ({self.trials[0].updates} updates each{score}):"
             width = max(len(trial.change) for trial in self.trials)
             rows = [f"  {t.change:{width}s}  score {t.score:8.3f}  {t.note}".rstrip() for t in self.trials]
             parts.append("\n".join([head, *rows]))
@@ -241,11 +251,11 @@ class Treated:
     before: Scores
     after: Scores
     remedies: tuple[str, ...] = ()
-    tuning: tuple[str, ...] = ()
     patch: str = ""
     trials: tuple[Trial, ...] = ()
     seconds: float = 0.0
     note: str = ""
+    tuning: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, ready for JSON; without the program."""

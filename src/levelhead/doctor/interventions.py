@@ -58,7 +58,7 @@ class Interventions:
     def __init__(self, facts: Examined, budget: float, deadline: float, progress: Callable[[str], None]) -> None:
         self.facts, self.budget, self.deadline, self.progress = facts, budget, deadline, progress
         self.spent = 0.0
-        self.trials: list[Trial] = []
+        self.trials: list[Trial] = facts.tried
         self.kept: dict[str, Outcome] = {}
         self.notes: list[str] = []
         self.base: Outcome

@@ -151,6 +151,14 @@ def _not_ending(what: str) -> Iterator[None]:
         ) from error
 
 
+def first_tensor(value: Any, floating: bool = False) -> Tensor | None:
+    """The first tensor (of floating-point numbers) in nested tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return value if value.is_floating_point() or not floating else None
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next((found for item in items if (found := first_tensor(item, floating)) is not None), None)
+
+
 def split(batch: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch.
 
@@ -252,6 +260,11 @@ def hits(model: nn.Module, loader: Iterable[Any], answer: Callable[[Tensor], Ten
         right += int((answer(forward(model, inputs)) == targets).sum())
         rows += targets.numel()
     return right / max(1, rows)
+
+
+def one_hot(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Class numbers of one-hot rows; class numbers as they are."""
+    return targets.argmax(1) if targets.shape == outputs.shape else targets
 
 
 def are_classes(outputs: Any, targets: Any) -> bool:

@@ -34,7 +34,8 @@ class Outcome:
         planned: how many there were to be.
         seconds: wall-clock time.
         pace: seconds of the fastest of the first updates; ``cost``: of all updates and scores, at that pace.
-        finite_when_lost: whether the weights were finite after the first update whose loss was not.
+        finite_when_lost: whether the weights were finite after the first lost loss, a NaN.
+        eval_since: the first of the latest updates that all left the model in eval mode, or -1.
         error: what the program raised, if it did.
     """
 
@@ -49,6 +50,7 @@ class Outcome:
     pace: float = math.nan
     cost: float = 0.0
     finite_when_lost: bool = False
+    eval_since: int = -1
     error: Exception | None = None
 
     @property
@@ -144,6 +146,10 @@ def train(
                 done.losses.append(copy.update(batch))
                 done.rates.append(max((float(group["lr"]) for group in copy.optimizer.param_groups), default=0.0))
                 done.updates += 1
+                if copy.model.training:
+                    done.eval_since = -1
+                elif done.eval_since < 0:
+                    done.eval_since = done.updates - 1
                 paces.append(time.perf_counter() - clock)
                 if done.updates == PACED:
                     last = _affordable(done.planned, min(paces), seconds, stretch)
@@ -153,7 +159,7 @@ def train(
                     scored.append(time.perf_counter() - before)
                 if not math.isfinite(done.losses[-1]):
                     if all(map(math.isfinite, done.losses[:-1])):
-                        done.finite_when_lost = finite(copy)
+                        done.finite_when_lost = math.isnan(done.losses[-1]) and finite(copy)
                     if done.updates > 20 and not finite(copy):
                         break  # NaN stays NaN
                 clock = time.perf_counter()

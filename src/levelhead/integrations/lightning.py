@@ -39,12 +39,8 @@ class Watch(Watching, Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Open the watch."""
-        self._open(pl_module, trainer.optimizers)
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """See the batch: a training step may call parts of the module only."""
-        if self.watch is not None:
-            self.watch.batch(batch)
+        # A training step may call parts of the module only: what it gives to the first of them are the inputs.
+        self._open(pl_module, trainer.optimizers, entries=pl_module.children())
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Measure the gradients: Lightning computes them in a closure, within the optimizer's step."""

@@ -42,9 +42,12 @@ class Watching:
         """The findings of the examination."""
         return self.examination.findings
 
-    def _open(self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    def _open(
+        self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], entries: Iterable[nn.Module] = ()
+    ) -> None:
         self._close()
         self.watch = watch(model, optimizers, every=self.every, on_finding=_warn if self.tell else None)
+        self.watch.entries += entries
         self.watch.__enter__()
 
     def _close(self) -> None:

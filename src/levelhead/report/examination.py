@@ -42,11 +42,12 @@ def render_examination(examination: Examination, treated: Treated | None = None,
     severity = examination.findings[0].severity if examination.findings else "info"
     return str(
         template("examination.html").render(
-            heading=HEADINGS[severity],
+            heading="Not decided" if examination.undecided else HEADINGS[severity],
             severity="healthy" if examination.healthy else severity,
             lead=_lead(examination),
             subject=subject,
             findings=[_finding(i, each) for i, each in enumerate(examination.findings, 1)],
+            metric=examination.metric,
             trials=[_trial(each) for each in examination.trials],
             treated=None if treated is None else _treated(treated),
             stages=[(each.name, text.duration(each.seconds), each.note) for each in examination.stages],
@@ -62,6 +63,8 @@ def render_examination(examination: Examination, treated: Treated | None = None,
 
 
 def _lead(examination: Examination) -> str:
+    if examination.undecided:
+        return f"{text.sentence(examination.undecided)}"
     if not examination.findings:
         return "No rule found a fault. What was measured, and what could not be judged, is below."
     first = examination.findings[0]
@@ -127,7 +130,10 @@ def _treated(treated: Treated) -> dict[str, Any]:
         "verdict": "Mended" if treated.accepted else "Not mended",
         "before": _scores(treated.before.values),
         "after": _scores(treated.after.values),
-        "remedies": [text.sentence(remedy) for remedy in treated.remedies],
+        "remedies": [
+            *(text.sentence(remedy) for remedy in treated.remedies),
+            *(text.sentence(f"tuned besides: {step}") for step in treated.tuning),
+        ],
         "patch": treated.patch,
         "note": text.sentence(treated.note),
         "trials": [_trial(each) for each in treated.trials],

@@ -14,6 +14,7 @@ from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call, Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import Output
+from levelhead.doctor.findings import Trial
 from levelhead.doctor.program import Program
 from levelhead.doctor.trials import Outcome
 
@@ -107,6 +108,14 @@ class Evidence(Protocol):
     def late(self) -> list[Update]:
         """A few more updates of the program as it trained."""
 
+    @property
+    def mixing(self) -> str | None:
+        """The module from which on the rows of a batch are mixed, in evaluation."""
+
+    @property
+    def tried(self) -> Sequence[Trial]:
+        """What was tried on copies so far, the program as it is first."""
+
     def calls(self, *kinds: type) -> list[Call]:
         """The modules of these kinds that ran, in order, each once."""
 
@@ -122,3 +131,6 @@ class Evidence(Protocol):
 
     def noise(self, score: float) -> float:
         """Twice the standard error of a score."""
+
+    def idle(self, score: float) -> bool:
+        """Whether a score is hardly better than a constant answer's."""

@@ -18,9 +18,12 @@ from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.loop import Call, Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
+from levelhead.doctor.evidence.mixing import mixing_module
 from levelhead.doctor.evidence.structure import LINEAR, Output
+from levelhead.doctor.findings import Trial
 from levelhead.doctor.isolation import clone, copied, random_state_kept, seeded
-from levelhead.doctor.program import Program, ProgramError
+from levelhead.doctor.program import Program, ProgramError, first_tensor, split
+from levelhead.doctor.scores import OwnLoss, judged
 from levelhead.doctor.trials import PACED, Outcome, updates_of
 
 #: Updates that are watched closely.
@@ -46,6 +49,8 @@ class Examined:
         seconds_an_update: how long one takes.
         floor: the score of the best constant answer.
         base: how it trained, as it is; None before.
+        tried: the trials so far, ``base`` included.
+        metric: what scores are called.
     """
 
     program: Program
@@ -61,6 +66,8 @@ class Examined:
     floor: float = -math.inf
     base: Outcome | None = None
     timing: dict[str, float] = field(default_factory=dict)
+    tried: list[Trial] = field(default_factory=list)
+    metric: str = ""
 
     history = None
 
@@ -110,6 +117,17 @@ class Examined:
         return bool(self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype)
 
     @cached_property
+    def mixing(self) -> str | None:
+        """Asked of one batch, where the data are not one single batch (a graph's nodes are meant to be mixed)."""
+        if self.train.batches < 2:
+            return None
+        copy = clone(self.program)
+        try:
+            return mixing_module(copy.model, split(next(iter(copy.train)))[0])
+        except Exception:
+            return None  # the model takes something else than the loader's inputs
+
+    @cached_property
     def late(self) -> list[Update]:
         """A few more updates of the program as it trained: what it adds to the loss shows when the loss is small."""
         if self.base is None or self.base.diverged or self.base.error is not None or self.program.step is None:
@@ -141,14 +159,16 @@ class Examined:
         return (after - max(before, self.floor)) / (after - self.floor)  # worse than constant has gone none of it
 
     def room(self, score: float) -> float:
-        """The largest gain that is still possible, where scores have an upper bound of 1; else 1.
+        """The largest gain that is still possible, where scores have an upper bound; else 1.
 
-        A score between the constant answer's and 1 is taken to have that bound, as accuracies and coefficients of
-        determination do.
+        A score between the constant answer's and 1 is taken to have a bound of 1, as accuracies and coefficients of
+        determination do; minus a loss, one of 0.
         """
-        if not self.floor < score <= 1 or not self.floor >= -1:
+        own = isinstance(self.program.score, OwnLoss)
+        bound = 0.0 if own else 1.0
+        if not self.floor < score <= bound or not (own or self.floor >= -1):
             return 1.0
-        return (1 - score) / (1 - self.floor)
+        return (bound - score) / (bound - self.floor)
 
     @property
     def scored(self) -> int:
@@ -162,7 +182,7 @@ class Examined:
 
     def idle(self, score: float) -> bool:
         """Whether a score is hardly better than a constant answer's: a tenth of the way to its bound, if it has one."""
-        return not score > self.floor or (self.floor >= -1 and score <= 1 and self.room(score) > 0.9)
+        return not score > self.floor or 0.9 < self.room(score) < 1
 
 
 def gather(program: Program, budget: float = math.inf) -> Examined:
@@ -177,7 +197,6 @@ def gather(program: Program, budget: float = math.inf) -> Examined:
     train = data.measure(copy.train)
     val = None if copy.val is None else data.measure(copy.val)
     after_data = time.perf_counter()
-    evaluated = evaluation.measure(clone(program))
     watched = clone(program)
     seeded(0)
     updates = updates_of(watched)
@@ -192,8 +211,11 @@ def gather(program: Program, budget: float = math.inf) -> Examined:
     first = seen.losses[0] if seen.losses else None
     asked = copied(program.loss, {})  # a loss may count its calls, or draw numbers
     kind = loss.measure(asked, first.outputs, first.targets) if first else LossKind("", "", False)
+    metric = judged(program, kind, first.outputs, first.targets) if first else ""
+    evaluated = evaluation.measure(clone(program))
     out = structure.output(first.node if first else None, seen.calls)
     facts = Examined(program, train, val, seen, watched, kind, out, evaluated, updates, each)
+    facts.metric = metric
     facts.floor = constant_score(program, facts)
     facts.timing = {"data": after_data - clock, "one batch": time.perf_counter() - after_data}
     return facts
@@ -242,7 +264,7 @@ class Constant(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The row, once for each row of the first tensor."""
-        first = loop._tensor((args, kwargs))
+        first = first_tensor((args, kwargs))
         return self.row.expand(1 if first is None else len(first), *self.row.shape)
 
 
@@ -263,10 +285,15 @@ def constant_score(program: Program, facts: Examined) -> float:
         row = row.double().mean(0).reshape(outputs.shape[1:]).to(outputs.dtype)
     else:
         return untrained
+    rows = [row, torch.logit(row, 1e-6)] if facts.loss.kind == "logits" else [row]
+    scores = [_score_of(program, Constant(row.clone().to(outputs.device))) for row in rows]
+    return max((score for score in scores if math.isfinite(score)), default=untrained)
+
+
+def _score_of(program: Program, model: nn.Module) -> float:
     copy = clone(program)
-    copy.model = Constant(row.clone().to(outputs.device))
+    copy.model = model
     try:
-        score = float(copy.final_score())
+        return float(copy.final_score())
     except Exception:
-        return untrained
-    return score if math.isfinite(score) else untrained
+        return math.nan

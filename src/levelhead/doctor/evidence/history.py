@@ -121,6 +121,8 @@ class History:
         first_loss: the first of them that was finite, and ``largest`` the largest.
         loss_lost_at: the first step whose loss was not finite; ``input_lost_at`` the same of the inputs, or -1.
         finite_when_lost: whether the weights, and the outputs of the model, were finite at the first lost loss.
+        twice: the loss's own softmax or sigmoid, where it is applied to what one has given.
+        eval_since: the first of the latest updates that were all in eval mode, or -1.
         validation: losses that the user (or an integration) reported.
         measured: the steps that were measured; where they are many, every second, fourth, ... of the older ones.
         uncleared: updates, of those looked at, whose gradient was added to the last update's; ``cleared`` the others.
@@ -131,6 +133,8 @@ class History:
 
     steps: int = 0
     finite_when_lost: bool = False
+    twice: str = ""
+    eval_since: int = -1
     losses: Series = field(default_factory=Series)
     first_loss: float = math.nan
     largest: float = math.nan

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelhead.doctor.program import Program
+from levelhead.doctor.program import Program, first_tensor
 
 
 @dataclass
@@ -189,14 +189,14 @@ class _Watcher:
         return hook
 
     def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        inside = _tensor((args, kwargs))
+        inside = first_tensor((args, kwargs))
         self.entered = inside, None if inside is None else inside.grad_fn  # a module may change it in place
 
     def _ran(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if not self.first:
                 return
-            (inside, node), outside = self.entered, _tensor(output)
+            (inside, node), outside = self.entered, first_tensor(output)
             self.found.calls.append(
                 Call(
                     name,
@@ -271,14 +271,6 @@ def piled(cleared: float, kept: float) -> bool:
     Gradients are reproduced up to rounding (1e-6); a hundredth leaves room for clipping by value.
     """
     return kept < 0.01 and cleared > 0.03
-
-
-def _tensor(value: Any) -> Tensor | None:
-    """The first tensor in nested tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return value
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((found for item in items if (found := _tensor(item)) is not None), None)
 
 
 def _dot(a: dict[Tensor, Tensor], b: dict[Tensor, Tensor]) -> float:

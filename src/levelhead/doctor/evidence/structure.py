@@ -163,6 +163,15 @@ def _range(activation: str, node: Any) -> tuple[float, float] | None:
     return (-float("inf") if low is None else float(low)), (float("inf") if high is None else float(high))
 
 
+def squashed_twice(node: Any, limit: int = 40) -> str:
+    """The softmax or sigmoid in a loss's graph that is applied to what one has given already; empty if none."""
+    for n in ancestors(node, limit):
+        kind = {"LogSoftmax": "softmax", "BinaryCrossEntropyWithLogits": "sigmoid"}.get(name_of(n), "")
+        if kind and name_of(through_views(n.next_functions[0][0])) in ("Softmax", "Sigmoid"):
+            return kind
+    return ""
+
+
 def hidden(calls: list[Call], last: Output) -> list[Call]:
     """The modules that ran, without the one that makes the outputs."""
     return [call for call in calls if call.name != last.where]

@@ -15,6 +15,7 @@ from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call, Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import LINEAR, Output
+from levelhead.doctor.findings import Trial
 from levelhead.moments import Moments
 
 
@@ -34,7 +35,8 @@ class Watched:
     history: History
     loop: Loop
 
-    program = base = val = targets = outputs = node = None
+    program = base = val = targets = outputs = node = mixing = None
+    tried: tuple[Trial, ...] = ()
     loss = LossKind("unknown", "", False)
     output = Output("", "", False)
     floor = -math.inf
@@ -108,6 +110,10 @@ class Watched:
     def room(self, score: float) -> float:
         """Not known."""
         return 1.0
+
+    def idle(self, score: float) -> bool:
+        """Not known."""
+        return False
 
     def noise(self, score: float) -> float:
         """Not known."""

@@ -36,7 +36,6 @@ from levelhead.doctor.remedies.loss import (
     cross_entropy,
     log_of_probabilities,
     of_logarithms,
-    one_hot,
     other_loss,
     outputs_for_classes,
     times,
@@ -61,6 +60,7 @@ from levelhead.doctor.remedies.normalization import (
     recalibrate,
     recalibration,
     reset_statistics,
+    wide_statistics,
     without_batch_statistics,
 )
 
@@ -94,7 +94,6 @@ __all__ = [
     "norm_for",
     "nothing_far",
     "of_logarithms",
-    "one_hot",
     "one_rate",
     "other_loss",
     "outputs_for_classes",
@@ -119,6 +118,7 @@ __all__ = [
     "together",
     "units",
     "validation_like_training",
+    "wide_statistics",
     "widen",
     "without_batch_statistics",
     "without_dropout",

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from levelhead.doctor.program import Program, hits
+from levelhead.doctor.program import Program, hits, one_hot
 from levelhead.doctor.remedies.base import Remedy
 from levelhead.doctor.remedies.data import LossOf
 from levelhead.doctor.remedies.network import exchange
@@ -79,11 +79,6 @@ def _numbered_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _numbered_accuracy(model: nn.Module, loader: Any) -> float:
     return hits(model, loader, lambda outputs: outputs.argmax(1))
-
-
-def one_hot(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Class numbers of one-hot rows; class numbers as they are."""
-    return targets.argmax(1) if targets.shape == outputs.shape else targets
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -75,6 +75,16 @@ def reset_statistics(names: Sequence[str]) -> Remedy:
     return Remedy("running statistics reset", "norm.reset_running_stats()", change)
 
 
+def wide_statistics(names: Sequence[str]) -> Remedy:
+    """Batch normalizations in float32; their outputs keep the type of their inputs."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            program.model.get_submodule(name).float()
+
+    return Remedy("batch normalization in float32", "norm.float()", change)
+
+
 def without_batch_statistics(norm: nn.Module) -> nn.Module:
     """A normalization of single rows in the place of batch normalization."""
     channels: int = norm.num_features  # type: ignore[assignment]

@@ -88,15 +88,15 @@ RULES = (
         cause="model-too-small",
         meaning="too little capacity for the data",
         why=(
-            "A network with 2 n + d weights can fit any labels of n rows of d inputs (Zhang et al. 2017, "
-            "theorem 1); one with fewer may have learnt all that it can. Looked for where linear and "
-            "convolution layers, embeddings, recurrent layers and normalizations are all that has weights and "
-            "the training ran whole; not where outputs have the inputs' shape (an autoencoder is narrow on "
-            "purpose). Layers of at most 4 units are tried 64 times as wide as well."
+            "A network with 2 n + d weights can fit any labels of n rows of d inputs (Zhang et al. 2017, theorem 1); "
+            "one with fewer may have learnt all that it can. Looked for where linear and convolution layers, "
+            "embeddings, recurrent layers and normalizations are all that has weights and the training ran whole; "
+            "not where outputs have the inputs' shape (an autoencoder is narrow on purpose). Layers of at most 4 "
+            "units are tried 64 times as wide as well."
         ),
         threshold=(
-            f"fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs; hidden layers {FACTOR} times as "
-            f"wide: {PAYS_MUCH}, and fit the training data better"
+            f"fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs; hidden layers {FACTOR} times as wide: "
+            f"{PAYS_MUCH}, and fit the training data better"
         ),
         source="Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1",
         remedy="wider hidden layers",

@@ -221,9 +221,9 @@ RULES = (
         cause="non-finite-data",
         meaning="NaN or infinity in the inputs or targets",
         why=(
-            "One NaN makes the loss NaN, and with it every weight. Tried is the column's mean in the place of "
-            "such inputs, and the loss without the rows of such targets; what the rows should have held is "
-            "for you to find out."
+            "One NaN makes the loss NaN, and with it every weight. Tried is the column's mean in the place of such "
+            "inputs, and the loss without the rows of such targets; what the rows should have held is for you to "
+            "find out."
         ),
         threshold="one such value in inputs or targets",
         remedy="find the rows and drop or impute them",
@@ -234,6 +234,8 @@ RULES = (
         ),
         explains=frozenset(
             {
+                "non-finite-loss",
+                "does-not-learn",
                 "learning-rate-too-high",
                 "poisoned-running-statistics",
                 "output-mismatch",
@@ -245,13 +247,13 @@ RULES = (
         cause="labels-invalid",
         meaning="labels outside the classes, of the wrong type, or scaled as if they were inputs",
         why=(
-            "A class number must be one of the outputs. Labels that were divided like pixel values become one "
-            "single number when they are stored as integers. A mask of 0 and 255 for a loss of two classes is "
-            "the same slip the other way."
+            "A class number must be one of the outputs. Labels that were divided like pixel values become one single "
+            "number when they are stored as integers. A mask of 0 and 255 for a loss of two classes is the same slip "
+            "the other way."
         ),
         threshold=(
-            "a label outside 0 .. outputs - 1, or one single label in all the training data; or targets "
-            "beyond 0 .. 1 for a loss that takes them for shares"
+            "a label outside 0 .. outputs - 1, or one single label in all the training data; or targets beyond 0 .. "
+            "1 for a loss that takes them for shares"
         ),
         remedy="give class numbers from 0 to classes - 1, unscaled",
         example="y = y.long()  # 0 .. classes - 1, unscaled",
@@ -265,13 +267,13 @@ RULES = (
         cause="targets-not-normalized",
         meaning="regression targets whose scale or offset the output layer cannot reach in the time given",
         why=(
-            "An output layer starts near 0 with outputs of about 1. With an Adam-like optimizer a weight "
-            "moves by about the learning rate an update, whatever the loss; with plain gradient descent the "
-            "first gradient grows with the targets."
+            "An output layer starts near 0 with outputs of about 1. With an Adam-like optimizer a weight moves by "
+            "about the learning rate an update, whatever the loss; with plain gradient descent the first gradient "
+            "grows with the targets."
         ),
         threshold=(
-            f"root mean square of the targets above {LARGE:g} or below {SMALL:g}; {PAYS}; or the whole reach "
-            f"of an Adam-like optimizer (steps x rate) is under a {BEYOND_REACH:g}th of their distance"
+            f"root mean square of the targets above {LARGE:g} or below {SMALL:g}; {PAYS}; or the whole reach of an "
+            f"Adam-like optimizer (steps x rate) is under a {BEYOND_REACH:g}th of their distance"
         ),
         source="Kingma & Ba 2015, Adam, section 2.1",
         remedy="standardize the targets for the loss, and undo it on the model's answers",
@@ -289,14 +291,14 @@ RULES = (
         cause="inputs-not-normalized",
         meaning="the inputs' scale or offset is far from what the first layer's initialization assumes",
         why=(
-            "A layer's usual weights keep the scale of inputs of mean 0 and deviation 1. Other scales make "
-            "the first layer's gradient large or small by the same factor, and its curvature by the square; "
-            "an offset makes all its weights move together."
+            "A layer's usual weights keep the scale of inputs of mean 0 and deviation 1. Other scales make the first "
+            "layer's gradient large or small by the same factor, and its curvature by the square; an offset makes "
+            "all its weights move together."
         ),
         threshold=(
-            f"root mean square of the inputs above {LARGE:g} or below {SMALL:g}, a mean of {LARGE:g} "
-            f"deviations or more, or columns apart by {APART:g} in scale; {PAYS}; watched, it counts where "
-            "units are flat or the loss is lost or does not fall"
+            f"root mean square of the inputs above {LARGE:g} or below {SMALL:g}, a mean of {LARGE:g} deviations or "
+            f"more, or columns apart by {APART:g} in scale; {PAYS}; watched, it counts where units are flat or the "
+            "loss is lost or does not fall"
         ),
         source="LeCun et al. 1998, Efficient BackProp, section 4.3",
         remedy="standardize the inputs with the training data's mean and deviation",
@@ -306,6 +308,7 @@ RULES = (
         joint=True,
         explains=frozenset(
             {
+                "does-not-learn",
                 "learning-rate-too-high",
                 "dead-units",
                 "saturating-activation",
@@ -318,12 +321,12 @@ RULES = (
         cause="no-shuffle",
         meaning="batches come in an order that biases the updates",
         why=(
-            "An update from one class only moves the output's bias; sorted batches make the network forget "
-            "class after class."
+            "An update from one class only moves the output's bias; sorted batches make the network forget class "
+            "after class."
         ),
         threshold=(
-            f"batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of "
-            f"random batches; {PAYS}"
+            f"batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of random "
+            f"batches; {PAYS}"
         ),
         remedy="shuffle=True in the training loader",
         example="DataLoader(data, batch_size=..., shuffle=True)",
@@ -334,17 +337,16 @@ RULES = (
         cause="labels-corrupted",
         meaning="labels do not belong to their inputs, or a large share of them is wrong",
         why=(
-            "If labels have nothing to do with their inputs, rows that lie close together share them by "
-            "chance only. The comparison of training with validation data is scale-free; a permutation gives "
-            "the level of chance. Rows of whole numbers are compared by the symbols that they hold, once as a "
-            "text and once as a table. Where neighbours agree more often than by chance, training without the "
-            "rows that disagree is tried (Wilson 1972, Asymptotic properties of nearest neighbor rules using "
-            "edited data, section III)."
+            "If labels have nothing to do with their inputs, rows that lie close together share them by chance only. "
+            "The comparison of training with validation data is scale-free; a permutation gives the level of chance. "
+            "Rows of whole numbers are compared by the symbols that they hold, once as a text and once as a table. "
+            "Where neighbours agree more often than by chance, training without the rows that disagree is tried "
+            "(Wilson 1972, Asymptotic properties of nearest neighbor rules using edited data, section III)."
         ),
         threshold=(
-            f"rows near to each other share their label less than {AGREE:g} times as often, beyond chance, as "
-            "in validation data; or the labels are learnt, validation stays at the level of a constant "
-            "answer, and neighbours agree by chance alone"
+            f"rows near to each other share their label less than {AGREE:g} times as often, beyond chance, as in "
+            "validation data; or the labels are learnt, validation stays at the level of a constant answer, and "
+            "neighbours agree by chance alone"
         ),
         source="Cover & Hart 1967, Nearest neighbor pattern classification",
         remedy="align the labels with their inputs again; look at a few rows with their labels",

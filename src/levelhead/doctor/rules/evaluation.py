@@ -68,15 +68,15 @@ RULES = (
         cause="train-mode-in-eval",
         meaning="the model is evaluated in training mode: dropout or batch statistics are on",
         why=(
-            "Scores then hang on the other rows of a batch, or on chance, and running statistics take in "
-            "validation data. Dropout that is called as a function has its own switch; the module that calls "
-            "it is named. Dropout is measured: the trained model is evaluated with and without it, and an "
-            "average over draws, which is meant, loses nothing by them."
+            "Scores then hang on the other rows of a batch, or on chance, and running statistics take in validation "
+            "data. Dropout that is called as a function has its own switch; the module that calls it is named. "
+            "Dropout is measured: the trained model is evaluated with and without it, and an average over draws, "
+            "which is meant, loses nothing by them."
         ),
         threshold=(
-            "a batch normalization or dropout runs in training mode during evaluation (watched: in both or "
-            "more passes without gradients, and none in eval mode); or dropout is called as a function that "
-            f"drops, and the score without it is {100 * GAIN:.0f} % of the way better"
+            "a batch normalization or dropout runs in training mode during evaluation (watched: in both or more "
+            "passes without gradients, and none in eval mode); or dropout is called as a function that drops, and "
+            f"the score without it is {100 * GAIN:.0f} % of the way better"
         ),
         remedy="model.eval() before evaluation",
         example=("model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"),

@@ -19,6 +19,8 @@ from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
 
 #: Watched updates that were looked at, none of them with cleared gradients, from which on it is the loop's way.
 UNCLEARED = 5
+#: Updates in eval mode, all the latest ones and a tenth of all, from which on it is no pause.
+LEFT_BEHIND = 10
 
 
 @check()
@@ -189,6 +191,27 @@ def eval_in_training(facts: Evidence) -> list[Suspicion]:
     return [Suspicion("eval-mode-in-training", "loop", summary, figures, True, severity, cures)]
 
 
+@check("base")
+def mode_left(facts: Evidence) -> list[Suspicion]:
+    """A training that begins in training mode and is in eval mode from some update on."""
+    return _left(facts, facts.base.eval_since, facts.base.updates) if facts.base is not None else []
+
+
+@check("history")
+def mode_left_watched(facts: Evidence) -> list[Suspicion]:
+    """The same of a watched one."""
+    return _left(facts, facts.history.eval_since, facts.history.steps) if facts.history is not None else []
+
+
+def _left(facts: Evidence, since: int, count: int) -> list[Suspicion]:
+    kinds = [m for m in facts.model.modules() if isinstance(m, (*BATCH_NORM, *DROPOUT)) and getattr(m, "p", 1) > 0]
+    if not kinds or since < 1 or count - since < max(LEFT_BEHIND, count // 10):
+        return []
+    summary = f"from update {since + 1} of {count} on the model is in eval mode: something has put it there for good"
+    cure = remedies.before_step(_train_mode, "train mode", "model.train()  # before each update")
+    return [Suspicion("eval-mode-in-training", "loop", summary, {"since": since + 1}, True, "warning", (cure,))]
+
+
 def _train_mode(program: Program) -> None:
     program.model.train()
 
@@ -283,10 +306,10 @@ RULES = (
         cause="gradients-accumulate",
         meaning="gradients are never cleared between updates",
         why=(
-            "The rule adds up what each backward pass brings: if the optimizer gets the last gradient plus "
-            "this, nothing was cleared. It does so for each parameter, too: a loop may clear those of the "
-            "head and forget the body's. Gathering over several batches on purpose, with a clearing after "
-            "each step, is left in peace."
+            "The rule adds up what each backward pass brings: if the optimizer gets the last gradient plus this, "
+            "nothing was cleared. It does so for each parameter, too: a loop may clear those of the head and forget "
+            "the body's. Gathering over several batches on purpose, with a clearing after each step, is left in "
+            "peace."
         ),
         threshold=(
             "the gradient at each update, of all parameters or of some, is the last one plus the batch's own; "
@@ -299,7 +322,13 @@ RULES = (
             never_cleared,
         ),
         explains=frozenset(
-            {"learning-rate-too-high", "poisoned-running-statistics", "dead-units", "saturating-activation"}
+            {
+                "does-not-learn",
+                "learning-rate-too-high",
+                "poisoned-running-statistics",
+                "dead-units",
+                "saturating-activation",
+            }
         ),
     ),
     Rule(
@@ -307,22 +336,26 @@ RULES = (
         cause="gradient-ascent",
         meaning="the update climbs the loss",
         why=(
-            "The rule takes the gradient of the loss itself, and compares its direction with what the "
-            "optimizer gets and with how the parameters move. It also asks the loss for its value at right "
-            "and at wrong answers: a likelihood without its minus rewards errors. Two signs together (a "
-            "likelihood that is maximized) are descent. Where the loss is of no known kind, the opposite sign "
-            "is tried, since it may be meant to grow."
+            "The rule takes the gradient of the loss itself, and compares its direction with what the optimizer gets "
+            "and with how the parameters move. It also asks the loss for its value at right and at wrong answers: a "
+            "likelihood without its minus rewards errors. Two signs together (a likelihood that is maximized) are "
+            "descent. Where the loss is of no known kind, the opposite sign is tried, since it may be meant to grow."
         ),
         threshold=(
-            "the gradient that the optimizer gets, or its update, points against the loss's own descent; or "
-            "right answers cost more than wrong ones and the update goes down (of a loss of no known kind: "
-            f"{PAYS})"
+            "the gradient that the optimizer gets, or its update, points against the loss's own descent; or right "
+            f"answers cost more than wrong ones and the update goes down (of a loss of no known kind: {PAYS})"
         ),
         remedy="minimize: no sign, no maximize=True",
         example="torch.optim.SGD(model.parameters(), lr=0.1)  # no maximize=True",
         checks=(ascending,),
         explains=frozenset(
-            {"learning-rate-too-high", "poisoned-running-statistics", "dead-units", "saturating-activation"}
+            {
+                "does-not-learn",
+                "learning-rate-too-high",
+                "poisoned-running-statistics",
+                "dead-units",
+                "saturating-activation",
+            }
         ),
     ),
     Rule(
@@ -330,17 +363,16 @@ RULES = (
         cause="parameters-not-trained",
         meaning="parameters frozen, or missing from the optimizer",
         why=(
-            "A random layer that is not trained is a random feature; whether that costs is tried. A "
-            "pretrained backbone that is frozen on purpose wins nothing by being trained, and is left in "
-            "peace. Named is the optimizer where it lacks them, and the module where they are frozen "
-            "(`requires_grad=False`). Layers in a plain list and plain tensors are no parameters of the "
-            "model, and so are in no optimizer. Gradients that arrive and are cleared before the step train "
-            "nothing either; then the loop is named."
+            "A random layer that is not trained is a random feature; whether that costs is tried. A pretrained "
+            "backbone that is frozen on purpose wins nothing by being trained, and is left in peace. Named is the "
+            "optimizer where it lacks them, and the module where they are frozen (`requires_grad=False`). Layers in "
+            "a plain list and plain tensors are no parameters of the model, and so are in no optimizer. Gradients "
+            "that arrive and are cleared before the step train nothing either; then the loop is named."
         ),
         threshold=(
-            f"a parameter in a layer that runs is in no optimizer, or needs no gradient: {PAYS} (watched: it "
-            "needs gradients and runs behind a trained one); or gradients arrive and are gone when the "
-            "optimizer steps; or the optimizer has no parameter of the model"
+            f"a parameter in a layer that runs is in no optimizer, or needs no gradient: {PAYS} (watched: it needs "
+            "gradients and runs behind a trained one); or gradients arrive and are gone when the optimizer steps; or "
+            "the optimizer has no parameter of the model"
         ),
         remedy="give the optimizer all of model.parameters()",
         example="optimizer = torch.optim.SGD(model.parameters(), lr=0.1)",
@@ -352,6 +384,7 @@ RULES = (
         ),
         explains=frozenset(
             {
+                "does-not-learn",
                 "learning-rate-too-low",
             }
         ),
@@ -361,17 +394,16 @@ RULES = (
         cause="loss-detached",
         meaning="no gradient reaches (part of) the model",
         why=(
-            "A parameter without a gradient stays as it was. A part that runs under `no_grad()` while the "
-            "optimizer holds it counts as well. Tried is the same model with `detach()` and `no_grad()` left "
-            "out of its forward pass. Where a module gets a value with a graph and gives one without (a "
-            "comparison, say), it is named, and a gradient straight through it is tried (Bengio et al. 2013, "
-            "Estimating or propagating gradients through stochastic neurons, section 3). Where the way to the "
-            "loss is a staircase (rounded answers, say), all gradients are zero: that counts too, and has no "
-            "remedy."
+            "A parameter without a gradient stays as it was. A part that runs under `no_grad()` while the optimizer "
+            "holds it counts as well. Tried is the same model with `detach()` and `no_grad()` left out of its "
+            "forward pass. Where a module gets a value with a graph and gives one without (a comparison, say), it is "
+            "named, and a gradient straight through it is tried (Bengio et al. 2013, Estimating or propagating "
+            "gradients through stochastic neurons, section 3). Where the way to the loss is a staircase (rounded "
+            "answers, say), all gradients are zero: that counts too, and has no remedy."
         ),
         threshold=(
-            "a parameter of the optimizer that was never frozen, in a layer that runs, never gets a gradient, "
-            "or all get zeros"
+            "a parameter of the optimizer that was never frozen, in a layer that runs, never gets a gradient, or all "
+            "get zeros"
         ),
         remedy="leave out the detach(), item(), numpy() or no_grad() between the layer and the loss",
         example="loss = criterion(model(x), y)  # no detach(), item() or no_grad() between",
@@ -381,6 +413,7 @@ RULES = (
         ),
         explains=frozenset(
             {
+                "does-not-learn",
                 "learning-rate-too-low",
                 "parameters-not-trained",
             }
@@ -399,7 +432,7 @@ RULES = (
         ),
         remedy="model.train() at the start of each epoch, and after each evaluation",
         example="model.train()  # before each update",
-        checks=(eval_in_training,),
+        checks=(eval_in_training, mode_left, mode_left_watched),
         explains=frozenset({"stale-running-statistics"}),
     ),
     Rule(

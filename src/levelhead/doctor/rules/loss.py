@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
@@ -134,14 +137,46 @@ def not_minimal_at_target(facts: Evidence) -> list[Suspicion]:
     return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=tuple(cures))]
 
 
+@check("base")
+def lost_while_finite(facts: Evidence) -> list[Suspicion]:
+    """A loss that is not finite, of a model whose weights, inputs and outputs are."""
+    base, first = facts.base, next(iter(facts.loop.losses), None)
+    halves = [c for d in (facts.train, facts.val) if d is not None for c in (d.inputs, d.targets)]
+    if base is None or not base.diverged or any(c is not None and c.bad for c in halves):
+        return []
+    at_first = (
+        first is not None and not math.isfinite(first.value) and _finite(first.outputs) and _finite(first.targets)
+    )
+    if not (at_first or base.finite_when_lost):
+        return []
+    at = next((i for i, loss in enumerate(base.losses, 1) if not math.isfinite(loss)), 1)
+    summary = (
+        f"the loss of update {at} is {base.losses[at - 1] if base.losses else math.nan}, and the weights are finite"
+    )
+    return [Suspicion("non-finite-loss", "loss", summary, {"update": at}, True, "critical")]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, Tensor) and bool(torch.isfinite(value).all())
+
+
+@check("history")
+def lost_while_watched(facts: Evidence) -> list[Suspicion]:
+    """A watched loss that is not finite, though the model's outputs were."""
+    history = facts.history
+    if history is None or not history.finite_when_lost or history.input_lost_at >= 0:
+        return []
+    at = history.loss_lost_at + 1
+    summary = f"the loss of update {at} is not finite, though inputs, weights and outputs were"
+    return [Suspicion("non-finite-loss", "loss", summary, {"update": at}, True, "critical")]
+
+
 RULES = (
     Rule(
         code="LH502",
         cause="loss-broadcast",
         meaning="predictions and targets broadcast against each other",
-        why=(
-            "[N, 1] against [N] is compared as [N, N]: the loss then asks every output to be the mean of all targets."
-        ),
+        why="[N, 1] against [N] is compared as [N, N]: the loss then asks every output to be the mean of all targets.",
         threshold=(
             "outputs and targets hold as many values in different shapes, and the loss changes when they are aligned"
         ),
@@ -154,17 +189,17 @@ RULES = (
         cause="loss-mismatch",
         meaning="a loss that does not fit the task",
         why=(
-            "The squared or absolute error of a squashed output has hardly any gradient where the answer is "
-            "most wrong. One output that is trained to come near a class's number takes the classes to be in "
-            "order: where the score counts hits of that number, an output for each class with cross-entropy "
-            "is tried. The loss is also asked with made-up answers: one that is the same for every answer to "
-            "rows of one class (a hinge with labels 0 and 1 instead of -1 and 1; an `ignore_index` that is a "
-            "class) says nothing about them, and one that is least at other answers than the targets (a "
-            "Poisson loss that takes the outputs for logarithms) wants another output."
+            "The squared or absolute error of a squashed output has hardly any gradient where the answer is most "
+            "wrong. One output that is trained to come near a class's number takes the classes to be in order: where "
+            "the score counts hits of that number, an output for each class with cross-entropy is tried. The loss is "
+            "also asked with made-up answers: one that is the same for every answer to rows of one class (a hinge "
+            "with labels 0 and 1 instead of -1 and 1; an `ignore_index` that is a class) says nothing about them, "
+            "and one that is least at other answers than the targets (a Poisson loss that takes the outputs for "
+            "logarithms) wants another output."
         ),
         threshold=(
-            "squared or absolute error for classes, cross-entropy for a quantity, or outputs equal to the "
-            f"targets cost more than others; {PAYS}; or every answer to the rows of one class costs the same"
+            "squared or absolute error for classes, cross-entropy for a quantity, or outputs equal to the targets "
+            f"cost more than others; {PAYS}; or every answer to the rows of one class costs the same"
         ),
         remedy="cross-entropy for classes, squared error for a quantity",
         example="nn.CrossEntropyLoss()  # of classes",
@@ -174,5 +209,20 @@ RULES = (
             not_minimal_at_target,
             numbered,
         ),
+    ),
+    Rule(
+        code="LH505",
+        cause="non-finite-loss",
+        meaning="the loss itself is not finite, while weights, inputs and outputs are",
+        why=(
+            "No learning rate mends a NaN that the loss makes of finite numbers: the logarithm of 0, 0 / 0 in a mean "
+            "over nothing (an empty mask, a class that is absent), a NaN among the targets. A step that leaves such "
+            "updates out hides it."
+        ),
+        threshold="one such loss; an examination also asks that no input or target of the loaders is NaN",
+        remedy="look at that batch's targets; keep logarithms and divisions of the loss from 0",
+        example="loss = torch.log(p.clamp_min(1e-6))  # and sum / count.clamp_min(1)",
+        checks=(lost_while_finite, lost_while_watched),
+        explains=frozenset({"learning-rate-too-high", "poisoned-running-statistics", "does-not-learn"}),
     ),
 )

@@ -7,6 +7,7 @@ from torch import nn
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.history import place_of, share_of
+from levelhead.doctor.evidence.mixing import ROUNDING
 from levelhead.doctor.evidence.signal import dead_units, drift
 from levelhead.doctor.evidence.structure import DROPOUT, LINEAR, NORM, hidden, pairs, skipping
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
@@ -158,18 +159,29 @@ def _stuck(facts: Evidence, cause: str, what: str, most: float, said: str) -> li
     return [Suspicion(cause, place_of(first), summary, {"shares": bad}, True, "warning")]
 
 
+@check("program")
+def rows_mixed(facts: Evidence) -> list[Suspicion]:
+    """An output that hangs on other rows of the batch, in evaluation."""
+    where = facts.mixing
+    if where is None:
+        return []
+    what = f"from {where} on" if where else "of the model"
+    summary = f"the values {what} for one row of a batch change when only another row is changed: rows are mixed"
+    return [Suspicion("rows-mixed", where, summary, {"first module": where}, True, "critical")]
+
+
 RULES = (
     Rule(
         code="LH301",
         cause="missing-nonlinearity",
         meaning="stacked linear layers with nothing between them",
         why=(
-            "The product of two matrices is one matrix. A narrow layer between them is a bottleneck (it "
-            "limits the rank) and is left in peace, as are depthwise convolutions."
+            "The product of two matrices is one matrix. A narrow layer between them is a bottleneck (it limits the "
+            "rank) and is left in peace, as are depthwise convolutions."
         ),
         threshold=(
-            "two linear layers in a row whose product one layer can hold (no bottleneck between); style, "
-            "unless its repair pays"
+            "two linear layers in a row whose product one layer can hold (no bottleneck between); style, unless its "
+            "repair pays"
         ),
         remedy="put an activation between them, or leave one out",
         example="nn.Sequential(first, nn.ReLU(), second)",
@@ -181,13 +193,13 @@ RULES = (
         cause="saturating-activation",
         meaning="hidden sigmoid or tanh units driven flat, or a squashing function that stalls a deep stack",
         why=(
-            "A sigmoid's slope is 1/4 at most, so that a stack of them divides the gradient by 4 a layer; "
-            "where its input is beyond about 4.4 the slope is under a twentieth of that."
+            "A sigmoid's slope is 1/4 at most, so that a stack of them divides the gradient by 4 a layer; where its "
+            "input is beyond about 4.4 the slope is under a twentieth of that."
         ),
         threshold=(
-            f"hidden sigmoid or softmax layers, or tanh layers of whose values {100 * HALF:.0f} % lie where "
-            f"the slope is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of "
-            "the measured updates"
+            f"hidden sigmoid or softmax layers, or tanh layers of whose values {100 * HALF:.0f} % lie where the slope "
+            f"is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of the measured "
+            "updates"
         ),
         source=(
             "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, section 3"
@@ -198,19 +210,19 @@ RULES = (
             squashing,
             flat,
         ),
-        explains=frozenset({"learning-rate-too-low", "dead-units"}),
+        explains=frozenset({"does-not-learn", "learning-rate-too-low", "dead-units"}),
     ),
     Rule(
         code="LH303",
         cause="dead-units",
         meaning="ReLU units that no input turns on",
         why=(
-            "A ReLU that is 0 for every row passes no gradient and stays so. `torch.relu` counts as the "
-            "module does; then the layer in front of it is named."
+            "A ReLU that is 0 for every row passes no gradient and stays so. `torch.relu` counts as the module does; "
+            "then the layer in front of it is named."
         ),
         threshold=(
-            f"{100 * DEAD:.0f} % of a layer's units are 0 for every row looked at; {PAYS}; watched, in the "
-            "last quarter of the measured updates"
+            f"{100 * DEAD:.0f} % of a layer's units are 0 for every row looked at; {PAYS}; watched, in the last "
+            "quarter of the measured updates"
         ),
         source="Lu et al. 2020, Dying ReLU and initialization",
         remedy="zero biases and calibrated weights, or LeakyReLU",
@@ -219,7 +231,7 @@ RULES = (
             dead,
             dead_at_last,
         ),
-        explains=frozenset({"learning-rate-too-low"}),
+        explains=frozenset({"does-not-learn", "learning-rate-too-low"}),
     ),
     Rule(
         code="LH305",
@@ -242,5 +254,22 @@ RULES = (
         remedy="a smaller dropout rate",
         example="nn.Dropout(0.1)",
         checks=(strong_dropout,),
+    ),
+    Rule(
+        code="LH306",
+        cause="rows-mixed",
+        meaning="the rows of a batch are mixed: an output answers for another row's input",
+        why=(
+            "Each row's answer must hang on its own inputs. A permute with a reshape, a flip, a softmax over "
+            "dimension 0 or a sequence layer that takes the batch for time mixes rows, raises no error, and leaves "
+            "little to learn. One row of a batch is changed, in evaluation, and the other rows' outputs are looked "
+            "at. Not told where outputs are noisy, have a dimension that may be time, or one for each row of the "
+            "batch, or all data are one batch."
+        ),
+        threshold=f"another row's output changes by more than {ROUNDING:g} of its size",
+        remedy="keep the batch in dimension 0, and reduce over the others",
+        example="x = x.permute(0, 2, 1).reshape(len(x), -1)  # and softmax(dim=1)",
+        checks=(rows_mixed,),
+        explains=frozenset({"does-not-learn"}),
     ),
 )

@@ -16,6 +16,8 @@ from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, LINEAR, anc
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.rules.rule import GAIN, PAYS, Rule, Suspicion, check
 
+#: Bytes of a number under which an average of many batches loses them.
+BYTES = 4
 #: The share of the values that running statistics began with, from which on they are not those of the data.
 LEFT = 0.1
 
@@ -285,6 +287,22 @@ def statistics_under_dropout(facts: Evidence) -> list[Suspicion]:
     return [Suspicion("dropout-before-batch-norm", names[0], summary, figures, remedies=tuple(cures), measured=gain)]
 
 
+@check()
+def narrow_statistics(facts: Evidence) -> list[Suspicion]:
+    """Running statistics in a type of few digits."""
+    narrow = {
+        name: str(module.running_var.dtype).removeprefix("torch.")
+        for name, module in facts.model.named_modules()
+        if isinstance(module, BATCH_NORM) and module.running_var is not None and module.running_var.itemsize < BYTES
+    }
+    if not narrow:
+        return []
+    first = next(iter(narrow))
+    summary = f"the running statistics of {len(narrow)} batch normalizations are {narrow[first]}, first {first}"
+    cure = remedies.wide_statistics(list(narrow))
+    return [Suspicion("narrow-statistics", first, summary, {"types": narrow}, True, "warning", (cure,))]
+
+
 RULES = (
     Rule(
         code="LH403",
@@ -309,15 +327,13 @@ RULES = (
         cause="batch-too-small",
         meaning="batch statistics over too few values, a last batch of one row included",
         why=(
-            "The mean of n values is off by a deviation / √n, their deviation by about 1/√(2n) of itself: at "
-            "n = 8 by a quarter. A group or layer normalization over one value gives 0 whatever goes in; then "
-            "the layer is named, and not the data. Statistics over up to 4 rows are those of these rows, "
-            "however large the maps."
+            "The mean of n values is off by a deviation / √n, their deviation by about 1/√(2n) of itself: at n = 8 "
+            "by a quarter. A group or layer normalization over one value gives 0 whatever goes in; then the layer is "
+            "named, and not the data. Statistics over up to 4 rows are those of these rows, however large the maps."
         ),
         threshold=(
-            f"fewer than {FEW} values a channel in a batch, or up to {FEW_ROWS} rows; {PAYS}; or a last batch "
-            f"of one row, or a normalization over a single value; watched, fewer than {FEW} values a channel "
-            "in every batch"
+            f"fewer than {FEW} values a channel in a batch, or up to {FEW_ROWS} rows; {PAYS}; or a last batch of one "
+            f"row, or a normalization over a single value; watched, fewer than {FEW} values a channel in every batch"
         ),
         source="Wu & He 2018, Group Normalization, figure 1",
         remedy="larger batches, or a normalization that takes no batch statistics",
@@ -343,14 +359,14 @@ RULES = (
         cause="stale-running-statistics",
         meaning="running mean and variance far from the population's",
         why=(
-            "After k updates a momentum m has brought the statistics 1 - (1 - m)^k of the way. The rule puts "
-            "the population's statistics in their place, without training, and scores again. Where evaluation "
-            "runs a copy of the model (an average of its weights, say), the copy's layer is named."
+            "After k updates a momentum m has brought the statistics 1 - (1 - m)^k of the way. The rule puts the "
+            "population's statistics in their place, without training, and scores again. Where evaluation runs a "
+            "copy of the model (an average of its weights, say), the copy's layer is named."
         ),
         threshold=(
-            f"population statistics in their place win {100 * GAIN:.0f} % of the way from a constant answer to "
-            f"the score with them; watched, more than {LEFT:g} of the values that they began with is left "
-            f"after {SOON} updates"
+            f"population statistics in their place win {100 * GAIN:.0f} % of the way from a constant answer to the "
+            f"score with them; watched, more than {LEFT:g} of the values that they began with is left after {SOON} "
+            "updates"
         ),
         source="Wu & Johnson 2021, Rethinking 'Batch' in BatchNorm, section 3",
         remedy="momentum=0.1, or recalibrate with population statistics before evaluation",
@@ -365,16 +381,30 @@ RULES = (
         cause="dropout-before-batch-norm",
         meaning="dropout ahead of batch normalization shifts the variance between training and evaluation",
         why=(
-            "Dropout of rate p raises the second moment by 1 / (1 - p) in training; the running variance "
-            "keeps that, and evaluation, without dropout, is scaled wrongly."
+            "Dropout of rate p raises the second moment by 1 / (1 - p) in training; the running variance keeps that, "
+            "and evaluation, without dropout, is scaled wrongly."
         ),
         threshold=(
-            f"statistics taken with dropout off, in place of the running ones, win {100 * GAIN:.0f} % of the "
-            "way from a constant answer to the score with them"
+            f"statistics taken with dropout off, in place of the running ones, win {100 * GAIN:.0f} % of the way from "
+            "a constant answer to the score with them"
         ),
         source="Li et al. 2019, Understanding the disharmony between dropout and batch normalization, section 3",
         remedy="dropout behind the last batch normalization",
         example="nn.Dropout(p)  # behind the last batch normalization",
         checks=(statistics_under_dropout,),
+    ),
+    Rule(
+        code="LH408",
+        cause="narrow-statistics",
+        meaning="running mean and variance in half precision",
+        why=(
+            "An exponential average adds a small part of each batch. In bfloat16 (8 bits) a step of under 1/256 of "
+            "the value is lost, so that the average stands still on the way; in float16 a variance above 65504 is "
+            "infinite."
+        ),
+        threshold=f"a running variance of fewer than {BYTES} bytes",
+        remedy="keep the normalization's buffers in float32: convert the model by autocast, or all but its norms",
+        example="for m in model.modules():\n    if isinstance(m, nn.modules.batchnorm._BatchNorm):\n        m.float()",
+        checks=(narrow_statistics,),
     ),
 )

@@ -9,11 +9,13 @@ from typing import Any
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.history import SOON
+from levelhead.doctor.evidence.history import SOON, place_of, share_of
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion, check
 
 #: A loss of so many times its first value has blown up; one that fell by less than this share has not fallen.
 JUMP, FALL = 100, 0.1
+#: The share of flat or idle units that the updates have brought about, from less than half of it.
+STUCK = 0.5
 #: The rank of a higher rate where the rate is the usual one: a longer training is tried before it.
 LATER = 7
 #: An update that changes the weights by more than this share shakes them; all updates together under that leave them.
@@ -342,20 +344,75 @@ def validation_rises(facts: Evidence) -> list[Suspicion]:
     return [Suspicion("overfitting", "loop", summary, figures, True, "warning")]
 
 
+@check("base")
+def learns_nothing(facts: Evidence) -> list[Suspicion]:
+    """A whole training that ends at the level of a constant answer, whatever was tried."""
+    base = facts.base
+    if base is None or base.error is not None or not math.isfinite(facts.floor) or not facts.idle(base.score):
+        return []
+    if any(not facts.idle(trial.score) for trial in facts.tried):
+        return []
+    figures = {
+        "score": base.score,
+        "constant answer": facts.floor,
+        "tried": [f"{trial.change} ({trial.score:.3g})" for trial in facts.tried[1:]],
+    }
+    summary = (
+        f"does not learn: a score of {base.score:.3g} after {base.updates} updates, and none of {len(facts.tried) - 1} "
+        f"changes tried beats a constant answer's {facts.floor:.3g}"
+    )
+    return [Suspicion("does-not-learn", "loop", summary, figures, True, "warning")]
+
+
+@check("history")
+def hardly_falls(facts: Evidence) -> list[Suspicion]:
+    """A watched loss that has hardly fallen, for no reason that is known."""
+    history = facts.history
+    ends = history.ends if history is not None else None
+    if history is None or ends is None or history.steps < SOON or history.loss_lost_at >= 0:
+        return []
+    if not abs(ends[0]) > 0 or (ends[0] - ends[1]) / abs(ends[0]) >= FALL:
+        return []
+    summary = f"in {history.steps} updates the loss went from {ends[0]:.4g} to {ends[1]:.4g}"
+    return [Suspicion("does-not-learn", "loop", summary, {"at first": ends[0], "at last": ends[1]}, True, "info")]
+
+
+@check("history")
+def driven_flat(facts: Evidence) -> list[Suspicion]:
+    """Units of a watched model that the updates drove to where they are flat or off, while the loss did not fall."""
+    history, seen = facts.history, _fall(facts)
+    if history is None or seen is None or seen[1] * history.steps < STILL:
+        return []
+    if history.first_loss - seen[2]["at last"] >= FALL * abs(history.first_loss):
+        return []
+    last = next(reversed(history.measured[-1].layers), "")
+    for what in ("flat", "idle"):
+        for name in history.measured[-1].layers:
+            before, after = (share_of(steps, name, what) for steps in (history.measured[:1], history.late))
+            if name != last and 2 * before < STUCK <= after:
+                summary = (
+                    f"updates drove {place_of(name)} to where it is flat: {100 * before:.0f} % of it at first, "
+                    f"{100 * after:.0f} % at last, and the loss has not fallen"
+                )
+                cure = (remedies.learning_rate(0.1, _rates(facts)),)
+                return [Suspicion("learning-rate-too-high", "optimizer", summary, seen[2], True, "warning", cure)]
+    return []
+
+
 RULES = (
     Rule(
         code="LH701",
         cause="overfitting",
         meaning="validation worsens while training improves",
         why=(
-            "Noise in the training data is learnt after the signal. What is lost must have been learnt: the "
-            "best score must be beyond that of the untrained model, too."
+            "Noise in the training data is learnt after the signal. What is lost must have been learnt: the best "
+            "score must be beyond that of the untrained model, too."
         ),
         threshold=(
-            f"the final validation score is {100 * GAIN:.0f} % of the way (from a constant answer), and twice "
-            "its standard error, under its best during training, while the training loss fell by "
-            f"{100 * FELL:.0f} %; watched, a validation loss {100 * ROSE:.0f} % above its least, and a "
-            f"training loss {100 * FALL:.0f} % lower than then"
+            f"the final validation score is {100 * GAIN:.0f} % of the way (from a constant answer), and twice its "
+            f"standard error, under its best during training, while the training loss fell by {100 * FELL:.0f} %; "
+            f"watched, a validation loss {100 * ROSE:.0f} % above its least, and a training loss {100 * FALL:.0f} % "
+            "lower than then"
         ),
         source="Prechelt 1998, Early stopping - but when?",
         remedy="stop at the best epoch, penalize, or take a smaller model",
@@ -371,19 +428,19 @@ RULES = (
         cause="learning-rate-too-high",
         meaning="the learning rate is too high: the loss rises, jumps, or is not finite",
         why=(
-            "Gradient descent on a curvature h diverges beyond a rate of 2/h (Cohen et al. 2021, Gradient "
-            "descent on neural networks typically occurs at the edge of stability, section 2). Of a loss that "
-            "is the sum over a batch, the loss is named, and its mean is tried first; of a schedule that "
-            "brings the rate to 30 times its first value, the loop."
+            "Gradient descent on a curvature h diverges beyond a rate of 2/h (Cohen et al. 2021, Gradient descent on "
+            "neural networks typically occurs at the edge of stability, section 2). Of a loss that is the sum over a "
+            "batch, the loss is named, and its mean is tried first; of a schedule that brings the rate to 30 times "
+            "its first value, the loop."
         ),
         threshold=(
-            f"a loss that is not finite, or {JUMP:g} times its first value: a rate of a tenth or less, {PAYS}; "
-            f"else {PAYS_MUCH}; watched, such a loss, or changes above {SHAKEN:g} of the weights at each "
-            "update and a loss that is no lower than at first"
+            f"a loss that is not finite, or {JUMP:g} times its first value: a rate of a tenth or less, {PAYS}; else "
+            f"{PAYS_MUCH}; watched, such a loss, or changes above {SHAKEN:g} of the weights at each update and a loss "
+            "that is no lower than at first"
         ),
         source=(
-            "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of "
-            "stability, section 2"
+            "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, "
+            "section 2"
         ),
         remedy="a smaller learning rate",
         example="lr = 0.01  # a tenth",
@@ -391,12 +448,14 @@ RULES = (
             rate_too_high,
             lost_loss,
             shaken,
+            driven_flat,
         ),
         rank=2,
         early=True,
         in_company=False,
         explains=frozenset(
             {
+                "does-not-learn",
                 "learning-rate-too-low",
                 "dead-units",
                 "saturating-activation",
@@ -409,15 +468,15 @@ RULES = (
         cause="learning-rate-too-low",
         meaning="the learning rate is too low to arrive in the updates given",
         why=(
-            "The way that the weights can go is bounded by rate x updates. Where a schedule has left a "
-            "hundredth of the rate when half of the updates are still to come (it is stepped at each batch, "
-            "say), the loop is named, and not the optimizer. So it is where a warm-up never reaches half of "
-            "the rate, and where less than a tenth of each gradient is left for the optimizer (clipped, say). "
-            "Groups of parameters with rates 100 times apart are tried with one rate."
+            "The way that the weights can go is bounded by rate x updates. Where a schedule has left a hundredth of "
+            "the rate when half of the updates are still to come (it is stepped at each batch, say), the loop is "
+            "named, and not the optimizer. So it is where a warm-up never reaches half of the rate, and where less "
+            "than a tenth of each gradient is left for the optimizer (clipped, say). Groups of parameters with rates "
+            "100 times apart are tried with one rate."
         ),
         threshold=(
-            f"a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; one rate "
-            f"for groups whose rates are {UNEVEN} times apart: {PAYS}; watched, all updates together under "
+            f"a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; one rate for "
+            f"groups whose rates are {UNEVEN} times apart: {PAYS}; watched, all updates together under "
             f"{100 * STILL:g} % of the weights, and a loss that has fallen by less than {100 * FALL:.0f} %"
         ),
         remedy="a larger learning rate",
@@ -430,15 +489,16 @@ RULES = (
         rank=5,
         in_company=False,
         slowness=True,
+        explains=frozenset({"does-not-learn"}),
     ),
     Rule(
         code="LH607",
         cause="penalty-too-strong",
         meaning="weight decay or a penalty that holds the model back",
         why=(
-            "A strong penalty holds the weights near 0, whatever the data say. What a step of the program's "
-            "own adds to the loss is seen where the gradient used is not the loss's: in the first updates, "
-            "and after the training, when the loss is small."
+            "A strong penalty holds the weights near 0, whatever the data say. What a step of the program's own adds "
+            "to the loss is seen where the gradient used is not the loss's: in the first updates, and after the "
+            "training, when the loss is small."
         ),
         threshold=f"training without it: {PAYS}, and fits the training data better",
         remedy="a smaller weight_decay",
@@ -450,19 +510,36 @@ RULES = (
         cause="too-few-updates",
         meaning="training stops long before it has converged",
         why=(
-            "If only a longer training helps, and no repair at equal length, the training was too short. A "
-            "rate at or above the optimizer's own default (of an optimizer that scales its gradients) is the "
-            "usual one: then more updates are tried before a higher rate. Where an epoch has at most 8 "
-            "batches of more than 64 rows, smaller batches are tried first, and the data are named."
+            "If only a longer training helps, and no repair at equal length, the training was too short. A rate at "
+            "or above the optimizer's own default (of an optimizer that scales its gradients) is the usual one: then "
+            "more updates are tried before a higher rate. Where an epoch has at most 8 batches of more than 64 rows, "
+            "smaller batches are tried first, and the data are named."
         ),
         threshold=(
-            f"the same program for four times as many updates or more: {PAYS_MUCH}; and no other repair does "
-            "it in the updates given, or the rate is at least the optimizer's default"
+            f"the same program for four times as many updates or more: {PAYS_MUCH}; and no other repair does it in "
+            "the updates given, or the rate is at least the optimizer's default"
         ),
         remedy="more epochs",
         example="epochs = 40  # four times",
         checks=(too_short,),
         rank=6,
         slowness=True,
+    ),
+    Rule(
+        code="LH608",
+        cause="does-not-learn",
+        meaning="the training ends no better than a constant answer, and no change that was tried helps",
+        why=(
+            "Such a program is not healthy, though no rule says why: labels that have nothing to do with their "
+            "inputs, a task that these inputs do not hold, or a fault of a kind that the doctor does not know."
+        ),
+        threshold=(
+            "a whole training, and every trial, within a tenth of the way from a constant answer to a perfect score; "
+            f"watched, a loss that has fallen by less than {100 * FALL:.0f} % in {SOON} updates or more: a remark"
+        ),
+        remedy="fit ten rows first; then look at what the model is given, row by row, next to its label",
+        example="x, y = next(iter(train))  # a few rows, over and over: the loss must go to 0",
+        checks=(learns_nothing, hardly_falls),
+        last=True,
     ),
 )

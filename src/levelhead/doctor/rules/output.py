@@ -207,6 +207,17 @@ def one_of_many(facts: Evidence) -> list[Suspicion]:
     return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=(remedies.together(cures),))]
 
 
+@check("history")
+def squashed_twice(facts: Evidence) -> list[Suspicion]:
+    """A watched loss whose graph applies a softmax or a sigmoid to what one has given."""
+    history = facts.history
+    if history is None or not history.twice:
+        return []
+    where = next(reversed(history.measured[0].layers), "") if history.measured else ""
+    summary = f"the loss applies its own {history.twice} to outputs that a softmax or sigmoid has given"
+    return [Suspicion("output-mismatch", where, summary, {"twice": history.twice}, True, "critical")]
+
+
 RULES = (
     Rule(
         code="LH304",
@@ -214,15 +225,14 @@ RULES = (
         meaning="the last layer's activation cannot represent the target",
         why=(
             "The last activation and the loss must fit. The rule asks the loss itself: is it unchanged when a "
-            "constant is added to a row (it applies a softmax), linear (it expects log-probabilities), "
-            "falling for ever (a sigmoid)? So it holds for losses of any name, and for functions as for "
-            "modules. A clamp of the outputs is an activation like any other. A softmax shares out one label: "
-            "where rows have several, or none, each label needs a sigmoid."
+            "constant is added to a row (it applies a softmax), linear (it expects log-probabilities), falling for "
+            "ever (a sigmoid)? So it holds for losses of any name, and for functions as for modules. A clamp of the "
+            "outputs is an activation like any other. A softmax shares out one label: where rows have several, or "
+            "none, each label needs a sigmoid."
         ),
         threshold=(
-            f"more than {100 * OUTSIDE:.0f} % of the targets outside the range of the last activation, or the "
-            "loss applies it again or lacks it, or a softmax where rows have several labels; a ReLU at the "
-            f"end: {PAYS}"
+            f"more than {100 * OUTSIDE:.0f} % of the targets outside the range of the last activation, or the loss "
+            f"applies it again or lacks it, or a softmax where rows have several labels; a ReLU at the end: {PAYS}"
         ),
         remedy="give the loss what it expects",
         example="nn.CrossEntropyLoss()(model(x), y)  # a model without a softmax of its own",
@@ -233,6 +243,8 @@ RULES = (
             out_of_range,
             squashed_classes,
             one_of_many,
+            squashed_twice,
         ),
+        explains=frozenset({"does-not-learn"}),
     ),
 )

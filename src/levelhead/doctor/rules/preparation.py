@@ -140,17 +140,17 @@ RULES = (
         why=(
             "A model is only asked what it has learnt if both data sets are prepared alike. The rule maps the "
             "validation inputs to the training data's mean and deviation and scores again: if that wins, the "
-            "preparation was the fault. Targets in other units are told in the same way: the training targets "
-            "are brought to the validation targets' scale. Where scales agree, rows are compared column by "
-            "column (up to 256 of them, at equal distances), whole numbers as categories and other values in "
-            "ten classes, by Pearson's chi-square for two samples; if they differ, four fifths of the "
-            "training rows are trained on and the rest scored. Another encoding or order of columns fails on "
-            "the validation rows alone; overfitting fails on held-out training rows as well."
+            "preparation was the fault. Targets in other units are told in the same way: the training targets are "
+            "brought to the validation targets' scale. Where scales agree, rows are compared column by column (up to "
+            "256 of them, at equal distances), whole numbers as categories and other values in ten classes, by "
+            "Pearson's chi-square for two samples; if they differ, four fifths of the training rows are trained on "
+            "and the rest scored. Another encoding or order of columns fails on the validation rows alone; "
+            "overfitting fails on held-out training rows as well."
         ),
         threshold=(
-            f"deviations of inputs or targets apart by a factor of {TIMES:g}, or means by a deviation; or "
-            f"frequencies of columns {BEYOND:g} deviations apart, and held-out training rows "
-            f"{100 * HELD_OUT:.0f} % of the way better than validation rows; or no label in common"
+            f"deviations of inputs or targets apart by a factor of {TIMES:g}, or means by a deviation; or frequencies "
+            f"of columns {BEYOND:g} deviations apart, and held-out training rows {100 * HELD_OUT:.0f} % of the way "
+            "better than validation rows; or no label in common"
         ),
         source="Pearson 1900, On the criterion, for the frequencies",
         remedy="prepare both with the same function, fitted on the training data alone",

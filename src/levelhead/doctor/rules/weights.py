@@ -184,10 +184,9 @@ RULES = (
         cause="constant-init",
         meaning="zero or constant weights: the units of a layer stay identical",
         why=(
-            "Units with equal weights get equal gradients, so that a layer of any width acts as one unit. "
-            "Zeros in one layer that breaks the symmetry after its first update (a zero head, a residual "
-            "branch) are no fault: therefore the rule looks again after ten updates. Of an embedding the "
-            "columns are its units."
+            "Units with equal weights get equal gradients, so that a layer of any width acts as one unit. Zeros in "
+            "one layer that breaks the symmetry after its first update (a zero head, a residual branch) are no "
+            "fault: therefore the rule looks again after ten updates. Of an embedding the columns are its units."
         ),
         threshold="units (of an embedding: columns) equal at first and still equal after ten updates",
         source="Goodfellow et al. 2016, Deep Learning, section 8.4",
@@ -199,6 +198,7 @@ RULES = (
         ),
         explains=frozenset(
             {
+                "does-not-learn",
                 "dead-units",
                 "learning-rate-too-low",
             }
@@ -209,14 +209,14 @@ RULES = (
         cause="init-too-large",
         meaning="the weights' scale makes the signal or the gradient grow",
         why=(
-            "The signal's variance is multiplied at each layer by inputs x the weights' variance; the "
-            "gradient's likewise. Of layers that are alike the first is named, here and in the next rule. "
-            "Recurrent weights are judged by the same scale; an embedding by the values that it hands on, "
-            "which are the next layer's inputs."
+            "The signal's variance is multiplied at each layer by inputs x the weights' variance; the gradient's "
+            "likewise. Of layers that are alike the first is named, here and in the next rule. Recurrent weights are "
+            "judged by the same scale; an embedding by the values that it hands on, which are the next layer's "
+            "inputs."
         ),
         threshold=(
-            f"weights {FAR:g} times the scale that keeps the signal, or an embedding of deviation {LARGE:g}; "
-            f"{PAYS}; watched, an output that is not finite before the first update"
+            f"weights {FAR:g} times the scale that keeps the signal, or an embedding of deviation {LARGE:g}; {PAYS}; "
+            "watched, an output that is not finite before the first update"
         ),
         source="He et al. 2015, Delving deep into rectifiers, equation 10",
         remedy="draw the weights at the scale that keeps the signal's variance",
@@ -232,12 +232,12 @@ RULES = (
         cause="init-too-small",
         meaning="the weights' scale makes the signal or the gradient die with depth",
         why=(
-            "The same, to zero: outputs do not depend on inputs, and no gradient arrives at the first layers. "
-            "Where the first units are off (LH303), that is what ends the signal."
+            "The same, to zero: outputs do not depend on inputs, and no gradient arrives at the first layers. Where "
+            "the first units are off (LH303), that is what ends the signal."
         ),
         threshold=(
-            f"weights under {SMALL:g} / sqrt(inputs), or a signal that shrinks to less than {SHRUNK:g} of "
-            f"itself over three layers and more, whose first units are not off; {PAYS}"
+            f"weights under {SMALL:g} / sqrt(inputs), or a signal that shrinks to less than {SHRUNK:g} of itself over "
+            f"three layers and more, whose first units are not off; {PAYS}"
         ),
         source="He et al. 2015, Delving deep into rectifiers, section 2.2",
         remedy="draw the weights at the scale that keeps the signal's variance",

@@ -20,6 +20,8 @@ def judge(seen: Watched, structure: Sequence[Suspicion]) -> tuple[Finding, ...]:
     """
     raised = suspicions(seen) if seen.history.measured else []
     raised = [*raised, *(s for s in structure if (s.cause, s.where) not in {(r.cause, r.where) for r in raised})]
+    if not any(s.certain and s.severity != "info" for s in raised) and seen.history.measured:
+        raised += suspicions(seen, last=True)
     proven = [s if s.certain else replace(s, severity="warning" if seen.harmed else "info") for s in raised]
     found = [replace(finding(s), evidence=_known(s.figures)) for s in proven]
     symptoms: dict[int, list[str]] = {id(f): [] for f in found if _root(f, found) is f}

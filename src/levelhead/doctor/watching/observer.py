@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.structure import squashed_twice
 from levelhead.doctor.evidence.watched import Watched, loop_of
 from levelhead.doctor.findings import Examination, Finding, Stage
-from levelhead.doctor.program import ProgramError
+from levelhead.doctor.program import ProgramError, first_tensor
 from levelhead.doctor.rules import Suspicion, suspicions
 from levelhead.doctor.watching.backward import listen
 from levelhead.doctor.watching.charts import charts
 from levelhead.doctor.watching.judging import judge
-from levelhead.doctor.watching.probe import Figures, Probe, first_tensor
+from levelhead.doctor.watching.probe import Figures, Probe
 from levelhead.records import environment
 
 #: The first steps that are measured, besides every 16th: most faults show in them.
@@ -86,6 +87,9 @@ class watch:
         self._pending: list[float | Tensor] = []
         self._heard: float | Tensor | None = None
         self._inputs: Any = None
+        self._outputs: Any = None
+        self._looked = False
+        self.entries: list[nn.Module] = [model]
         self._losses: list[tuple[int, float]] = []
         self._on_cpu = all(p.is_cpu for p in model.parameters())
         self._explicit = False
@@ -103,7 +107,9 @@ class watch:
     def loss(self, loss: Tensor | float) -> None:
         """Tell the loss of this step, where ``backward()`` is called on another one (scaled, or by ``autograd``)."""
         self._explicit = True
-        self._pending.append(_value(loss))
+        value = _value(loss)
+        self._look(value)
+        self._pending.append(value)
 
     def validation(self, loss: float) -> None:
         """Tell a validation loss (lower is better), so that overfitting is seen."""
@@ -142,8 +148,9 @@ class watch:
             "last loss": history.losses.values[-1] if len(history.losses) else math.nan,
         }
         stage = Stage("watch", seconds, f"{history.steps} updates seen, {len(history.measured)} of them measured")
+        watched = f"{history.steps} updates, {len(history.measured)} of them measured"
         return Examination(
-            findings, (stage,), (), charts(history), measured, tuple(notes), environment(), seconds, program=None
+            findings, (stage,), (), charts(history), measured, tuple(notes), environment(), seconds, watched=watched
         )
 
     def __str__(self) -> str:
@@ -160,7 +167,9 @@ class watch:
         if self._handles:
             raise ProgramError("this watch is already open; make a second one for another loop")
         add = self._handles.append
-        add(self.model.register_forward_pre_hook(self._safe(self._forward), with_kwargs=True))
+        for entry in self.entries:
+            add(entry.register_forward_pre_hook(self._safe(self._forward), with_kwargs=True))
+            add(entry.register_forward_hook(self._safe(self._gave)))
         for optimizer in self.optimizers:
             add(optimizer.register_step_pre_hook(self._safe(self._before_step)))
         add(self.optimizers[-1].register_step_post_hook(self._safe(self._after_step)))
@@ -183,7 +192,7 @@ class watch:
         if self._stop_listening is not None:
             self._stop_listening()
             self._stop_listening = None
-        self._sentinel = self._last = self._listening = self._heard = self._inputs = None
+        self._sentinel = self._last = self._listening = self._heard = self._inputs = self._outputs = None
         self._seconds = time.perf_counter()
         self._read()
 
@@ -221,7 +230,7 @@ class watch:
         self._batch_seen, self._inputs = True, inputs
         if self._probe is None and self._on_cpu:
             return  # they are looked at if this step's loss is not finite
-        x = first_tensor(inputs)
+        x = first_tensor(inputs, floating=True)
         if x is None or not x.numel():
             return
         if not x.is_cpu:  # NaN and infinity stay in a sum; that of half precision would overflow without them
@@ -233,6 +242,22 @@ class watch:
     def _backward(self, tensor: Tensor) -> None:
         if tensor.numel() == 1 and not self._explicit:
             self._heard = _value(tensor)
+            self._look(self._heard)
+            if self.history.steps == 0:
+                self.history.twice = squashed_twice(tensor.grad_fn)
+
+    def _look(self, loss: float | Tensor) -> None:
+        """Of the first loss that is not finite: were the model's outputs, and so the weights before it?"""
+        if isinstance(loss, Tensor) or math.isfinite(loss) or self.history.loss_lost_at >= 0 or self._looked:
+            return
+        self._looked = True
+        outputs = first_tensor(self._outputs, floating=True)
+        nan = math.isnan(loss) or self.history.steps == 0  # large but finite outputs may have an infinite loss
+        self.history.finite_when_lost = nan and outputs is not None and bool(torch.isfinite(outputs).all())
+
+    def _gave(self, module: nn.Module, args: Any, outputs: Any) -> None:
+        if torch.is_grad_enabled():
+            self._outputs = outputs
 
     def _arrives(self, _: Tensor) -> None:
         """The sentinel's gradient arrives after a measured step: was that step's cleared before?"""
@@ -268,10 +293,13 @@ class watch:
         if self._listening is not None:
             self._listening.remove()
             self._listening = None
+        self._outputs = None
         if self.model.training:
             history.training_steps += 1
+            history.eval_since = -1
         else:
             history.eval_steps += 1
+            history.eval_since = step if history.eval_since < 0 else history.eval_since
         history.steps += 1
         self._asked, self._arrivals, self._batch_seen = None, 0, False
         if self._probe is not None:
@@ -289,7 +317,7 @@ class watch:
         self._losses.append((step, loss))
         if math.isfinite(loss) or self.history.input_lost_at >= 0:
             return
-        x = first_tensor(self._inputs)
+        x = first_tensor(self._inputs, floating=True)
         if x is not None and not bool(torch.isfinite(x).all()):
             self.history.input_lost_at = step
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from levelhead.doctor.evidence.history import Batch, Layer, Measured, Weights
 from levelhead.doctor.evidence.loop import Call
-from levelhead.doctor.evidence.structure import BATCH_NORM, LINEAR, name_of, through_views
+from levelhead.doctor.evidence.structure import BATCH_NORM, LINEAR, name_of, rows_of, through_views
+from levelhead.doctor.program import first_tensor
 
 #: Values of an activation that are looked at, about: enough for two digits of a deviation or a share.
 LOOKED_AT = 2**14
@@ -46,14 +47,6 @@ class Figures:
         return found
 
 
-def first_tensor(value: Any) -> Tensor | None:
-    """The first floating-point tensor in nested tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return value if value.is_floating_point() else None
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((found for item in items if (found := first_tensor(item)) is not None), None)
-
-
 def sample(x: Tensor) -> Tensor:
     """Evenly spaced rows with about ``LOOKED_AT`` values, in single precision: the same at every run."""
     if x.numel() <= LOOKED_AT and x.ndim:
@@ -62,13 +55,6 @@ def sample(x: Tensor) -> Tensor:
         return x.detach().float().reshape(1)
     apart = min(math.ceil(x.numel() / LOOKED_AT), max(1, len(x) // 4))  # four rows at least
     return x.detach()[::apart].float()
-
-
-def units(rows: Tensor) -> Tensor:
-    """[N, C, ...] or [N, T, F] as rows of units."""
-    if rows.ndim >= 4:
-        return rows.transpose(1, -1).flatten(0, -2)
-    return rows.flatten(0, -2) if rows.ndim > 1 else rows.reshape(-1, 1)
 
 
 class Probe:
@@ -133,10 +119,10 @@ class Probe:
                 return
             self.executed.add(name)
             self.modes[name] = module.training
-            y = first_tensor(output)
+            y = first_tensor(output, floating=True)
             if y is None:
                 return
-            x = first_tensor(args) if args else first_tensor(kwargs)
+            x = first_tensor(args or kwargs, floating=True)
             before, after = through_views(None if x is None else x.grad_fn), through_views(y.grad_fn)
             with torch.no_grad():
                 if x is not None and isinstance(module, LINEAR):
@@ -167,7 +153,7 @@ class Probe:
         self.kinds[key] = kind if fresh else ""
         self._spread(key, rows)
         if fresh and kind == "relu" and len(rows) > 1:
-            self.figures.add((key, "idle"), (units(rows) == 0).all(0).float().mean())
+            self.figures.add((key, "idle"), (rows_of(rows) == 0).all(0).float().mean())
         elif fresh and kind == "sigmoid":
             self.figures.add((key, "flat"), (rows * (1 - rows) < 0.0125).float().mean())
         elif fresh and kind == "tanh":
