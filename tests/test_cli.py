@@ -48,7 +48,7 @@ def invoke(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(cli.app, [str(a) for a in arguments])
 
 
-@pytest.mark.parametrize("command", ["study", "train", "stats", "examine", "bench", "report"])
+@pytest.mark.parametrize("command", ["study", "train", "stats", "examine", "watch", "bench", "report"])
 def test_every_command_has_examples(invoke, command):
     result = invoke(command, "--help")
     assert result.exit_code == 0

@@ -274,6 +274,61 @@ def examine(
 
 
 @app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+    epilog="""
+Examples:
+
+    levelhead watch train.py -- --lr 0.1            # as python train.py --lr 0.1
+
+    levelhead watch -m package.training -- --lr 0.1 # as python -m package.training --lr 0.1
+
+    levelhead watch --html report.html train.py
+
+Exit status: the script's own.
+""",
+)
+def watch(
+    what: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="The script, or with -m the module, to run.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="What the script is given.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="Run a module, as python -m does.")] = False,
+    every: Annotated[int, typer.Option("--every", min=1, help="Measure every so many steps.")] = 16,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the findings as JSON.")] = None,
+) -> None:
+    """Run a training script as it is, and say what is wrong with its training, when it shows and at the end.
+
+    Models, optimizers, losses and validation passes are seen by themselves; the report goes to standard error.
+    """
+    from levelhead.doctor import ProgramError
+    from levelhead.doctor import script as scripts
+    from levelhead.records import to_json, write_text
+
+    try:
+        status, found = scripts.watch_script(_script(what, arguments, module), every)
+        typer.echo(f"\n{scripts.report(found)}", err=True)
+        if json_ is not None:
+            write_text(json_, to_json({"examinations": [each.to_dict() for each in found]}))
+        if html is not None and found:
+            from levelhead.report import render_examination
+
+            write_text(html, render_examination(found[0], None, what))
+    except ProgramError as error:
+        _end(" ".join(str(error).split()), 2)
+    except OSError as error:
+        _end(f"{error.filename}: {error.strerror or error}", 2)
+    raise typer.Exit(status)
+
+
+def _script(what: str, arguments: list[str] | None, module: bool) -> Any:
+    from levelhead.doctor.script import Script
+
+    given = arguments or []
+    return Script(what, tuple(given[1:] if given[:1] == ["--"] else given), module)
+
+
+@app.command(
     epilog="""
 Examples:
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 _listeners: list[Callable[[Tensor], None]] = []
-_original: Callable[..., Any] | None = None
+_originals: list[tuple[type, str, Callable[..., Any]]] = []
+_meant = WeakTensorKeyDictionary()
 _lock = Lock()
 
 
@@ -19,32 +21,48 @@ def listen(tell: Callable[[Tensor], None]) -> Callable[[], None]:
     """Call ``tell(tensor)`` before each ``tensor.backward()``, until the function that comes back is called.
 
     PyTorch has no hook for the tensor that a backward pass starts from, so ``torch.Tensor.backward`` is replaced while
-    somebody listens, and put back after the last one. ``torch.autograd.backward(loss)``, called directly, is not heard.
+    somebody listens, and put back after the last one; so is ``GradScaler.scale``, that a scaled loss is told as it was
+    before. ``torch.autograd.backward(loss)``, called directly, is not heard.
     """
-    global _original  # noqa: PLW0603
     with _lock:
         _listeners.append(tell)
-        if _original is None:
-            original: Callable[..., Any] = torch.Tensor.backward
-            _original = original
-
-            @functools.wraps(original)
-            def heard(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-                for listener in tuple(_listeners):
-                    listener(self)
-                return original(self, *args, **kwargs)
-
-            torch.Tensor.backward = heard  # type: ignore[method-assign]
-            heard.of_levelhead = True  # type: ignore[attr-defined]
+        if not _originals:
+            _wrap(torch.Tensor, "backward", _heard)
+            _wrap(torch.amp.GradScaler, "scale", _scaled)
     return functools.partial(_stop, tell)
 
 
+def _heard(original: Callable[..., Any], self: Tensor, *args: Any, **kwargs: Any) -> Any:
+    for listener in tuple(_listeners):
+        listener(_meant.get(self, self))
+    return original(self, *args, **kwargs)
+
+
+def _scaled(original: Callable[..., Any], self: Any, outputs: Any) -> Any:
+    scaled = original(self, outputs)
+    if isinstance(outputs, Tensor) and scaled is not outputs:
+        _meant[scaled] = outputs.detach()
+    return scaled
+
+
+def _wrap(owner: type, name: str, by: Callable[..., Any]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return by(original, *args, **kwargs)
+
+    wrapped.of_levelhead = True  # type: ignore[attr-defined]
+    _originals.append((owner, name, original))
+    setattr(owner, name, wrapped)
+
+
 def _stop(tell: Callable[[Tensor], None]) -> None:
-    global _original  # noqa: PLW0603
     with _lock:
         if tell in _listeners:
             _listeners.remove(tell)
         # Where somebody else has wrapped it since, ours stays below theirs and tells nobody.
-        if not _listeners and _original is not None and hasattr(torch.Tensor.backward, "of_levelhead"):
-            torch.Tensor.backward = _original  # type: ignore[method-assign]
-            _original = None
+        if not _listeners and all(hasattr(getattr(owner, name), "of_levelhead") for owner, name, _ in _originals):
+            for owner, name, original in _originals:
+                setattr(owner, name, original)
+            _originals.clear()

@@ -1,0 +1,5 @@
+"""``python -m levelhead``: the ``levelhead`` command."""
+
+from levelhead.cli import main
+
+main()

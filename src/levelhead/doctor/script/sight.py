@@ -1,0 +1,229 @@
+"""Sees what a running script trains: its optimizers as they are made, the modules that it calls, its losses.
+
+PyTorch has hooks for calls and steps; where it has none (a new optimizer, a loss function, a number that is read from a
+tensor) its own function is wrapped while a sight is open.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import sys
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from levelhead.doctor.findings import Finding
+from levelhead.doctor.script.parts import Parts, held, trained_by
+from levelhead.doctor.watching import watch
+from levelhead.doctor.watching.backward import listen
+
+#: The loss functions of PyTorch; its modules call them.
+LOSSES = tuple(n for n in dir(F) if n.endswith(("_loss", "cross_entropy", "_with_logits", "kl_div")) and n[0] != "_")
+#: A script that makes its optimizers anew for ever is watched this many times.
+WATCHES = 16
+
+
+@dataclass
+class Reading:
+    """Numbers that the script read, at one place, from tensors of its evaluation.
+
+    Args:
+        where: file and line.
+        text: the line.
+        values: the mean of each evaluation, with the update that it came after.
+    """
+
+    where: tuple[str, int]
+    text: str
+    values: list[tuple[int, float]] = field(default_factory=list)
+    open: list[float] = field(default_factory=list)
+
+
+class Sight:
+    """Watches everything that the script trains, from when it is entered on.
+
+    Args:
+        folder: where the user's own files are; numbers read in other files are not the script's.
+        on_finding: called with each finding when it first appears.
+        every: measure every so many steps.
+    """
+
+    def __init__(self, folder: Path, on_finding: Callable[[Finding], None] | None = None, every: int = 16) -> None:
+        self.folder, self.on_finding, self.every = str(folder.resolve()), on_finding, every
+        self.watches: list[watch] = []
+        self.readings: dict[tuple[str, int], Reading] = {}
+        self.compared: list[Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]] = []
+        self._optimizers: list[weakref.ref[torch.optim.Optimizer]] = []
+        self._parts: dict[int, list[watch]] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._handle: Any = None
+        self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._validating: list[tuple[float, int]] = []
+        self._evaluations = 0
+
+    def __enter__(self) -> Self:
+        self._wrap(torch.optim.Optimizer, "__init__", self._made)
+        for name in LOSSES:
+            self._wrap(F, name, functools.partial(self._compared, name))
+        for name in ("item", "__float__"):
+            self._wrap(Tensor, name, self._read)
+        self._undo.append(listen(lambda _: None))  # from the start: a bound method is kept while its arguments run
+        handle = register_optimizer_step_pre_hook(self._steps)
+        self._undo.append(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._undo:
+            self._undo.pop()()
+        self._look(False)
+        self._flush()
+        for each in self.watches:
+            each.close()
+
+    def _wrap(self, owner: Any, name: str, by: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():
+                return original(*args, **kwargs)
+            return by(original, *args, **kwargs)
+
+        self._undo.append(functools.partial(setattr, owner, name, original))
+        setattr(owner, name, wrapped)
+
+    # Optimizers and the modules that they train.
+
+    def _made(self, original: Callable[..., None], optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        original(optimizer, *args, **kwargs)
+        self._optimizers.append(weakref.ref(optimizer))
+        self._foreign.clear()
+        self._look(True)
+
+    def _look(self, on: bool) -> None:
+        """The hook on every call costs; it is there while an optimizer waits for its module."""
+        if on and self._handle is None:
+            self._handle = register_module_forward_pre_hook(self._called)
+        elif not on and self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _waiting(self) -> list[torch.optim.Optimizer]:
+        return [optimizer for ref in self._optimizers if (optimizer := ref()) is not None]
+
+    def _called(self, module: nn.Module, args: Any) -> None:
+        if not torch.is_grad_enabled() or module in self._foreign:
+            return
+        waiting = self._waiting()
+        own = {id(p) for p in module.parameters()}
+        for optimizer in [o for o in waiting if held(o).keys() & own]:
+            if optimizer in self._waiting():
+                self._open(optimizer, module)
+        self._foreign.add(module)
+        for each in self._parts.get(id(module), ()):
+            each.batch(args)
+
+    def _steps(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        self._flush()
+        if optimizer in self._waiting():  # no module was called: the script trains tensors
+            self._open(optimizer, None)
+        watches = [each for each in self.watches if optimizer in each.optimizers]
+        given = next((value for value in (*args[1:], *kwargs.values()) if callable(value)), None)
+        if given is None or not watches:
+            return None
+        closure = _then(given, watches)
+        changed = [closure if value is given else value for value in args]
+        return tuple(changed), {name: closure if value is given else value for name, value in kwargs.items()}
+
+    def _open(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> None:
+        """Watch what this optimizer trains, together with the others that train the same."""
+        root = trained_by([optimizer], called)
+        inside = {id(p) for p in root.parameters()}
+        together = [o for o in self._waiting() if o is optimizer or held(o).keys() <= inside]
+        self._optimizers = [ref for ref in self._optimizers if ref() is not None and ref() not in together]
+        self._look(bool(self._optimizers))
+        if len(self.watches) >= WATCHES:
+            return
+        opened = watch(root, together, every=self.every, on_finding=self.on_finding)
+        if called is not None and called is not root:
+            opened.entries = list(root.children()) if isinstance(root, Parts) else [called]
+        opened.__enter__()
+        self.watches.append(opened)
+        for entry in opened.entries:
+            self._parts.setdefault(id(entry), []).append(opened)
+
+    # Losses, and what is read in evaluations.
+
+    def _compared(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        for change in self.compared:
+            args = change(name, args, kwargs)
+        result = original(*args, **kwargs)
+        if isinstance(result, Tensor) and result.numel() == 1 and not torch.is_grad_enabled():
+            rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].ndim else 1
+            self._validating.append((float(result.detach()), rows))
+        return result
+
+    def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
+        value = original(tensor)
+        if torch.is_grad_enabled() or not isinstance(value, int | float):
+            return value
+        frame = sys._getframe(2)
+        file = frame.f_code.co_filename
+        if not file.startswith(self.folder):
+            return value
+        where = (file, frame.f_lineno)
+        if where not in self.readings:
+            self.readings[where] = Reading(where, _line(file, frame.f_lineno))
+        self.readings[where].open.append(float(value))
+        return value
+
+    def _flush(self) -> None:
+        """An evaluation has ended: training goes on."""
+        step = max((each.history.steps for each in self.watches), default=0)
+        for reading in self.readings.values():
+            if reading.open:
+                reading.values.append((step, sum(reading.open) / len(reading.open)))
+                reading.open = []
+        seen, self._validating = self._validating, []
+        rows = sum(count for _, count in seen)
+        evaluated = [w for w in self.watches if w.history.eval_evaluations + w.history.training_evaluations]
+        total = sum(value * count for value, count in seen)
+        if rows and len(evaluated) == 1 and math.isfinite(total):
+            evaluated[0].validation(total / rows)
+
+
+def _then(closure: Callable[[], Any], watches: list[watch]) -> Callable[[], Any]:
+    """The closure of a step, after whose first call the gradients are measured."""
+    unmeasured = list(watches)
+
+    @functools.wraps(closure)
+    def closed(*args: Any, **kwargs: Any) -> Any:
+        result = closure(*args, **kwargs)
+        while unmeasured:
+            unmeasured.pop().before_step()
+        return result
+
+    return closed
+
+
+@functools.cache
+def _line(file: str, number: int) -> str:
+    try:
+        return Path(file).read_text(errors="replace").splitlines()[number - 1].strip()
+    except (OSError, IndexError):
+        return ""
+
+
+def arguments_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a loss function by name."""
+    return dict(inspect.signature(getattr(F, name)).bind_partial(*args, **kwargs).arguments)
