@@ -17,9 +17,9 @@ class Parts(nn.Module):
     def __init__(self, parts: dict[str, nn.Module], tensors: dict[str, Tensor]) -> None:
         super().__init__()
         self._modules.update(parts)
-        self._parameters.update(tensors)  # as they are: copies would not be trained
+        self._parameters.update(tensors)  # type: ignore[arg-type]  # as they are: copies would not be trained
 
-    @property  # type: ignore[override]
+    @property
     def training(self) -> bool:
         """Whether a part trains; one without parts always does."""
         return not self._modules or any(part is not None and part.training for part in self._modules.values())

@@ -64,7 +64,6 @@ class Sight:
         self.readings: dict[tuple[str, int], Reading] = {}
         self.compared: list[Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]] = []
         self._optimizers: list[weakref.ref[torch.optim.Optimizer]] = []
-        self._parts: dict[int, list[watch]] = {}
         self._undo: list[Callable[[], None]] = []
         self._handle: Any = None
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -129,9 +128,8 @@ class Sight:
         for optimizer in [o for o in waiting if held(o).keys() & own]:
             if optimizer in self._waiting():
                 self._open(optimizer, module)
+                self.watches[-1].batch(args)  # the hook of the watch comes too late for this call
         self._foreign.add(module)
-        for each in self._parts.get(id(module), ()):
-            each.batch(args)
 
     def _steps(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._flush()
@@ -159,8 +157,6 @@ class Sight:
             opened.entries = list(root.children()) if isinstance(root, Parts) else [called]
         opened.__enter__()
         self.watches.append(opened)
-        for entry in opened.entries:
-            self._parts.setdefault(id(entry), []).append(opened)
 
     # Losses, and what is read in evaluations.
 
