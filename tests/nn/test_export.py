@@ -41,6 +41,15 @@ def test_an_exported_program_needs_no_levelhead(batch):
     assert {str(node.target).split(".")[0] for node in program.graph.nodes if node.op == "call_function"} == {"aten"}
 
 
+def test_an_exported_program_takes_batches_of_any_size():
+    network = model()
+    free = {0: torch.export.Dim("batch", min=1)}
+    program = torch.export.export(network, (torch.randn(4, 3, 8, 8),), dynamic_shapes=(free,)).module()
+    for batch in (1, SMALL, LARGE, 2000):
+        x = torch.randn(batch, 3, 8, 8)
+        torch.testing.assert_close(program(x), network(x))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")  # PyTorch's own call
 @pytest.mark.parametrize("batch", [SMALL, LARGE])

@@ -508,7 +508,7 @@ def _row_norm(
 
 def _small(input: Tensor, most: int = library.SMALL) -> bool:
     """Whether a plain norm goes to PyTorch's kernel: said before anything else, since here every check is felt."""
-    return library.FORCED is None and input.numel() <= most
+    return library.FORCED is None and not torch.compiler.is_exporting() and input.numel() <= most
 
 
 def _pytorchs(input: Tensor, residual: Tensor | None, activation: str, small: int = library.SMALL) -> bool:

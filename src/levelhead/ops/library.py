@@ -86,7 +86,8 @@ def backend_for(x: Tensor, small: int = SMALL, fused: bool = False) -> Backend:
     """
     if FORCED is not None:
         return FORCED
-    if x.numel() <= small or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+    # Exporting first: to look at the size would bind an exported program to it.
+    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or x.numel() <= small:
         return "torch"
     if x.device.type == "cuda":
         if x.numel() <= (SMALL_FUSED_ON_GPU if fused else SMALL_ON_GPU):
