@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The GPU kernels on the CPU, in Triton's interpreter: the contract, and what goes beyond it.
 GPU_TESTS := tests/ops/test_triton.py tests/ops/test_contract.py
 
-.PHONY: study test lint bench pictures sanitize clean
+.PHONY: study test lint bench docs pictures sanitize clean
 
 study: $(VENV)/.study
 	$(BIN)/levelhead study
@@ -25,6 +25,11 @@ bench: $(VENV)/.study
 	$(BIN)/levelhead bench norms --quick
 	$(BIN)/levelhead bench dropout --quick
 	$(BIN)/levelhead bench memory --quick
+
+# The site, in build/site; a warning is an error, so a link within it that leads nowhere is one too.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/site
+	@echo "build/site/index.html; to search it: $(BIN)/python -m http.server -d build/site"
 
 pictures: $(VENV)/.study
 	$(BIN)/python docs/pictures.py

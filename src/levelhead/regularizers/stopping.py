@@ -12,6 +12,8 @@ from torch import nn
 class EarlyStopping:
     """Tells when the validation score has not got better for a while, and keeps the weights of the best.
 
+    ::
+
         stopping = EarlyStopping(model, patience=10)
         while not stopping(validation_loss):
             ...
