@@ -53,7 +53,7 @@ def test_nothing_is_imported_before_it_is_needed(program):
     assert modules & LIGHT[program] == set()
 
 
-@pytest.mark.parametrize("program", ["from levelhead import data", "import levelhead; levelhead.Moments"])
+@pytest.mark.parametrize("program", ["from levelhead.data import load", "import levelhead; levelhead.Moments"])
 def test_moments_have_their_kernel_wherever_they_come_from(program):
     check = f"{program}\nfrom levelhead import moments\nassert moments._fast"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,7 @@ import typer
 
 import levelhead
 from levelhead import install
+from levelhead.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +65,40 @@ StandardizeOption = Annotated[
 ]
 AcceleratorOption = Annotated[str | None, typer.Option("--accelerator", help="cpu, cuda, mps or auto.")]
 
+#: How data are read, where they do not say so themselves: the fields of ``data.Reading``.
+READING: dict[str, tuple[type, Any]] = {
+    "decimal": (str, typer.Option("--decimal", help="The decimal sign of a CSV file: . or ,")),
+    "thousands": (str, typer.Option("--thousands", help="What stands between thousands there: , . ' _ or a space.")),
+    "na": (str, typer.Option("--na", help="Cells that mean 'not known', between commas: 'n.a.,-'.")),
+    "encoding": (str, typer.Option("--encoding", help="The encoding of a CSV file.")),
+    "ignore": (list[str], typer.Option("--ignore-column", help="Leave a column out; repeat it.")),
+    "drop_missing": (bool, typer.Option("--drop-missing", help="Leave rows with a missing value out.")),
+    "image_size": (str, typer.Option("--image-size", help="Bring images to pixels: 64, or width x height as 64x48.")),
+    "skip_damaged": (bool, typer.Option("--skip-damaged", help="Leave damaged images out, and list them.")),
+}
+
+
+def _reads(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of ``READING``; those that are given reach it as ``reading``."""
+    signature = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        asked = {name: given.pop(name) for name in READING}
+        command(**given, reading={name: value for name, value in asked.items() if value})
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [
+        inspect.Parameter(
+            name, keyword, default=kind() if kind is bool else None, annotation=Annotated[kind | None, option]
+        )
+        for name, (kind, option) in READING.items()
+    ]
+    own = [parameter.replace(kind=keyword) for name, parameter in signature.parameters.items() if name != "reading"]
+    vars(run)["__signature__"] = signature.replace(parameters=own + options)
+    return run
+
+
 #: Blank lines part the examples, or the help would run them together.
 STUDY_EXAMPLES = """
 Examples:
@@ -85,6 +122,7 @@ Examples:
 
 
 @app.command(epilog=STUDY_EXAMPLES)
+@_reads
 def study(
     what: Annotated[
         str | None,
@@ -112,6 +150,8 @@ def study(
     all_: Annotated[bool, typer.Option("--all", help="Run every study of the lectures' claims; one report.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer seeds (3) and steps.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the studies, or one study's claims, and stop.")] = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Run a study: which arm trains best on this data, in how many fewer steps, and is the difference real?
 
@@ -144,6 +184,7 @@ def study(
             workers=workers,
             accelerator=accelerator,
             out=None if out is None else str(out),
+            reading=reading,
         )
         if all_ and what is not None:
             _end(f"--all runs every study, and {what!r} is one; leave one of them out", 2)
@@ -152,10 +193,11 @@ def study(
         with Display(progress) as display:
             try:
                 if all_:
-                    found: Any = studies.run_all(settings, load=_loads(progress), watcher=display)
+                    found: Any = studies.run_all(settings, load=_loads(progress, settings.reading), watcher=display)
                 else:
                     assert settings.data is not None  # complete says so
-                    data_ = _load(settings.data, settings.target, settings.standardize is not False, progress)
+                    standardized = settings.standardize is not False
+                    data_ = _load(settings.data, settings.target, standardized, progress, settings.reading)
                     found = studies.run(settings, data_, watcher=display)
             except KeyboardInterrupt:
                 display.close()
@@ -179,6 +221,7 @@ Examples:
     levelhead train recipe.toml --data some.csv --target y --out runs/first
 """
 )
+@_reads
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="The settings of the run.", show_default=False)],
     data: Annotated[str, typer.Option("--data", help="As for levelhead study.")],
@@ -188,6 +231,8 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of weights, checkpoints and run.json; runs/RECIPE by default.")
     ] = None,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Train one recipe; stopped at any moment, the same command goes on from its last checkpoint."""
     from rich.console import Console
@@ -198,7 +243,7 @@ def train(
     with _clear_errors():
         asked = training.Recipe.from_toml(recipe)
         console = Console(stderr=True)
-        dataset = _load(data, target, standardize is not False, console)
+        dataset = _load(data, target, standardize is not False, console, reading)
         folder = out or Path("runs") / recipe.stem
         try:
             run = single.train_one(asked, dataset, folder, console, accelerator=accelerator or "auto")
@@ -341,12 +386,13 @@ Examples:
     levelhead stats some.csv --save scaler.json      # lh.Standardizer.load("scaler.json")
 """
 )
+@_reads
 def stats(
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA",
-            help="A CSV, Parquet, .npy or .npz file, a folder of images, a built-in data set, or module:function.",
+            help="A CSV, Parquet, Feather, .npy or .npz file, a folder of images, a built-in name, or module:function.",
             show_default=False,
         ),
     ],
@@ -355,6 +401,8 @@ def stats(
         Path | None,
         typer.Option("--save", help="Also write a Standardizer of the columns of numbers: .json or .safetensors."),
     ] = None,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Count, mean, standard deviation, least, greatest and missing values of each feature or channel.
 
@@ -362,10 +410,13 @@ def stats(
     """
     from rich.console import Console
 
-    from levelhead.studies import single
+    from levelhead import statistics
 
     with _clear_errors():
-        single.print_statistics(data, Console(), Console(stderr=True), as_json=json_, save=save)
+        from levelhead.data import Reading
+
+        asked = Reading.of(reading)
+        statistics.show(data, Console(), Console(stderr=True), as_json=json_, save=save, reading=asked)
 
 
 @app.command(
@@ -410,18 +461,18 @@ def report(
         typer.echo(f"Report: {reports.write(folder)}")
 
 
-def _load(data: str, target: str | None, standardize: bool, console: Console) -> Dataset:
-    from levelhead.data import load
+def _load(data: str, target: str | None, standardize: bool, console: Console, reading: Mapping[str, Any]) -> Dataset:
+    from levelhead.data import Reading, load
 
-    dataset = load(data, target, standardize=standardize)
+    dataset = load(data, target, standardize=standardize, reading=Reading.of(reading))
     for note in dataset.notes:
-        console.print(note, style="dim", highlight=False, markup=False)
+        console.print(printable(note), style="dim", highlight=False, markup=False)
     return dataset
 
 
-def _loads(console: Console) -> Any:
+def _loads(console: Console, reading: Mapping[str, Any]) -> Any:
     """Loads data by name, and says what was done to them once."""
-    return lambda data, *, standardize: _load(data, None, standardize, console)
+    return lambda data, *, standardize: _load(data, None, standardize, console, reading)
 
 
 @contextmanager
@@ -449,7 +500,7 @@ def _users_errors() -> tuple[type[Exception], ...]:
 
 
 def _end(text: str, status: int) -> Any:
-    typer.echo(f"levelhead: {text}", err=True)
+    typer.echo(f"levelhead: {printable(text)}", err=True)
     raise typer.Exit(status)
 
 

@@ -90,8 +90,11 @@ def test_regressions(tmp_path):
         ("a,a,y\n1,2,3\n", "row 1, column 'a': the name is there twice"),
         ("a,,y\n1,2,3\n", "row 1: column 2 has no name"),
         ("a,y\n1,2\n1,2,3\n1,2\n", "row 3: 3 cells where the header has 2"),
-        ("a,y\n1,\xff\n", "not a text file in UTF-8"),
-        ("\xff,y\n1,2\n", "not a text file in UTF-8"),
+        ("a\0,y\n1,2\n", "not a text file"),
+        ("a,y\n1\n1,2\n", "row 2: 1 cell where the header has 2"),
+        ("a,y\r1,2\r1,2,3\r", "row 3: 3 cells where the header has 2"),
+        ('a,y\n"1,2\n3,4\n', "row 2: 1 cell where the header has 2"),
+        ("a,y\n1,2\n\n3,\n4\n", "row 5: 1 cell where the header has 2"),
     ],
 )
 @pytest.mark.parametrize("reader", [lambda path: load(path, "y"), describe], ids=["load", "describe"])
@@ -139,8 +142,6 @@ def images(root):
 def test_image_folders(tmp_path):
     refused(["no subfolders"], tmp_path)
     root = images(tmp_path / "a")
-    Image.fromarray(np.zeros((6, 5), np.uint8)).save(root / "bees" / "2.png")
-    refused([str(root / "bees" / "2.png"), "5 x 6 pixels, where 0.png has 5 x 4", "1 of 8 images differ"], root)
     (root / "bees" / "2.png").write_bytes(b"no image")
     refused([str(root / "bees" / "2.png"), "damaged, or not an image"], root)
     good = (root / "bees" / "1.png").read_bytes()

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from levelhead import records
-from levelhead.data import BUILT_IN, DataError, describe, load, streams
+from levelhead.data import BUILT_IN, DataError, arrays, describe, load, tables
 
 NAMES = ("a", "b", "c")
 
@@ -20,9 +20,9 @@ NAMES = ("a", "b", "c")
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Every file here is read in many pieces."""
-    monkeypatch.setattr(streams, "_CHUNK", 2**10)
-    monkeypatch.setattr(streams, "_CSV_CHUNK", 2**10)
-    monkeypatch.setattr(streams, "_ROWS", 100)
+    monkeypatch.setattr(arrays, "_CHUNK", 2**10)
+    monkeypatch.setattr(tables, "_CHUNK", 2**10)
+    monkeypatch.setattr(tables, "_ROWS", 100)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_image_folder_of_any_sizes(tmp_path):
         Image.fromarray(image).save(tmp_path / f"class{i % 2}" / f"{i}.png")
         pixels.append(image.reshape(-1, 3))
     description = describe(tmp_path)
-    check(description.features, np.concatenate(pixels).astype(np.float32) / np.float32(255))
+    check(description.features, np.concatenate(pixels) / 255)
     assert description.rows == 6
     assert [feature.name for feature in description.features] == ["channel 0", "channel 1", "channel 2"]
 

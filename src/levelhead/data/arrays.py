@@ -1,109 +1,149 @@
-"""Arrays: an ``.npz`` file with x and y, or a function of the user's that returns two data sets."""
+"""Arrays in ``.npy`` and ``.npz`` files: which of them are inputs and targets, and their values piece by piece."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-import re
-import sys
+import math
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from levelhead.data.dataset import DataError, Task, Unsplit, as_float, channel_names, listed
-from levelhead.data.split import choose_task, class_indices
-from levelhead.data.tables import closest, first_line
+from levelhead.data.source import DataError, Progress, channel_names, closest, first_line, listed
 
-_REFERENCE = re.compile(r"(?P<module>[\w./\\-]+):(?P<function>[A-Za-z_]\w*)")
-
-
-def is_reference(text: str) -> bool:
-    """Whether the text has the form ``module:function`` or ``file.py:function``."""
-    return _REFERENCE.fullmatch(text) is not None
+SUFFIXES = (".npy", ".npz")
+#: Bytes read at once.
+_CHUNK = 2**22
+#: The names that the parts of a split go by.
+_PARTS = (("train",), ("val", "valid", "validation"), ("test",))
 
 
-def read_npz(path: Path, target: str | None, task: Task | None) -> Unsplit:
-    """Read the arrays ``x`` and ``y`` of an ``.npz`` file; ``target`` names another array than ``y``.
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """The inputs of a file.
+
+    Args:
+        path: the file.
+        members: the arrays, those of training, validation and test where the file has each.
+        shape: of the first.
+        rows: of all of them.
+        notes: how they are read.
+    """
+
+    path: Path
+    members: tuple[str, ...]
+    shape: tuple[int, ...]
+    rows: int
+    notes: tuple[str, ...]
+
+    @property
+    def features(self) -> int:
+        """How many features or channels there are."""
+        axis = channel_axis(self.shape)
+        return 1 if axis is None else self.shape[axis]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the features are called."""
+        return feature_names(self.shape, self.features)
+
+    def blocks(self, progress: Progress) -> Iterator[tuple[NDArray[Any], slice]]:
+        """Values as (part, features) or (part, features, ...), with the features that they are of."""
+        for member in self.members:
+            with _opened(self.path, member) as (file, shape, fortran, dtype):
+                layout = _memory_layout(shape, channel_axis(shape), fortran)
+                yield from _blocks(file, self.path, dtype, layout, progress)
+
+
+def open_arrays(path: Path) -> Arrays:
+    """The inputs of an ``.npy`` or ``.npz`` file, by their headers.
 
     Raises:
-        DataError: an array is not there, or cannot be used.
+        DataError: the file cannot be read, or does not hold numbers.
     """
-    label = target or "y"
+    members: tuple[str, ...] = ("",)
+    notes: tuple[str, ...] = ()
+    if path.suffix.lower() == ".npz":
+        members = inputs_of(path, only=True)
+        notes = (f"The statistics are those of the array{'s' * (len(members) > 1)} {', '.join(map(repr, members))}.",)
+    shapes = []
+    for member in members:
+        with _opened(path, member) as (_, shape, _, dtype):
+            if dtype.kind not in "fiub":
+                raise DataError(f"{path}: the array must hold numbers, got the type {dtype}")
+            if not shape or not math.prod(shape):
+                raise DataError(f"{path}: the array is empty, of shape {shape}")
+            shapes.append(shape)
+    if len({shape[1:] for shape in shapes}) > 1:
+        raise DataError(f"{path}: the arrays {listed(members)} have rows of different shapes, {shapes}")
+    return Arrays(path, members, shapes[0], sum(shape[0] for shape in shapes), notes)
+
+
+def inputs_of(path: Path, *, only: bool) -> tuple[str, ...]:
+    """The arrays ``x`` or ``X``; else ``x_train``, ``x_val`` and ``x_test``; else, where ``only``, the only one.
+
+    Raises:
+        DataError: the file is none, or has no such array.
+    """
+    names = _names(path)
+    lower = {name.lower(): name for name in names}
+    for name in ("x", "X"):
+        if name in names:
+            return (name,)
+    if "x_train" in lower:
+        return tuple(lower[f"x_{each}"] for part in _PARTS for each in part if f"x_{each}" in lower)
+    if only and len(names) == 1:
+        return (names[0],)
+    why = ", and not one array only" if only else closest("x", names)
+    raise DataError(f"{path}: no array 'x'{why}; the arrays are {listed(names) or 'none'}")
+
+
+def targets_of(path: Path, inputs: tuple[str, ...], target: str | None) -> tuple[str, ...]:
+    """The targets that go with the inputs: ``target``, ``y`` or ``Y``, or ``y_train`` with ``x_train``.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    names, found = _names(path), []
+    lower = {name.lower(): name for name in names}
+    for name in inputs:
+        part = name[1:] if name.lower().startswith("x_") else ""
+        wanted = f"{target or 'y'}{part}"
+        if wanted not in names and (target is not None or wanted.lower() not in lower):
+            raise DataError(f"{path}: no array {wanted!r}{closest(wanted, names)}; the arrays are {listed(names)}")
+        found.append(wanted if wanted in names else lower[wanted.lower()])
+    return tuple(found)
+
+
+def given_by(members: tuple[str, ...]) -> tuple[bool, bool, bool]:
+    """Which of training, validation and test the names are of."""
+    ends = [name.lower().rpartition("_")[2] for name in members]
+    train, validation, test = (any(end in part for end in ends) for part in _PARTS)
+    return train, validation, test
+
+
+def read_member(path: Path, member: str) -> NDArray[Any]:
+    """A whole array.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            for name in ("x", label):
-                if name not in arrays.files:
-                    found = listed(arrays.files) or "none"
-                    raise DataError(f"{path}: no array {name!r}{closest(name, arrays.files)}; the arrays are {found}")
-            x, y = arrays["x"], arrays[label]
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+            values: NDArray[Any] = arrays[member]
+            return values
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise DataError(f"{path}: not an .npz file that can be read ({first_line(error)})") from error
-    return _from_arrays(path.name, str(path), x, y, label, task)
 
 
-def read_function(reference: str, task: Task | None) -> Unsplit:
-    """Call ``module:function`` for training and validation data.
-
-    Each is a map-style data set of (input, target) pairs, or a pair of tensors or arrays (inputs, targets).
-
-    Raises:
-        DataError: the function is not there, fails, or returns something else.
-    """
-    function = _find(reference)
-    try:
-        result = function()
-    except Exception as error:
-        raise DataError(f"{reference}: the function raised {type(error).__name__}: {first_line(error)}") from error
-    if not isinstance(result, tuple | list) or len(result) != 2:
-        raise DataError(f"{reference}: two data sets are needed, training and validation; got {_shown(result)}")
-    (x, y), (x_other, y_other) = (_pair(part, reference) for part in result)
-    for what, a, b in (("inputs", x, x_other), ("targets", y, y_other)):
-        if a.shape[1:] != b.shape[1:]:
-            shapes = f"{list(a.shape[1:])} in training, {list(b.shape[1:])} in validation"
-            raise DataError(f"{reference}: the {what} have different shapes: {shapes}")
-    data = _from_arrays(reference, reference, np.concatenate([x, x_other]), np.concatenate([y, y_other]), "y", task)
-    note = "The test rows were taken from the validation data that the function returned."
-    fields = (data.name, data.source, data.task, data.x, data.y, data.classes, data.features)
-    return Unsplit(*fields, notes=(*data.notes, note), given=len(x))
-
-
-def _from_arrays(name: str, source: str, x: Any, y: Any, label: str, task: Task | None) -> Unsplit:
-    inputs, notes = _inputs(source, x)
-    if y.shape[:1] != inputs.shape[:1]:
-        counts = f"x has {len(inputs)} rows, {label} has the shape {y.shape}"
-        raise DataError(f"{source}: {counts}; every row needs one target")
-    if y.dtype.kind in "US":
-        if task == "regression":
-            raise DataError(f"{source}: a regression needs numbers, and {label} holds texts such as {str(y.flat[0])!r}")
-        names, indices = np.unique(y, return_inverse=True)
-        why = f"Task: classification, because {label} holds texts, {len(names)} distinct ones."
-        classes = tuple(map(str, names))
-        labels = torch.from_numpy(np.ascontiguousarray(indices.ravel(), dtype=np.int64))
-        return Unsplit(name, source, "classification", inputs, labels, classes, channel_names_of(inputs), (why, *notes))
-    targets = _numbers(source, y, label)
-    if targets.ndim > 2:
-        raise DataError(f"{source}: {label} must be (rows,) or (rows, outputs), got {tuple(targets.shape)}")
-    chosen, why = choose_task(targets, label, task)
-    features = channel_names_of(inputs)
-    if chosen == "classification":
-        if targets.ndim == 2 and targets.shape[1] > 1:
-            raise DataError(f"{source}: classes must be (rows,), got {label} of {tuple(targets.shape)}; try argmax(1)")
-        labels, classes = class_indices(targets)
-        return Unsplit(name, source, chosen, inputs, labels, classes, features, (why, *notes))
-    values = as_float(targets).reshape(len(targets), -1)
-    return Unsplit(name, source, chosen, inputs, values, (), features, (why, *notes))
-
-
-def channel_names_of(x: Tensor) -> tuple[str, ...]:
+def feature_names(shape: tuple[int, ...], features: int) -> tuple[str, ...]:
     """The names of the features of an array: ``x0``, ``x1``, ... in a table, channels otherwise."""
-    return tuple(f"x{i}" for i in range(x.shape[1])) if x.ndim == 2 else channel_names(x.shape[1])
+    return tuple(f"x{i}" for i in range(features)) if len(shape) <= 2 else channel_names(features)
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:
@@ -116,94 +156,68 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
     return 3 if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else 1
 
 
-def _inputs(source: str, x: Any) -> tuple[Tensor, list[str]]:
-    """Inputs with the channels in dimension 1, and how they were read."""
-    inputs = as_float(_numbers(source, x, "x"))
-    if inputs.ndim == 0 or not inputs.numel():
-        raise DataError(f"{source}: x is empty, of shape {tuple(inputs.shape)}")
-    axis = channel_axis(tuple(inputs.shape))
-    if axis is None:
-        images = [f"x was read as grey images of {inputs.shape[2]} x {inputs.shape[1]} pixels."] * (inputs.ndim == 3)
-        return inputs.unsqueeze(1), images
-    notes = ["x was read as images with the channels last; they were put first."] * (axis != 1)
-    return inputs.movedim(axis, 1), notes
-
-
-def _numbers(source: str, values: Any, name: str) -> Tensor:
-    """An array as a tensor of finite numbers."""
-    if values.dtype.kind not in "fiub":
-        raise DataError(f"{source}: {name} must hold numbers, got the type {values.dtype}")
-    if values.dtype.kind == "u":
-        values = values.astype(np.int64)  # torch has little arithmetic for the wider unsigned types
-    if values.dtype == np.longdouble or not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("=") if values.dtype != np.longdouble else np.float64)
-    finite = np.isfinite(values)
-    if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
-        what = "NaN" if np.isnan(values[place]) else "infinite"
-        column = f"{name}{list(place[1:])}" if len(place) > 1 else name
-        raise DataError.at(
-            source, f"the value is {what}; correct it or leave the row out", row=place[0] + 1, column=column
-        )
-    return torch.from_numpy(np.ascontiguousarray(values))
-
-
-def _find(reference: str) -> Any:
-    """The function that ``module:function`` names; modules of the current folder are found, too."""
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise DataError(f"{reference}: not of the form module:function")
-    module, function = match["module"], match["function"]
+def _names(path: Path) -> list[str]:
     try:
-        if module.endswith(".py"):
-            if not Path(module).is_file():
-                raise DataError(f"{module}: there is no such file")
-            spec = importlib.util.spec_from_file_location(Path(module).stem, module)
-            if spec is None or spec.loader is None:
-                raise DataError(f"{module}: not a Python file")
-            loaded = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(loaded)
-        else:
-            if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-                sys.path.insert(0, os.getcwd())  # noqa: PTH109
-            loaded = importlib.import_module(module)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"{reference}: importing {module} failed, {type(error).__name__}: {first_line(error)}"
-        ) from error
-    found = getattr(loaded, function, None)
-    if not callable(found):
-        names = [name for name in vars(loaded) if callable(getattr(loaded, name)) and not name.startswith("_")]
-        raise DataError(f"{reference}: {module} has no function {function!r}{closest(function, names)}")
-    return found
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not an .npz file that can be read ({first_line(error)})") from error
 
 
-def _pair(part: Any, reference: str) -> tuple[Any, Any]:
-    """Inputs and targets of one data set as arrays."""
-    if isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(p, Tensor | np.ndarray) for p in part):
-        x, y = (_array(p) for p in part)
-    elif hasattr(part, "__getitem__") and hasattr(part, "__len__"):
-        if not len(part):
-            raise DataError(f"{reference}: a data set is empty")
+@contextmanager
+def _opened(path: Path, member: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
+    """An array's bytes behind its header, its shape, whether in Fortran's order, and its type."""
+    with ExitStack() as opened:
         try:
-            pairs = [part[i] for i in range(len(part))]
-            x, y = (np.stack([_array(pair[side]) for pair in pairs]) for side in (0, 1))
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            problem = "the items of a data set must be pairs (input, target) of one shape"
-            raise DataError(f"{reference}: {problem} ({first_line(error)})") from error
-    else:
-        raise DataError(f"{reference}: a map-style data set or a pair (inputs, targets) is needed, got {_shown(part)}")
-    if len(x) != len(y):
-        raise DataError(f"{reference}: {len(x)} inputs and {len(y)} targets; pair them")
-    return x, y
+            file: IO[bytes] = opened.enter_context(path.open("rb"))
+            if member:
+                file = opened.enter_context(opened.enter_context(zipfile.ZipFile(file)).open(f"{member}.npy"))
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path}: not a NumPy file that can be read ({first_line(error)})") from error
+        yield file, shape, fortran, dtype
 
 
-def _array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+def _memory_layout(shape: tuple[int, ...], axis: int | None, fortran: bool) -> tuple[int, int, int]:
+    """The array as it lies in memory: outer × features × inner."""
+    if axis is None:
+        return math.prod(shape), 1, 1
+    if fortran:
+        shape, axis = shape[::-1], len(shape) - 1 - axis
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
-def _shown(value: Any) -> str:
-    length = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"a {type(value).__name__}{length}"
+def _blocks(
+    file: IO[bytes], path: Path, dtype: np.dtype[Any], layout: tuple[int, int, int], progress: Progress
+) -> Iterator[tuple[NDArray[Any], slice]]:
+    outer, features, inner = layout
+    chunk = max(1, _CHUNK // dtype.itemsize)
+    total = outer * features * inner * dtype.itemsize
+    done = 0
+
+    def read(count: int) -> NDArray[Any]:
+        nonlocal done
+        try:
+            raw = file.read(count * dtype.itemsize)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{path}: the file is damaged ({first_line(error)})") from error
+        if len(raw) < count * dtype.itemsize:
+            raise DataError(f"{path}: the file ends after {done + len(raw)} of {total} bytes of data; it was cut short")
+        done += len(raw)
+        progress(done, total)
+        values = np.frombuffer(raw, dtype)
+        return values.astype(np.float64) if dtype.itemsize > 8 else values.astype(dtype.newbyteorder("="), copy=False)
+
+    if features * inner <= chunk or inner < 2**12:
+        step = max(1, chunk // (features * inner))
+        for start in range(0, outer, step):
+            size = min(step, outer - start)
+            block = read(size * features * inner)
+            yield block.reshape((size, features) if inner == 1 else (size, features, inner)), slice(None)
+        return
+    for _ in range(outer):  # a run of one feature is longer than a block
+        for feature in range(features):
+            for start in range(0, inner, chunk):
+                yield read(min(chunk, inner - start)).reshape(-1, 1), slice(feature, feature + 1)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from levelhead.data.dataset import Task, Unsplit, channel_names
+from levelhead.data.dataset import Task, Unsplit
+from levelhead.data.source import channel_names
 
 
 def mnist5k() -> Unsplit:

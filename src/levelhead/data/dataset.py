@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from levelhead.data.source import DataError, listed
 from levelhead.moments import Moments
 
 Task = Literal["classification", "regression"]
-
-
-class DataError(ValueError):
-    """Data that cannot be used: one line that names the file, where possible the row and column, and the repair."""
-
-    @classmethod
-    def at(cls, file: str | Path, problem: str, *, row: int | None = None, column: str | None = None) -> DataError:
-        """The error of one place; ``row`` is counted as a person counts in the file, from 1."""
-        place = [str(file)]
-        if row is not None:
-            place.append(f"row {row}")
-        if column is not None:
-            place.append(f"column {column!r}")
-        return cls(f"{', '.join(place)}: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +89,8 @@ class Unsplit:
         name: as in ``Dataset``; so are ``source``, ``task``, ``classes``, ``features`` and ``notes``.
         x: real values (rows, features) or (rows, channels, ...); NaN where a value is missing.
         y: int64 class indices (rows,), or real values (rows, outputs).
-        given: how many of the first rows the source itself sets apart for training; None where it does not.
+        given: how many rows the source itself sets apart for training, validation and test, in this order; None where
+            it does not.
     """
 
     name: str
@@ -115,12 +101,7 @@ class Unsplit:
     classes: tuple[str, ...]
     features: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    given: int | None = None
-
-
-def channel_names(channels: int) -> tuple[str, ...]:
-    """The names of features that have none of their own."""
-    return tuple(f"channel {i}" for i in range(channels))
+    given: tuple[int, int, int] | None = None
 
 
 def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize: bool) -> Dataset:
@@ -183,17 +164,6 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
         features=data.features,
         notes=tuple(notes),
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, no more than twenty."""
-    shown = ", ".join(names[:20])
-    return f"{shown}, and {len(names) - 20} more" if len(names) > 20 else shown
-
-
-def rows_of(count: int) -> str:
-    """A count of rows in words."""
-    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 def as_float(x: Tensor) -> Tensor:

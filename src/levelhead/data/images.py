@@ -1,123 +1,366 @@
-"""A folder of images with one subfolder a class."""
+"""Folders of images, one subfolder a class, perhaps below train, validation and test."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from levelhead.data.dataset import DataError, Unsplit, channel_names, rows_of
+from levelhead.data.accumulator import Accumulator
+from levelhead.data.source import DataError, Reading, listed
+from levelhead.terminal import printable
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_GREY_MODES = frozenset({"1", "L", "LA", "La"})
+#: The names that the folders of a split go by, in the order of training, validation and test.
+_PARTS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
+#: Images of several sizes are brought to this one, width and height, where no other is asked for.
+_SIZE = (64, 64)
+#: More bytes than this of float32 pixels are not loaded.
+_MOST_BYTES = 2**33
+_GREY_AMONG_COLOUR = "are grey and were read as colour, like the others"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """What is in the folder, from the headers of the files alone.
+    """What is in a folder, by the names of the files.
 
     Args:
-        files: every image with the index of its class, in the order of their names.
-        classes: the names of the subfolders.
-        sizes: width and height of every image.
-        channels: 1 where every image is grey, otherwise 3.
+        path: the folder.
+        files: every image with the index of its class, training first, then validation, then test.
+        classes: the names of the classes; empty where the images lie in the folder itself.
+        given: how many images the folder sets apart for training, validation and test; None where it does not.
         notes: what a reader must know.
     """
 
+    path: Path
     files: tuple[tuple[Path, int], ...]
     classes: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    channels: int
+    given: tuple[int, int, int] | None
     notes: tuple[str, ...]
 
-    def images(self) -> Iterator[Tensor]:
-        """Every image as float32 (channels, height, width), 0 to 1."""
-        mode = "L" if self.channels == 1 else "RGB"
-        for path, _ in self.files:
-            with _open(path) as image:
-                pixels = np.asarray(image.convert(mode), dtype=np.float32)
-            yield torch.from_numpy(pixels.reshape(pixels.shape[0], pixels.shape[1], -1)).permute(2, 0, 1) / 255
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image.
+
+    Args:
+        pixels: (height, width) of grey values, or (height, width, 3).
+        white: the value of white: pixels are divided by it. 1 where they are real numbers, which are left as they are.
+        said: what was done to it, in words.
+    """
+
+    pixels: NDArray[Any]
+    white: float
+    said: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 1 if self.pixels.ndim == 2 else 3
 
 
 def scan_folder(path: Path) -> Folder:
     """Find the images of a folder.
 
     Raises:
-        DataError: there is no subfolder, a subfolder has no image, or an image cannot be read.
+        DataError: there is no image, or a class has none.
     """
-    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not folders:
-        raise DataError(f"{path}: the folder has no subfolders; put the images of each class in a folder of its name")
+    folders = _folders(path)
+    by_part = [[f for f in folders if f.name.lower() in names] for names in _PARTS]
+    if by_part[0] and any(by_part[1:]) and sum(map(len, by_part)) == len(folders) and all(_folders(f) for f in folders):
+        parts = [[below for folder in part for below in _folders(folder)] for part in by_part]
+    else:
+        parts, by_part = [folders], []
+    names = sorted({folder.name for part in parts for folder in part})
     files: list[tuple[Path, int]] = []
-    ignored = 0
-    for index, folder in enumerate(folders):
-        entries = sorted(e for e in folder.rglob("*") if e.is_file() and not e.name.startswith("."))
-        images = [entry for entry in entries if entry.suffix.lower() in _SUFFIXES]
-        if not images:
-            raise DataError(f"{folder}: no image in the folder of this class; add some, or remove the folder")
-        ignored += len(entries) - len(images)
-        files += [(image, index) for image in images]
-    headers = [_header(file) for file, _ in files]
-    grey = sum(mode in _GREY_MODES for _, mode in headers)
-    notes = [f"{ignored} files that are not images were left out."] if ignored else []
-    if 0 < grey < len(files):
-        notes.append(f"{grey} of {len(files)} images are grey and were read as colour, like the others.")
-    channels = 1 if grey == len(files) else 3
-    return Folder(tuple(files), tuple(f.name for f in folders), tuple(s for s, _ in headers), channels, tuple(notes))
+    counts, others = [], 0
+    for part in parts:
+        before = len(files)
+        for folder in part:
+            entries = sorted(e for e in folder.rglob("*") if e.is_file() and not e.name.startswith("."))
+            images = [entry for entry in entries if entry.suffix.lower() in _SUFFIXES]
+            if not images:
+                raise DataError(f"{folder}: no image in the folder of this class; add some, or remove the folder")
+            others += len(entries) - len(images)
+            files += [(image, names.index(folder.name)) for image in images]
+        counts.append(len(files) - before)
+    if not folders:
+        files = [(e, 0) for e in sorted(path.iterdir()) if e.suffix.lower() in _SUFFIXES and not e.name.startswith(".")]
+        if not files:
+            raise DataError(
+                f"{path}: no image, and no subfolders; put the images of each class in a folder of its name"
+            )
+    notes = [f"{others} files that are not images were left out."] if others else []
+    if by_part:
+        absent = [
+            f"{path.name}/{part[0].parent.name}/{name}"
+            for part in parts
+            for name in names
+            if part and name not in {folder.name for folder in part}
+        ]
+        notes += [f"No folder {listed(absent)}: the class is not in that part."] if absent else []
+    given = (counts[0], counts[1], counts[2]) if by_part else None
+    return Folder(path, tuple(files), tuple(map(printable, names)), given, tuple(notes))
 
 
-def read_images(path: Path) -> Unsplit:
-    """Read a folder of images of one size, one subfolder a class; grey values or RGB from 0 to 1.
+def pictures(
+    folder: Folder, reading: Reading, work: Callable[[Picture], T], *, resize: tuple[int, int] | None = None
+) -> Iterator[tuple[int, T | None]]:
+    """What ``work`` makes of every image, by its place in ``folder.files``; None where one is damaged and skipped.
+
+    Images are decoded on as many threads as there are cores, a few ahead.
 
     Raises:
-        DataError: what ``scan_folder`` raises, or the sizes differ.
+        DataError: an image cannot be read.
+    """
+
+    def one(path: Path) -> T | None:
+        try:
+            return work(_decode(path, resize))
+        except DataError:
+            if reading.skip_damaged:
+                return None
+            raise
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[T | None]] = deque()
+        done = 0
+        try:
+            for path, _ in folder.files:
+                waiting.append(pool.submit(one, path))
+                if len(waiting) > 8 * workers:
+                    yield done, waiting.popleft().result()
+                    done += 1
+            while waiting:
+                yield done, waiting.popleft().result()
+                done += 1
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Tally:
+    """Statistics of pictures: whole numbers of up to 16 bits are counted value by value, which is exact.
+
+    A grey picture among colour ones counts in each of their channels.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[float, int], NDArray[np.int64]] = {}  # by white and channels: (channels, values)
+        self._real = Accumulator(1)
+        self._said: Counter[tuple[int, tuple[str, ...]]] = Counter()
+
+    @staticmethod
+    def of(picture: Picture) -> tuple[Picture, NDArray[np.int64] | None]:
+        """What takes time, for a thread: how often each value is there; None where they are not few."""
+        from PIL import Image
+
+        pixels, counts = picture.pixels, None
+        if pixels.dtype == np.uint8:
+            counts = np.array(Image.fromarray(pixels).histogram()).reshape(picture.channels, -1)
+        elif pixels.dtype == np.uint16:
+            counts = np.bincount(pixels.ravel(), minlength=2**16)[None]
+        return (picture if counts is None else replace(picture, pixels=pixels[:1, :1])), counts
+
+    def add(self, picture: Picture, counts: NDArray[np.int64] | None) -> None:
+        """Count a picture in."""
+        self._said[picture.channels, picture.said] += 1
+        if counts is None:
+            for plane in np.atleast_3d(picture.pixels).transpose(2, 0, 1) if picture.channels == 1 else ():
+                self._real.add(plane.reshape(-1, 1).astype(np.float64) / picture.white)
+            return
+        so_far = self._counts.get((picture.white, picture.channels))
+        self._counts[picture.white, picture.channels] = counts if so_far is None else so_far + counts
+
+    def accumulated(self) -> Accumulator:
+        """The statistics, of one channel or of three."""
+        seen = Accumulator(self._channels)
+        for (white, channels), counts in self._counts.items():
+            for at in range(self._channels):
+                seen.add_counts(np.arange(counts.shape[1]) / white, counts[at % channels], at)
+        for at in range(self._channels):
+            seen.absorb(self._real, at)
+        return seen
+
+    @property
+    def _channels(self) -> int:
+        return max(channels for channels, _ in self._said)
+
+    def told(self) -> Counter[str]:
+        """How many pictures each sentence is of."""
+        return _told(self._said)
+
+
+def _told(said: Mapping[tuple[int, tuple[str, ...]], int]) -> Counter[str]:
+    """How many pictures each sentence is of, by their channels and what was said of each."""
+    most, told = max((channels for channels, _ in said), default=1), Counter[str]()
+    for (channels, sentences), count in said.items():
+        for sentence in (*sentences, *([_GREY_AMONG_COLOUR] if channels < most else [])):
+            told[sentence] += count
+    return told
+
+
+def what_was_done(folder: Folder, told: Mapping[str, int], damaged: list[int]) -> list[str]:
+    """Sentences on classes, splits, and what was done to how many of the images."""
+    notes = list(folder.notes)
+    if folder.classes:
+        sizes = Counter(index for i, (_, index) in enumerate(folder.files) if i not in set(damaged))
+        named = [f"{name} ({sizes[index]})" for index, name in enumerate(folder.classes)]
+        notes.insert(0, f"{len(named)} classes: {listed(named)}.")
+    if folder.given:
+        parts = " / ".join(map(str, _given(folder, damaged) or ()))
+        notes.insert(1, f"The folder sets apart {parts} images for training / validation / test.")
+    if damaged:
+        names = [str(folder.files[i][0].relative_to(folder.path)) for i in damaged]
+        notes.append(f"{len(names)} damaged images were left out: {listed(names)}.")
+    return notes + [f"{count} of {len(folder.files)} images {sentence}." for sentence, count in told.items()]
+
+
+def load_folder(path: Path, reading: Reading) -> tuple[Folder, NDArray[np.float32], list[str]]:
+    """Every image of a folder as float32 (images, channels, height, width).
+
+    Images of several sizes are brought to 64 x 64 pixels, where no other size is asked for.
+
+    Raises:
+        DataError: what ``scan_folder`` raises, an image cannot be read, or all together are too large.
     """
     folder = scan_folder(path)
-    for (file, _), (width, height) in zip(folder.files, folder.sizes, strict=True):
-        if (width, height) != folder.sizes[0]:
-            first, (first_width, first_height) = folder.files[0][0].name, folder.sizes[0]
-            differing = sum(size != folder.sizes[0] for size in folder.sizes)
-            raise DataError(
-                f"{file}: {width} x {height} pixels, where {first} has {first_width} x {first_height} "
-                f"({differing} of {len(folder.files)} images differ); bring them to one size"
-            )
-    width, height = folder.sizes[0]
-    x = torch.empty(len(folder.files), folder.channels, height, width)
-    for row, image in zip(x, folder.images(), strict=True):
-        row.copy_(image)
-    y = torch.tensor([index for _, index in folder.files])
-    why = f"Task: classification, because {path.name} has a subfolder for each of {len(folder.classes)} classes."
-    kind = "grey" if folder.channels == 1 else "RGB"
-    size = f"{rows_of(len(folder.files))}: {kind} images of {width} x {height} pixels, values scaled to 0 to 1."
-    notes = (why, size, *folder.notes)
-    return Unsplit(
-        path.resolve().name, str(path), "classification", x, y, folder.classes, channel_names(folder.channels), notes
-    )
+    if not folder.classes:
+        raise DataError(f"{path}: the folder has no subfolders; put the images of each class in a folder of its name")
+    size, sizes = reading.image_size, set()
+    if size is None:
+        sizes = {size for file, _ in folder.files if (size := _size(file, reading)) is not None}
+        size = next(iter(sizes)) if len(sizes) == 1 else _SIZE
+    total = len(folder.files) * size[0] * size[1] * 12
+    if total > _MOST_BYTES:
+        problem = f"{len(folder.files)} images of {size[0]} x {size[1]} pixels are {total / 2**30:.0f} GB"
+        raise DataError(f"{path}: {problem}; bring them to a smaller size, with --image-size 64 for example")
+    found: dict[int, Picture] = {}
+    damaged = []
+    for index, picture in pictures(folder, reading, lambda picture: picture, resize=size):
+        if picture is None:
+            damaged.append(index)
+        else:
+            found[index] = picture
+    if not found:
+        raise DataError(f"{path}: every image is damaged")
+    channels = max(picture.channels for picture in found.values())
+    x = np.empty((len(found), channels, size[1], size[0]), np.float32)
+    for row, picture in zip(x, found.values(), strict=True):
+        row[...] = np.atleast_3d(picture.pixels).transpose(2, 0, 1) / np.float32(picture.white)
+    said = Counter((picture.channels, picture.said) for picture in found.values())
+    notes = what_was_done(folder, _told(said), damaged)
+    kind = "grey" if channels == 1 else "RGB"
+    notes.insert(0, f"{len(found)} {kind} images of {size[0]} x {size[1]} pixels, white at 1.")
+    if len(sizes) > 1:
+        notes.append(f"Images of {len(sizes)} sizes were brought to {size[0]} x {size[1]}; --image-size takes another.")
+    kept = tuple(folder.files[index] for index in found)
+    return replace(folder, files=kept, given=_given(folder, damaged)), x, notes
 
 
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    with _open(path) as image:
-        colours = image.getpalette() if image.mode == "P" else None
-        if colours is None:
-            return image.size, image.mode
-        triples = zip(colours[::3], colours[1::3], colours[2::3], strict=True)
-        return image.size, "L" if all(r == g == b for r, g, b in triples) else "P"
+def _given(folder: Folder, damaged: list[int]) -> tuple[int, int, int] | None:
+    """How many images of each part are left."""
+    if folder.given is None:
+        return None
+    train, validation, _ = folder.given
+    ends = (0, train, train + validation, len(folder.files))
+    kept = [end - start - sum(start <= i < end for i in damaged) for start, end in pairwise(ends)]
+    return kept[0], kept[1], kept[2]
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """An image; what goes wrong while it is read and decoded becomes one line."""
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _size(path: Path, reading: Reading) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
-        with path.open("rb") as file, Image.open(file) as image:
-            yield image
+        with Image.open(path) as image:
+            width, height = image.size
+            return (height, width) if _turned(image) >= 5 else (width, height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "cut short" if "truncated" in str(error) else "damaged, or not an image"
-        raise DataError(f"{path}: the image cannot be read ({reason}); replace or remove it") from error
+        if reading.skip_damaged:
+            return None
+        raise _damaged(path, error) from error
+
+
+def _turned(image: Any) -> int:
+    """The orientation that a camera wrote: 1 upright, 5 and more on its side."""
+    return int(image.getexif().get(0x0112, 1)) if image.format in ("JPEG", "MPO", "TIFF", "WEBP") else 1
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = "cut short" if "truncated" in str(error) else "damaged, or not an image"
+    return DataError(f"{path}: the image cannot be read ({reason}); replace or remove it, or use --skip-damaged")
+
+
+def _decode(path: Path, size: tuple[int, int] | None) -> Picture:
+    """An image upright, without alpha, in its own bit depth.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            said = (
+                ["have 16 bits a colour and were read at 8"] if ";16" in str(image.tile) and "RGB" in image.mode else []
+            )
+            image.load()
+            if getattr(image, "is_animated", False):
+                said.append("have several frames; the first was read")
+            upright: Image.Image = image
+            if _turned(image) != 1:
+                upright = ImageOps.exif_transpose(image)
+                said.append("were turned upright, as the camera says")
+            pixels, white = _pixels(path, upright, getattr(image, "tag_v2", None), said)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _damaged(path, error) from error
+    if size is not None and size != (pixels.shape[1], pixels.shape[0]):
+        planes = [pixels] if pixels.ndim == 2 else list(np.moveaxis(pixels, 2, 0))
+        fine = [Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BILINEAR) for plane in planes]
+        pixels = np.asarray(fine[0]) if len(fine) == 1 else np.stack([np.asarray(plane) for plane in fine], 2)
+    return Picture(pixels, white, tuple(said))
+
+
+def _pixels(path: Path, image: Any, tags: Any, said: list[str]) -> tuple[NDArray[Any], float]:
+    """Pixels and the value of white: the mode gives the depth, the tags of a TIFF (258 bits, 339 signed) the rest."""
+    mode = image.mode
+    bits, sample = ((tags or {}).get(tag, 0) for tag in (258, 339))
+    bits, sample = (value[0] if isinstance(value, tuple) else value for value in (bits, sample))
+    if mode == "F":
+        said.append("hold real numbers, left as they are")
+        return np.asarray(image), 1.0
+    if mode.startswith("I;16"):
+        white = float(2 ** (bits if 8 < bits < 16 else 16) - 1)
+        return np.asarray(image).astype(np.uint16), white
+    if mode == "I":  # 32 bits in memory, of a PNG 16 in the file
+        if tags is None or 8 < bits <= 16:
+            return np.asarray(image), 2.0**16 - 1
+        return (np.asarray(image), 2.0**31 - 1) if sample == 2 else (np.asarray(image).view(np.uint32), 2.0**32 - 1)
+    if "A" in mode.replace("LAB", "") or "a" in mode or "transparency" in image.info:
+        said.append("had alpha, which was dropped")
+    if mode == "P":
+        table = image.getpalette("RGB")
+        grey = table[::3] == table[1::3] == table[2::3]
+        return np.asarray(image.convert("RGB"))[..., 0] if grey else np.asarray(image.convert("RGB")), 255.0
+    wanted = "L" if mode in ("1", "L", "LA", "La") else "RGB"
+    if mode in ("La", "RGBa"):
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+    if mode == "LAB":
+        raise DataError(f"{path}: a LAB image is not read; save it as RGB")
+    return np.asarray(image if image.mode == wanted else image.convert(wanted)), 255.0

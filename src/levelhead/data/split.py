@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from levelhead.data.dataset import DataError, Task, Unsplit, rows_of
+from levelhead.data.dataset import Task, Unsplit
+from levelhead.data.source import DataError, rows_of
 
 #: The shares of training, validation and test.
 SHARES = (0.6, 0.2, 0.2)
@@ -53,8 +54,8 @@ def split(data: Unsplit, seed: int) -> tuple[tuple[Tensor, Tensor, Tensor], str]
     """The row indices of training, validation and test, and a sentence on them.
 
     60/20/20 by rows, class by class where there are classes, so that every part has the shares of the whole; the same
-    seed gives the same rows on every machine. Where the source sets training rows apart, they stay, and its other
-    rows are halved.
+    seed gives the same rows on every machine. Parts that the source sets apart stay; without validation it is a quarter
+    of the training rows, without test it is half of the validation rows.
 
     Raises:
         DataError: there is one class only, or a class or the whole has too few rows for three parts.
@@ -62,19 +63,25 @@ def split(data: Unsplit, seed: int) -> tuple[tuple[Tensor, Tensor, Tensor], str]
     rows = torch.arange(len(data.x))
     stratified = "class by class" if data.task == "classification" else "by rows"
     if data.given is None:
-        parts = _deal(data, rows, SHARES, seed)
+        parts = _deal(data, rows, SHARES, seed, "the data")
         how = f"{stratified}, seed {seed}"
     else:
-        validation, test = _deal(data, rows[data.given :], (0.5, 0.5), seed)
-        parts = [rows[: data.given], validation, test]
-        how = f"the source's training rows; its other rows halved {stratified}, seed {seed}"
+        parts = list(rows.split(list(data.given)))
+        how = "as the source sets them apart"
+        if not len(parts[2]):
+            parts[1:] = _deal(data, parts[1], (0.5, 0.5), seed, "the validation part")
+            halved = f"halved {stratified}, seed {seed}"
+            how = f"the source's training rows; test rows were taken from the validation data, {halved}"
+        elif not len(parts[1]):
+            parts[:2] = _deal(data, parts[0], (0.75, 0.25), seed, "the training part")
+            how = f"the source's test rows; a quarter of its training rows became validation {stratified}, seed {seed}"
         if data.task == "classification":
-            _check_classes(data, data.y[: data.given], least=1, part="the training part")
+            _check_classes(data, data.y[parts[0]], least=1, part="the training part")
     sizes = " / ".join(str(len(part)) for part in parts)
     return (parts[0], parts[1], parts[2]), f"Split: {sizes} rows for training / validation / test ({how})."
 
 
-def _deal(data: Unsplit, rows: Tensor, shares: tuple[float, ...], seed: int) -> list[Tensor]:
+def _deal(data: Unsplit, rows: Tensor, shares: tuple[float, ...], seed: int, part: str) -> list[Tensor]:
     """Deal the rows out in parts of the given shares, none empty."""
     generator = np.random.default_rng(seed)
     if data.task == "regression":
@@ -82,7 +89,6 @@ def _deal(data: Unsplit, rows: Tensor, shares: tuple[float, ...], seed: int) -> 
             raise DataError(f"{data.source}: {rows_of(len(rows))}, too few for {len(shares)} parts; add rows")
         groups = [rows]
     else:
-        part = "the data" if len(shares) == 3 else "the validation part"
         _check_classes(data, data.y[rows], least=len(shares), part=part)
         groups = [rows[data.y[rows] == c] for c in data.y[rows].unique()]
     dealt: list[list[Tensor]] = [[] for _ in shares]

@@ -1,289 +1,456 @@
-"""CSV and Parquet: the kinds of the columns, and a table as features and target."""
+"""Tables piece by piece: CSV, Parquet and Feather, the same columns for ``describe`` and for ``load``."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from levelhead.data.dataset import DataError, Task, Unsplit, listed
-from levelhead.data.split import choose_task, class_indices
+from levelhead.data import formats
+from levelhead.data.accumulator import EXACT
+from levelhead.data.source import DataError, Progress, Reading, closest, first_line, listed, rows_of
+from levelhead.terminal import printable
 
 if TYPE_CHECKING:
     import polars as pl
 
 Kind = Literal["number", "text"]
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
-#: Cells that stand for "not known".
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none", "?")
-#: A column of more distinct texts than this is an identifier or prose, not a category.
-MOST_CATEGORIES = 64
-#: The names that a target column goes by, where none is given.
-TARGET_NAMES = ("target", "label", "class", "y")
+_PARQUET, _FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
+SUFFIXES = (".csv", ".tsv", ".txt", *_PARQUET, *_FEATHER)
+#: Cells that stand for "not known", whatever the file and whatever the spaces around them.
+MISSING = (
+    *("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN"),
+    *("null", "NULL", "Null", "None", "none", "?"),
+)
 
-_MISSING_CATEGORY = "(missing)"
+#: Bytes of a CSV file, rows of another, that are read at once: large enough for the parser to keep two cores busy.
+_CHUNK, _ROWS = 2**22, 2**15
+#: A quote that is still open after so many bytes was never one.
+_LONGEST_RECORD = 2**26
+#: Cells that are not numbers are shown up to here.
+_SHOWN = 10
+
+
+@dataclass(slots=True)
+class Column:
+    """What is known of a column so far.
+
+    Args:
+        name: as the file has it.
+        kind: None while every cell is missing; decided by the first block that knows a cell.
+        format: how its numbers are written.
+        offset: taken off its integers, where they are too large for float64; 0 elsewhere.
+    """
+
+    name: str
+    kind: Kind | None = None
+    format: formats.Format = formats.PLAIN
+    offset: int = 0
+    odd: list[tuple[int, str]] = field(default_factory=list)
+    odd_count: int = 0
+
+
+@dataclass(slots=True)
+class Table:
+    """A table that is read once, block by block.
+
+    Args:
+        path: the file.
+        reading: what the user says of it.
+        columns: those that are used, in the order of the file.
+        notes: what a reader must know; complete when the blocks are read.
+        rows: how many rows were read.
+        sparse: whether a column of numbers of a CSV file was seen to have words for missing ones.
+    """
+
+    path: Path
+    reading: Reading
+    columns: list[Column] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: int = 0
+    sparse: bool = False
+    _decimals: set[str] = field(default_factory=set)
+
+    def blocks(self, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+        """The rows as numbers (float64, less the column's offset) and texts, null where missing; and their row numbers.
+
+        A column is of numbers where more than half of its known cells are, and then all must be; otherwise of texts.
+
+        Raises:
+            DataError: the file cannot be read, a row has another length than the header, or cells are not numbers.
+        """
+        raw = _csv_blocks(self, progress) if self._is_csv else _scanned_blocks(self, progress)
+        seen = 0
+        for block, numbers in raw:
+            frame = self._clean(block, numbers)
+            seen += len(frame)
+            if self.reading.drop_missing:
+                complete = frame.select(known=_all_known(frame.columns)).to_series()
+                frame, numbers = frame.filter(complete), numbers[complete.to_numpy()]  # noqa: PLW2901
+            self.rows += len(frame)
+            yield frame, numbers
+        self._stop_at_odd_cells()
+        if not seen:
+            raise DataError(f"{self.path}: there are no rows; a data set needs a header and rows")
+        if not self.rows:
+            raise DataError(f"{self.path}: in each of the {rows_of(seen)} a value is missing, and all were dropped")
+        if seen > self.rows:
+            self.notes.append(f"{rows_of(seen - self.rows)} of {seen:,} with a missing value were left out.")
+        for column in self.columns:
+            if column.offset:
+                name = f"Column {column.name!r}"
+                self.notes.append(f"{name} holds integers beyond 2**53; it was read exactly, from {column.offset} on.")
+
+    @property
+    def _is_csv(self) -> bool:
+        return self.path.suffix.lower() not in _PARQUET + _FEATHER
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Take the columns of the file, less those that are to be ignored."""
+        for name in self.reading.ignore:
+            if name not in names:
+                raise DataError(f"{self.path}: no column {name!r} to ignore{closest(name, names)}; {listed(names)}")
+        self.columns = [Column(name) for name in names if name not in self.reading.ignore]
+        if not self.columns:
+            raise DataError(f"{self.path}: no column is left")
+
+    def _clean(self, raw: pl.DataFrame, numbers: np.ndarray) -> pl.DataFrame:
+        import polars as pl
+
+        texts = [column.name for column in self.columns if raw[column.name].dtype == pl.String]
+        floats = [column.name for column in self.columns if raw[column.name].dtype.is_float()]
+        stripped = pl.col(texts).str.strip_chars()
+        missing = pl.Series([*MISSING, *self.reading.na])
+        raw = raw.select(column.name for column in self.columns).with_columns(
+            pl.when(stripped.is_in(missing.implode())).then(None).otherwise(stripped).name.keep(),
+            pl.col(floats).cast(pl.Float64).fill_nan(None),
+        )
+        self._decide([column for column in self.columns if column.kind is None], raw)
+        return pl.DataFrame([self._parse(column, raw[column.name], numbers) for column in self.columns])
+
+    def _decide(self, columns: list[Column], raw: pl.DataFrame) -> None:
+        """The kinds of columns, and the formats of their numbers; a column settles what is open in another."""
+        import polars as pl
+
+        found: dict[str, tuple[formats.Format, formats.Format | None]] = {}
+        for column in columns:
+            cells = raw[column.name]
+            known = cells.drop_nulls()
+            if known.is_empty():
+                continue
+            if cells.dtype != pl.String:
+                column.kind = "number"
+            else:
+                sample = known.unique(maintain_order=True).head(5000)
+                form, other = formats.recognise(sample, self.reading)
+                good = len(known) - form.parse(known).null_count()
+                column.kind = "number" if 2 * good > len(known) else "text"
+                column.format = form if column.kind == "number" else formats.PLAIN
+                if column.kind == "number":
+                    found[column.name] = form, other
+            first = known[0]
+            if column.kind == "number" and column.format == formats.PLAIN and not cells.dtype.is_float():
+                whole = pl.Series([first]).cast(pl.Int128, strict=False)[0]
+                column.offset = whole if whole is not None and abs(whole) > EXACT else 0
+        self._decimals |= {form.decimal for form, other in found.values() if form != formats.PLAIN and other is None}
+        for column in columns:
+            if column.name in found:
+                self._settle(column, *found[column.name], raw[column.name].drop_nulls())
+
+    def _settle(self, column: Column, form: formats.Format, other: formats.Format | None, known: pl.Series) -> None:
+        if (
+            form == formats.PLAIN
+            and "," in self._decimals
+            and known.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$").all()
+        ):
+            other = formats.Format(",", ".")
+        if other is not None:
+            fitting = [each for each in (form, other) if {each.decimal} == self._decimals]
+            if len(fitting) != 1 or form == formats.PLAIN:
+                values = " or ".join(f"{each.parse(known[:1])[0]:g}" for each in (form, other))
+                say = "; say which with --decimal . or --decimal ,"
+                raise DataError.at(self.path, f"{known[0]!r} can be {values}{say}", column=column.name)
+            form = fitting[0]
+        column.format = form
+        if form != formats.PLAIN:
+            numbers = form.parse(known)
+            example = int(numbers.is_not_null().arg_max() or 0)
+            self.notes.append(f"Column {column.name!r} {form.words(known[example], numbers[example])}.")
+
+    def _parse(self, column: Column, cells: pl.Series, numbers: np.ndarray) -> pl.Series:
+        import polars as pl
+
+        if column.kind == "text":
+            return cells.cast(pl.String)
+        if cells.dtype != pl.String:
+            if column.offset and cells.dtype.is_integer():
+                cells = cells.cast(pl.Int128) - column.offset
+            elif column.offset:
+                cells = cells.cast(pl.Float64) - column.offset
+            return cells.cast(pl.Float64)
+        values = column.format.parse(cells)
+        if column.offset:
+            whole = (cells.cast(pl.Int128, strict=False) - column.offset).cast(pl.Float64)
+            values = whole.zip_with(whole.is_not_null(), values - column.offset)
+        odd = (values.is_null() & cells.is_not_null()).arg_true()
+        column.odd_count += len(odd)
+        for index in odd.head(_SHOWN - len(column.odd)):
+            column.odd.append((int(numbers[index]), cells[index]))
+        return values
+
+    def _stop_at_odd_cells(self) -> None:
+        wrong = [column for column in self.columns if column.odd]
+        if not wrong:
+            return
+        first = wrong[0]
+        why = "as the column's other cells are"
+        repair = "correct it or leave it empty, or read it as missing with --na"
+        if len(wrong) == 1 and first.odd_count == 1:
+            row, cell = first.odd[0]
+            raise DataError.at(self.path, f"{cell!r} is not a number, {why}; {repair}", row=row, column=first.name)
+        said = [
+            f"column {column.name!r}: {column.odd_count} not a number, {why}: "
+            + ", ".join(f"{cell!r} (row {row})" for row, cell in column.odd)
+            + (", ..." if column.odd_count > len(column.odd) else "")
+            for column in wrong
+        ]
+        raise DataError(f"{self.path}, {'; '.join(said)}; {repair.replace('it', 'them')}")
+
+
+def open_table(path: Path, reading: Reading) -> Table:
+    """A table by its file's name; nothing is read yet.
+
+    Raises:
+        DataError: an option does not go with the file.
+    """
+    table = Table(path, reading)
+    if not table._is_csv:
+        for name in ("decimal", "thousands", "encoding"):
+            if getattr(reading, name) is not None:
+                raise DataError(f"{path}: {name} is for CSV files; this file says it itself")
+    return table
+
+
+def _all_known(names: Sequence[str]) -> pl.Expr:
+    import polars as pl
+
+    return pl.all_horizontal(pl.col(names).is_not_null())
+
+
+def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+    """Blocks of a Parquet or Feather file; what is neither number nor text is left out with a reason."""
+    import polars as pl
+
+    path = table.path
+    kind, scan = ("Parquet", pl.scan_parquet) if path.suffix.lower() in _PARQUET else ("Feather", pl.scan_ipc)
+    try:
+        frame = scan(path, glob=False) if kind == "Parquet" else scan(path)
+        schema = frame.collect_schema()
+        rows = int(frame.select(pl.len()).collect().item())
+        table.keep(list(schema.names()))
+        wide, kept = [], []
+        for column in table.columns:
+            dtype = schema[column.name]
+            if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
+                wide.append(pl.col(column.name))
+            elif dtype.is_numeric() or dtype == pl.Boolean:
+                wide.append(pl.col(column.name).cast(pl.Float64))
+            elif dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+                wide.append(pl.col(column.name).cast(pl.String))
+            else:
+                table.notes.append(f"Column {column.name!r} was left out: its type is {dtype}.")
+                continue
+            kept.append(column)
+        table.columns = kept
+        if not kept:
+            raise DataError(f"{path}: no column holds numbers or texts; {' '.join(table.notes)}")
+        done = 0
+        for block in frame.select(wide).collect_batches(chunk_size=_ROWS, maintain_order=True):
+            yield block, np.arange(done + 1, done + 1 + len(block))
+            done += len(block)
+            progress(done, rows)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: not a {kind} file that can be read ({first_line(error)})") from error
+
+
+def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+    path = table.path
+    total, row = path.stat().st_size, 1
+    header: _Header | None = None
+    with path.open("rb") as file:
+        for piece in _records(path, _texts(table, iter(lambda: file.read(_CHUNK), b""))):
+            body = piece
+            if header is None:
+                header, body = _read_header(path, piece)
+                table.keep(header.names)
+                row = 2
+            if body:
+                block, numbers, taken = _csv_block(table, header, body, row)
+                row += taken
+                if len(block):
+                    yield block, numbers
+            progress(min(file.tell(), total), total)
+    if header is None:
+        raise DataError(f"{path}: the file is empty")
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class _Header:
     """The first row of a CSV file: the names of the columns and what stands between them."""
 
     names: tuple[str, ...]
     separator: str
 
 
-def read_table(path: Path, target: str | None, task: Task | None) -> Unsplit:
-    """Read a CSV or Parquet file with a target column.
-
-    Cells are numbers or texts by column, see ``parse_cells``. A column of texts becomes one column of 0 and 1 a
-    category; one with more than 64 distinct texts is left out. Missing numbers stay NaN, a missing text is a category
-    of its own.
-
-    Raises:
-        DataError: the file, its header, the target or a cell cannot be used.
-    """
-    frame, first_row = read_frame(path)
-    target, notes = _find_target(path, frame.columns, target)
-    kind, cells = parse_cells(frame[target], path, first_row)
-    if cells.null_count():
-        row = first_row + int(cells.is_null().arg_true()[0])
-        raise DataError.at(path, "the target is missing; fill it in or remove the row", row=row, column=target)
-    y, classes, chosen, why = _target_values(cells, kind, path, first_row, target, task)
-    columns: list[Tensor] = []
-    features: list[str] = []
-    for name in frame.columns:
-        if name == target:
-            continue
-        kind, cells = parse_cells(frame[name], path, first_row)
-        values, names, said = _encode(kind, cells, path, first_row)
-        columns += values
-        features += names
-        notes += said
-    if not columns:
-        raise DataError(f"{path}: no column but the target {target!r} can be used; a study needs inputs")
-    x = torch.stack(columns, 1)
-    return Unsplit(path.name, str(path), chosen, x, y, classes, tuple(features), (why, *notes))
-
-
-def read_frame(path: Path) -> tuple[pl.DataFrame, int]:
-    """The whole file, a CSV as texts, and the row that its first data row has in the file (a header is row 1)."""
-    import polars as pl
-
-    if path.suffix.lower() in (".parquet", ".pq"):
+def _texts(table: Table, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The bytes of a file as UTF-8, with line feeds at the ends of lines."""
+    path, encoding, check = table.path, table.reading.encoding, codecs.getincrementaldecoder("utf-8")()
+    decoder: codecs.IncrementalDecoder | None = None
+    sure = returns = False  # whether UTF-8 was seen; whether lines end in \r alone
+    for number, chunk in enumerate(chunks):
+        if not number:
+            if encoding is None and chunk[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                encoding = "utf-16"
+            decoder = None if encoding is None else codecs.getincrementaldecoder(encoding)()
+            if encoding is None and b"\0" in chunk:
+                raise DataError(f"{path}: not a text file; a CSV file is text, and its encoding can be given")
         try:
-            frame, first_row = pl.read_parquet(path), 1
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"{path}: not a Parquet file that can be read ({first_line(error)})") from error
-    else:
-        with path.open("rb") as file:
-            header = read_header(path, file.read(2**20))
-        try:
-            frame = pl.read_csv(
-                path,
-                separator=header.separator,
-                infer_schema=False,
-                new_columns=list(header.names),
-                raise_if_empty=False,
-            )
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise csv_error(path, header, error) from error
-        first_row = 2
-    if frame.is_empty():
-        raise DataError(f"{path}: there are no rows; a data set needs a header and rows")
-    return frame, first_row
+            if decoder is None and not chunk.isascii():
+                sure = bool(check.decode(chunk)) or sure
+        except UnicodeDecodeError as error:
+            if sure and number:
+                raise DataError(
+                    f"{path}: not a text file in UTF-8 ({error.reason}); say which with --encoding"
+                ) from error
+            try:
+                chunk.decode("cp1252")
+                encoding = "cp1252"
+            except UnicodeDecodeError:
+                encoding = "latin-1"
+            decoder = codecs.getincrementaldecoder(encoding)()
+            table.notes.append(f"The file is not UTF-8; it was read as {'Latin-1 (Windows-1252)'}.")
+        if decoder is not None:
+            try:
+                chunk = decoder.decode(chunk).encode()  # noqa: PLW2901
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}: not a text file in {encoding} ({error.reason})") from error
+        if not number:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901
+            returns = b"\r" in chunk and b"\n" not in chunk
+        yield chunk.replace(b"\r", b"\n") if returns else chunk
 
 
-def read_header(path: Path, start: bytes) -> Header:
-    """The header from the first bytes of a CSV file.
+def _records(path: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Chunks cut anew so that each ends with a whole record: a line break inside quotes is no end."""
+    rest = b""
+    for chunk in chunks:
+        quoted = b'"' in chunk or b'"' in rest
+        end = len(chunk)
+        while (end := chunk.rfind(b"\n", 0, end)) >= 0:
+            if not quoted or (rest.count(b'"') + chunk.count(b'"', 0, end)) % 2 == 0:
+                yield rest + chunk[: end + 1]
+                rest = chunk[end + 1 :]
+                break
+        else:
+            rest += chunk
+        if len(rest) > _LONGEST_RECORD:
+            raise DataError(f'{path}: a quote (") is opened and not closed; double the quotes inside cells')
+    if rest.strip():
+        yield rest
 
-    Raises:
-        DataError: the file is empty or not text, a name is twice or not there, or the first row holds numbers.
-    """
-    if not start.strip():
+
+def _read_header(path: Path, start: bytes) -> tuple[_Header, bytes]:
+    """The header, and what follows it."""
+    lines = start.decode("utf-8", "replace")
+    if not lines.strip():
         raise DataError(f"{path}: the file is empty")
-    try:
-        line = start[: record_end(start)].decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
-    separator = max(",;\t", key=line.count)
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator))]
+    end = -1
+    while (end := start.find(b"\n", end + 1)) >= 0 and start.count(b'"', 0, end) % 2:
+        pass
+    first = start if end < 0 else start[: end + 1]
+    separator = _separator(lines[: 2**16])
+    names = [
+        printable(name.strip()) for name in next(csv.reader([first.decode("utf-8", "replace")], delimiter=separator))
+    ]
     for i, name in enumerate(names, 1):
         if not name:
             raise DataError.at(path, f"column {i} has no name; give it one", row=1)
         if name in names[: i - 1]:
             raise DataError.at(path, "the name is there twice; rename one", row=1, column=name)
-    if all(_is_number(name) for name in names):
+    import polars as pl
+
+    if not pl.Series(names).str.replace_all(r"(\d),(\d)", "$1.$2").cast(pl.Float64, strict=False).null_count():
         raise DataError.at(path, "the first row holds numbers, not the names of the columns; add a header", row=1)
-    return Header(tuple(names), separator)
+    return _Header(tuple(names), separator), start[len(first) :]
 
 
-def csv_error(path: Path, header: Header, error: Exception) -> DataError:
-    """What is wrong with a CSV file that Polars refuses: the first row of another length, or else its own words."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file, delimiter=header.separator), 1):
-                if len(row) > len(header.names):
-                    problem = f"{len(row)} cells where the header has {len(header.names)}; quote cells that hold a"
-                    return DataError.at(path, f"{problem} {header.separator!r}", row=number)
-    except UnicodeDecodeError as encoding:
-        return DataError(f"{path}: not a text file in UTF-8 ({encoding.reason}); save it as UTF-8")
-    except csv.Error as malformed:
-        return DataError(f"{path}: not a CSV file that can be read ({malformed})")
-    return DataError(f"{path}: not a CSV file that can be read ({first_line(error)})")
+def _separator(start: str) -> str:
+    """Of , ; tab and | the one that cuts most of the first rows into as many cells as the header."""
+
+    def fit(separator: str) -> tuple[float, int]:
+        reader = csv.reader(io.StringIO(start, newline=""), delimiter=separator)
+        rows = [row for row in islice(reader, 50) if row]
+        cells = len(rows[0])
+        return (sum(len(row) == cells for row in rows) / len(rows) if cells > 1 else 0), cells
+
+    return max(",;\t|", key=fit)
 
 
-def parse_cells(cells: pl.Series, path: Path, first_row: int, kind: Kind | None = None) -> tuple[Kind, pl.Series]:
-    """A column as float64 or as texts, null where a cell is missing.
-
-    The rule for texts: a column is of numbers where more than half of its known cells are numbers, and then all of them
-    must be; otherwise it is of texts.
-
-    Args:
-        cells: the column, as it was read.
-        path: the file, for messages.
-        first_row: the row of the first cell in the file, for messages.
-        kind: what the column is, where that is known from earlier rows.
-
-    Raises:
-        DataError: a cell is not a number where the others are, or the type cannot be used.
-    """
+def _csv_block(table: Table, header: _Header, body: bytes, row: int) -> tuple[pl.DataFrame, np.ndarray, int]:
+    """Rows of a CSV file, their numbers, and how many records they were; columns that are known as numbers are."""
     import polars as pl
 
-    place = str(cells.name)
-    if cells.dtype == pl.Boolean or cells.dtype.is_numeric():
-        numbers = cells.cast(pl.Float64).fill_nan(None)
-    else:
-        if cells.dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-            raise DataError.at(path, f"cells of type {cells.dtype} cannot be used; make them numbers", column=place)
-        texts = cells.cast(pl.String).str.strip_chars()
-        texts = texts.set(texts.is_in(MISSING), None)
-        numbers = texts.cast(pl.Float64, strict=False)
-        known, good = len(texts) - texts.null_count(), len(numbers) - numbers.null_count()
-        if kind == "text" or (kind is None and 2 * good <= known and known):
-            return "text", texts
-        if good < known:
-            bad = int((numbers.is_null() & texts.is_not_null()).arg_true()[0])
-            problem = f"{texts[bad]!r} is not a number, as the column's other cells are; correct it or leave it empty"
-            raise DataError.at(path, problem, row=first_row + bad, column=place)
-    return "number", numbers
+    def type_of(column: Column | None) -> pl.DataType:
+        if column is None or column.kind != "number" or column.format != formats.PLAIN:
+            return pl.String()
+        return pl.Int64() if column.offset else pl.Float64()
+
+    by_name = {column.name: column for column in table.columns}
+    texts: dict[str, pl.DataType] = dict.fromkeys(header.names, pl.String())
+    typed = {name: type_of(by_name.get(name)) for name in header.names}
+    missing = [*MISSING, *table.reading.na]
+    attempts: list[tuple[dict[str, pl.DataType], list[str]]] = [(typed, []), (typed, missing), (texts, [])]
+    first = 2 if typed == texts else int(table.sparse)  # the list of missing cells costs a third more time
+    for schema, gaps in attempts[first:]:
+        try:  # the parser makes the numbers itself, and refuses what is none
+            frame = pl.read_csv(
+                body, has_header=False, separator=header.separator, schema=schema, null_values=gaps or None
+            )
+        except pl.exceptions.PolarsError:
+            continue
+        table.sparse = table.sparse or gaps == missing
+        whole = len(frame) * (len(header.names) - 1)
+        short = len(header.names) > 1 and frame[header.names[-1]].null_count()
+        if short and (b'"' in body or body.count(header.separator.encode()) != whole):
+            break
+        return frame, np.arange(row, row + len(frame)), len(frame)
+    return _csv_by_hand(table.path, header, body, row)
 
 
-def to_tensor(numbers: pl.Series, path: Path, first_row: int) -> Tensor:
-    """Float64 values, NaN where there is none.
-
-    Raises:
-        DataError: a value is infinite.
-    """
-    infinite = numbers.is_infinite().fill_null(False)
-    if infinite.any():
-        row = first_row + int(infinite.arg_true()[0])
-        problem = "the value is infinite; correct it or leave it empty"
-        raise DataError.at(path, problem, row=row, column=str(numbers.name))
-    return torch.tensor(numbers.fill_null(float("nan")).to_numpy())
-
-
-def _find_target(path: Path, columns: Sequence[str], target: str | None) -> tuple[str, list[str]]:
-    if target is None:
-        named = [name for name in columns if name.lower() in TARGET_NAMES]
-        if len(named) == 1:
-            return named[0], [f"Column {named[0]!r} was taken as the target, by its name."]
-        raise DataError(f"{path}: which column is the target? Say so with --target; the columns are {listed(columns)}")
-    if target not in columns:
-        raise DataError(f"{path}: no column {target!r}{closest(target, columns)}; the columns are {listed(columns)}")
-    return target, []
-
-
-def _target_values(
-    cells: pl.Series, kind: Kind, path: Path, first_row: int, target: str, task: Task | None
-) -> tuple[Tensor, tuple[str, ...], Task, str]:
-    """Targets, names of classes, the task and why."""
+def _csv_by_hand(path: Path, header: _Header, body: bytes, row: int) -> tuple[pl.DataFrame, np.ndarray, int]:
+    """What the quick parser does not tell, row by row: blank lines, rows of another length, quotes inside cells."""
     import polars as pl
 
-    what = f"column {target!r}"
-    if kind == "text":
-        if task == "regression":
-            problem = f"a regression needs numbers, and the cells are texts such as {cells[0]!r}"
-            raise DataError.at(path, problem, column=target)
-        classes = tuple(cells.unique().sort().to_list())
-        indices = cells.replace_strict(list(classes), list(range(len(classes))), return_dtype=pl.Int64)
-        why = f"Task: classification, because {what} holds texts, {len(classes)} distinct ones."
-        return torch.tensor(indices.to_numpy()), classes, "classification", why
-    values = to_tensor(cells, path, first_row)
-    chosen, why = choose_task(values, what, task)
-    if chosen == "regression":
-        return values.view(-1, 1), (), chosen, why
-    return *class_indices(values), chosen, why
-
-
-def _encode(kind: Kind, cells: pl.Series, path: Path, first_row: int) -> tuple[list[Tensor], list[str], list[str]]:
-    """One column as columns of numbers, their names, and what there is to say."""
-    name, missing = str(cells.name), cells.null_count()
-    if missing == len(cells):
-        return [], [], [f"Column {name!r} was left out: it is empty."]
-    share = f"{missing} of {len(cells)} rows"
-    if kind == "number":
-        return (
-            [to_tensor(cells, path, first_row)],
-            [name],
-            [f"Column {name!r} has no value in {share}."] if missing else [],
-        )
-    known = cells.drop_nulls().unique().sort().to_list()
-    if len(known) > MOST_CATEGORIES:
-        return [], [], [f"Column {name!r} was left out: {len(known)} distinct texts, more than {MOST_CATEGORIES}."]
-    categories = known + [_MISSING_CATEGORY] * bool(missing)
-    filled = cells.fill_null(_MISSING_CATEGORY)
-    note = f"Column {name!r} was encoded as one column of 0 and 1 for each of {len(known)} categories"
-    note += f"; no value, in {share}, is one more." if missing else "."
-    values = [torch.tensor((filled == category).to_numpy()).double() for category in categories]
-    return values, [f"{name}={category}" for category in categories], [note]
-
-
-def record_end(start: bytes) -> int:
-    """Where the first line break is that is not inside quotes."""
-    end = -1
-    while (end := start.find(b"\n", end + 1)) >= 0:
-        if start.count(b'"', 0, end) % 2 == 0:
-            return end
-    return len(start)
-
-
-def records(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Blocks of a CSV file, cut anew so that each ends with a whole record: a line break inside quotes is no end."""
-    rest = b""
-    for block in blocks:
-        rest += block
-        end = len(rest)
-        while (end := rest.rfind(b"\n", 0, end)) >= 0:
-            if rest.count(b'"', 0, end) % 2 == 0:
-                yield rest[: end + 1]
-                rest = rest[end + 1 :]
-                break
-    if rest.strip():
-        yield rest
-
-
-def closest(name: str, names: Sequence[str]) -> str:
-    """A suggestion for a misspelled name, or nothing."""
-    folded = {candidate.lower(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.lower(), folded, n=1)
-    return f", did you mean {folded[found[0]]!r}?" if found else ""
-
-
-def first_line(error: Exception) -> str:
-    """The first line of another library's message."""
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()
-
-
-def _is_number(text: str) -> bool:
+    rows, numbers, taken = [], [], 0
+    width = len(header.names)
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        for cells in csv.reader(io.StringIO(body.decode("utf-8", "replace"), newline=""), delimiter=header.separator):
+            taken += 1
+            if len(cells) == width or (not cells and width == 1):
+                rows.append(cells or [""])
+                numbers.append(row + taken - 1)
+            elif cells:
+                count = f"{len(cells)} cell{'s' * (len(cells) > 1)} where the header has {width}"
+                repair = f"give every row as many, and quote cells that hold a {header.separator!r}"
+                raise DataError.at(path, f"{count}; {repair}", row=row + taken - 1)
+    except csv.Error as error:
+        raise DataError.at(path, f"not a CSV row that can be read ({error})", row=row + taken) from error
+    return pl.DataFrame(rows, dict.fromkeys(header.names, pl.String()), orient="row"), np.array(numbers, int), taken

@@ -41,6 +41,7 @@ class Settings:
         learning_rates: those of the sweep; empty takes the study's.
         initializations: those of the sweep; empty takes the study's.
         depths: those of the chart by depth; None takes the study's, an empty list leaves it out.
+        reading: how the data are read, as ``levelhead.data.Reading`` has it.
         recipe: fields of every arm's recipe; what it fixes (a learning rate, say) is not swept.
         arms: fields by arm's name, on top of ``recipe``; a name that the study knows may stay empty, and
             ``learning_rate_times`` multiplies the learning rate. Empty takes the study's own arms.
@@ -59,6 +60,7 @@ class Settings:
     learning_rates: tuple[float, ...] = ()
     initializations: tuple[str, ...] = ()
     depths: tuple[int, ...] | None = None
+    reading: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -122,10 +124,10 @@ class Settings:
         return cls(**checked)
 
     def changed(self, **changes: Any) -> Self:
-        """The same settings with those that are not None changed; ``recipe`` is merged, field by field."""
+        """The same settings with those that are not None changed; ``reading`` and ``recipe`` field by field."""
         given = {name: value for name, value in changes.items() if value is not None}
-        if "recipe" in given:
-            given["recipe"] = {**self.recipe, **given["recipe"]}
+        for table in {"reading", "recipe"} & given.keys():
+            given[table] = {**getattr(self, table), **given[table]}
         return dataclasses.replace(self, **given)
 
     def to_toml(self) -> str:
@@ -133,8 +135,8 @@ class Settings:
         lines, tables = [], []
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            if item.name == "recipe":
-                tables += ["", "[recipe]", *_lines(value)] if value else []
+            if item.name in ("reading", "recipe"):
+                tables += ["", f"[{item.name}]", *_lines(value)] if value else []
             elif item.name == "arms":
                 for arm, fields in value.items():
                     tables += ["", f"[arms.{_key(arm)}]", *_lines(fields)]
@@ -166,8 +168,11 @@ def _check(name: str, value: Any) -> Any:
         kind = {"learning_rates": "number", "initializations": "text", "depths": "whole number"}[name]
         return tuple(_kind(name, item, kind) for item in _kind(name, value, "list"))
     if name == "arms" and isinstance(value, list):
-        return {_kind(name, item, "text"): {} for item in value}
+        value = {_kind(name, item, "text"): {} for item in value}
     if name == "arms":
+        for arm in value:
+            if not arm.isprintable():
+                raise SettingsError(f"the name {arm!r} of an arm holds characters that cannot be printed; rename it")
         return {arm: _kind(f"arms.{arm}", fields, "table") for arm, fields in _kind(name, value, "table").items()}
     kinds = {
         "standardize": "true or false",
@@ -175,6 +180,7 @@ def _check(name: str, value: Any) -> Any:
         "seeds": "whole number",
         "workers": "whole number",
         "target_score": "number",
+        "reading": "table",
         "recipe": "table",
     }
     return _kind(name, value, kinds.get(name, "text"))

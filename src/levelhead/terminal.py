@@ -1,0 +1,33 @@
+"""What goes to a terminal: texts that it shows and does not obey, and a progress bar. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+
+def printable(text: str) -> str:
+    """A text with its control characters as escapes; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def bar(title: str, unit: str, console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    count = "{task.completed:,.0f} of {task.total:,.0f} " + unit if unit else "{task.percentage:3.0f} %"
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(count), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=1)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=max(total, 1))
+
+        yield report
