@@ -16,6 +16,7 @@ from levelhead.doctor import remedies
 from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.program import Program
 from levelhead.doctor.trials import Outcome, train
+from levelhead.moments import Moments
 
 
 def _relu(module: nn.Module) -> nn.Module:
@@ -50,11 +51,9 @@ def pool(facts: Examined) -> list[remedies.Remedy]:
     if facts.train.kept is not None:
         x, y = facts.train.kept
         if x.is_floating_point():
-            mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
-            found.append(remedies.standardize_inputs(mean, std, "each column"))
-            found.append(remedies.standardize_inputs(x.mean(), x.std(), "all values together"))
+            found += [remedies.standardize_inputs(Moments.of(x, dim)) for dim in (0, None)]
         if y.is_floating_point():
-            found.append(remedies.standardize_targets(y.mean(0), y.std(0).clamp(min=1e-6)))
+            found.append(remedies.standardize_targets(Moments.of(y, 0)))
         if layers:
             found.append(remedies.calibrate(layers, x[:256]))
     if layers:

@@ -4,9 +4,6 @@ from levelhead.doctor.remedies.base import Remedy, several, together
 from levelhead.doctor.remedies.capacity import can_widen, hidden_layer, units, widen
 from levelhead.doctor.remedies.data import (
     LossOf,
-    Scaled,
-    ScaledInEval,
-    Unscaled,
     batches,
     finite_inputs,
     finite_targets,
@@ -69,9 +66,6 @@ __all__ = [
     "LossOf",
     "Recalibrated",
     "Remedy",
-    "Scaled",
-    "ScaledInEval",
-    "Unscaled",
     "aligned_loss",
     "all_parameters",
     "batches",

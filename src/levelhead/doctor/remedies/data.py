@@ -13,37 +13,49 @@ from levelhead.doctor.evidence.neighbours import agreeing
 from levelhead.doctor.isolation import IndexedBatches
 from levelhead.doctor.program import Program, ProgramError
 from levelhead.doctor.remedies.base import Remedy
+from levelhead.moments import Moments
+from levelhead.nn import Standardizer
 
 
-class Scaled:
-    """A forward pre-hook: the first argument, minus mean, divided by deviation."""
+class Standardized:
+    """A forward pre-hook: the first argument, standardized; in evaluation alone, if so asked."""
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
-        self.mean, self.std = mean, std
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Scale the first argument."""
-        x = args[0]
-        return ((x - self.mean.to(x)) / self.std.to(x), *args[1:])
-
-
-class ScaledInEval(Scaled):
-    """The same in eval mode only."""
+    def __init__(self, moments: Moments, in_training: bool = True) -> None:
+        self.standardizer, self.in_training = Standardizer.from_moments(_flat(moments)), in_training
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Scale it in eval mode, pass it on in training."""
-        return args if module.training else super().__call__(module, args)
+        """Standardize the first argument."""
+        if module.training and not self.in_training:
+            return args
+        return (_by(self.standardizer, self.standardizer.forward, args[0]), *args[1:])
 
 
-class Unscaled:
-    """A forward hook: outputs times deviation, plus mean."""
+class Unstandardized:
+    """A forward hook: outputs in the units of these moments."""
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
-        self.mean, self.std = mean, std
+    def __init__(self, moments: Moments) -> None:
+        self.standardizer = Standardizer.from_moments(_flat(moments))
 
     def __call__(self, module: nn.Module, args: Any, outputs: Tensor) -> Tensor:
         """Scale the outputs back."""
-        return outputs * self.std.to(outputs) + self.mean.to(outputs)
+        return _by(self.standardizer, self.standardizer.inverse, outputs)
+
+
+def _flat(moments: Moments) -> Moments:
+    count = moments.count.expand_as(moments.mean)
+    return Moments(*(value.reshape(-1) for value in (count, moments.mean, moments.m2)))
+
+
+def _by(standardizer: Standardizer, scale: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Scale by columns, or all values by one."""
+    standardizer.to(x.device)
+    features = standardizer.scale_.numel()
+    return scale(x.reshape(-1, features)).reshape(x.shape)
+
+
+def moments_of(mean: float, std: float) -> Moments:
+    """The moments of a population with this mean and deviation."""
+    return Moments(*(torch.tensor(v, dtype=torch.float64) for v in (1.0, mean, std**2)))
 
 
 class Imputed:
@@ -82,16 +94,17 @@ class LossOf:
         return self.loss(*self.change(outputs, targets))
 
 
-def standardize_inputs(mean: Tensor, std: Tensor, how: str) -> Remedy:
-    """Subtract the mean from the inputs and divide by the deviation."""
-    mean, std = mean.float(), std.float()
+def standardize_inputs(moments: Moments) -> Remedy:
+    """Subtract the inputs' mean and divide by their deviation, a column (or all values together) at a time."""
+    columns = moments.mean.numel() > 1
 
     def change(program: Program) -> None:
-        program.model.register_forward_pre_hook(Scaled(mean, std))
+        program.model.register_forward_pre_hook(Standardized(moments))
 
-    code = f"mean, std = x_train.mean({how}), x_train.std({how})  # also for validation data\nx = (x - mean) / std"
-    which = "each column" if how else "all values together"
-    return Remedy(f"inputs standardized ({which})", code, change)
+    code = "standardizer = lh.Standardizer().fit(x_train)  # also for validation data\nx = standardizer(x)"
+    whole = f"x = (x - {float(moments.mean.mean()):.4g}) / {float(moments.std().mean()):.4g}  # also validation data"
+    which = "each column" if columns else "all values together"
+    return Remedy(f"inputs standardized ({which})", code if columns else whole, change)
 
 
 def finite_inputs(mean: Tensor) -> Remedy:
@@ -133,7 +146,7 @@ def _finite_rows(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def validation_like_training(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:
     """Bring validation inputs to the mean and deviation of the training inputs."""
     factor = val_std / std
-    hook = ScaledInEval(torch.tensor(val_mean - mean * factor), torch.tensor(factor))
+    hook = Standardized(moments_of(val_mean - mean * factor, factor), in_training=False)
 
     def change(program: Program) -> None:
         program.model.register_forward_pre_hook(hook)
@@ -149,22 +162,26 @@ def targets_like_validation(mean: float, std: float, val_mean: float, val_std: f
     """
 
     def change(program: Program) -> None:
-        program.model.register_forward_hook(Unscaled(torch.tensor(val_mean), torch.tensor(val_std)))
+        program.model.register_forward_hook(Unstandardized(moments_of(val_mean, val_std)))
         program.loss = LossOf(program.loss, lambda o, t: ((o - val_mean) / val_std, (t - mean) / std))
 
     code = f"# one unit for both; or: y_train = (y_train - {mean:.4g}) / {std / val_std:.4g} + {val_mean:.4g}"
     return Remedy("training targets brought to the validation scale", code, change)
 
 
-def standardize_targets(mean: Tensor, std: Tensor) -> Remedy:
+def standardize_targets(moments: Moments) -> Remedy:
     """Let the loss see standardized targets, and give answers in the targets' units."""
-    mean, std = mean.float(), std.float()
+    standardizer = Standardizer.from_moments(_flat(moments))
 
     def change(program: Program) -> None:
-        program.model.register_forward_hook(Unscaled(mean, std))
-        program.loss = LossOf(program.loss, lambda o, t: ((o - mean.to(o)) / std.to(o), (t - mean.to(t)) / std.to(t)))
+        program.model.register_forward_hook(Unstandardized(moments))
+        program.loss = LossOf(
+            program.loss,
+            lambda o, t: (_by(standardizer, standardizer.forward, o), _by(standardizer, standardizer.forward, t)),
+        )
 
-    code = "mean, std = y_train.mean(0), y_train.std(0)\ny = (y - mean) / std\nanswer = model(x) * std + mean"
+    code = "standardizer = lh.Standardizer().fit(y_train)\nloss = criterion(outputs, standardizer(y))\n"
+    code += "answer = standardizer.inverse(model(x))"
     return Remedy("targets standardized", code, change)
 
 

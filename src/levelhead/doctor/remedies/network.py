@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from levelhead.doctor.program import Program, forward
+from levelhead.doctor.program import Program
 from levelhead.doctor.remedies.base import Remedy
+from levelhead.init import calibrate_
 
 
 def replace(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
@@ -67,43 +68,25 @@ def reset(names: Sequence[str]) -> Remedy:
 def calibrate(names: Sequence[str], inputs: Any) -> Remedy:
     r"""Draw orthogonal weights, zero biases, and scale each layer on data to an output of deviation 1.
 
-    Source: Mishkin & Matas 2016, All you need is a good init, algorithm 1.
+    Source: Mishkin & Matas 2016, All you need is a good init, algorithm 1 (``levelhead.init.calibrate_``).
     """
 
     def change(program: Program) -> None:
-        def rescale(module: Any, args: Any, output: Tensor) -> Tensor:
-            std = output.std()
-            if not bool(std > 0) or not bool(torch.isfinite(std)):
-                return output
-            module.weight.div_(std)
-            return output / std
+        for name in names:
+            layer: Any = program.model.get_submodule(name)
+            if layer.weight.numel() <= 1_000_000:
+                nn.init.orthogonal_(layer.weight)
+            else:  # a decomposition of a large matrix takes longer than training
+                nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        last: Any = program.model.get_submodule(names[-1])
+        drawn = last.weight.detach().clone()
+        calibrate_(program.model, inputs, tolerance=0.1)
+        if len(names) > 1:  # the outputs keep the scale that the loss expects of a new network
+            last.weight.data.copy_(drawn)
 
-        handles = []
-        with torch.no_grad():
-            for i, name in enumerate(names):
-                layer: Any = program.model.get_submodule(name)
-                if layer.weight.numel() <= 1_000_000:
-                    nn.init.orthogonal_(layer.weight)
-                else:  # a decomposition of a large matrix takes longer than training
-                    nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.weight[0].numel()))
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-                if i < len(names) - 1 or len(names) == 1:
-                    handles.append(layer.register_forward_hook(rescale))
-            modes = {module: module.training for module in program.model.modules()}
-            try:
-                program.model.eval()
-                forward(program.model, inputs)
-            finally:
-                for handle in handles:
-                    handle.remove()
-                for module, training in modes.items():
-                    module.training = training
-
-    code = (
-        "for layer in linear_layers:\n    nn.init.orthogonal_(layer.weight)\n    nn.init.zeros_(layer.bias)\n"
-        "# then, first layer first: weight /= deviation of the layer's output on a batch"
-    )
+    code = 'lh.init.initialize_(model, "orthogonal")\nlh.init.calibrate_(model, inputs)  # a batch'
     return Remedy("weights calibrated on data", code, change)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from levelhead.doctor.evidence.structure import BATCH_NORM
+from levelhead import nn as nn_of_levelhead
 from levelhead.doctor.program import Program, forward, standard_evaluate
 from levelhead.doctor.remedies.base import Remedy
 
@@ -27,23 +27,8 @@ class Recalibrated:
 
 
 def recalibrate(model: nn.Module, inputs: Any, rows: int = 256) -> None:
-    """Running statistics from the data, everything but the batch normalizations in eval mode (dropout is off)."""
-    norms = [m for m in model.modules() if isinstance(m, BATCH_NORM) and m.track_running_stats]
-    modes = {module: module.training for module in model.modules()}
-    momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-        norm.train()
-    with torch.no_grad():
-        for part in torch.split(inputs, rows):
-            if len(part) > rows // 2 or len(inputs) <= rows:
-                forward(model, part)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    for module, training in modes.items():
-        module.training = training
+    """The population's statistics of these inputs, all rows of them (``levelhead.recalibrate``)."""
+    nn_of_levelhead.recalibrate(model, torch.split(inputs, rows), forward=forward)
 
 
 def recalibration(inputs: Any) -> Remedy:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns, ordered
@@ -89,14 +87,13 @@ def input_scale(facts: Evidence) -> list[Suspicion]:
         return []
     figures = {"mean": x.mean, "deviation": x.std, "least": x.low, "largest": x.high, "columns apart": x.spread}
     summary = f"inputs run from {x.low:.4g} to {x.high:.4g}, with mean {x.mean:.4g} and deviation {x.std:.4g}"
-    cures = [remedies.standardize_inputs(x.whole.mean, x.whole.std(), "")]
-    if _by_column(facts, x) and x.spread > 3:
-        std = x.columns.std()
-        cures.insert(0, remedies.standardize_inputs(x.columns.mean, std.where(std > 0, torch.ones_like(std)), "0"))
+    cures = [remedies.standardize_inputs(x.whole)]
+    if _by_column(x) and x.spread > 3:
+        cures.insert(0, remedies.standardize_inputs(x.columns))
     return [Suspicion("inputs-not-normalized", "data", summary, figures, remedies=tuple(cures))]
 
 
-def _by_column(facts: Evidence, x: Columns) -> bool:
+def _by_column(x: Columns) -> bool:
     return len(x.shape) == 1 and x.columns.mean.numel() == x.shape[0]
 
 
@@ -115,10 +112,6 @@ def target_scale(facts: Evidence) -> list[Suspicion]:
         return []  # validation has other units: that comes first
     if SMALL <= y.rms <= LARGE:
         return []
-    mean, std = y.columns.mean, y.columns.std()
-    std = std.where(std > 0, torch.ones_like(std))
-    if len(y.shape) >= 2:
-        mean, std = y.whole.mean, y.whole.std()
     reach = _reach(facts)
     certain = math.hypot(y.mean - float(outputs.double().mean()), y.std) > BEYOND_REACH * reach
     figures = {"mean": y.mean, "deviation": y.std, "least": y.low, "largest": y.high}
@@ -126,7 +119,7 @@ def target_scale(facts: Evidence) -> list[Suspicion]:
     if certain:
         figures["within reach"] = reach
         summary += f"; in {facts.updates} updates the outputs can move by about {reach:.3g}"
-    cure = remedies.standardize_targets(mean, std)
+    cure = remedies.standardize_targets(y.columns if len(y.shape) < 2 else y.whole)
     return [Suspicion("targets-not-normalized", "data", summary, figures, certain, "critical", (cure,))]
 
 

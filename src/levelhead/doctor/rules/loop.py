@@ -443,7 +443,7 @@ RULES = (
         threshold="a parameter group with weight_decay > 0 holds some; style",
         source="the convention of He et al. 2019, Bag of tricks for image classification, section 3.1",
         remedy="two parameter groups: weight_decay for matrices, 0 for the rest",
-        example='AdamW([{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}])',
+        example="torch.optim.AdamW(lh.regularizers.decay_groups(model, 0.01))",
         checks=(decay_on_norm,),
     ),
 )

@@ -1,0 +1,67 @@
+"""The remedies are the library's own, and do what they say."""
+
+import faulty_programs as programs
+import pytest
+import torch
+from torch import nn
+
+from levelhead.doctor import remedies
+from levelhead.moments import Moments
+
+
+@pytest.mark.parametrize(
+    "values",
+    [torch.linspace(0, 100, 1024), torch.cat([torch.zeros(256), torch.full((100,), 50.0)])],
+    ids=["sorted", "two parts"],
+)
+def test_population_statistics_are_those_of_all_rows(values):
+    norm = nn.BatchNorm1d(1)
+    remedies.recalibrate(norm, values[:, None])
+    assert float(norm.running_mean) == pytest.approx(float(values.double().mean()), rel=1e-6)
+    assert float(norm.running_var) == pytest.approx(float(values.double().var()), rel=1e-5)
+
+
+def test_inputs_are_standardized_in_front_of_the_model():
+    x = torch.randn(500, 8) * torch.arange(1.0, 9.0) + 100
+    for moments, dim in ((Moments.of(x, 0), 0), (Moments.of(x), None)):
+        program = programs.program(nn.Identity(), optimizer=lambda _: torch.optim.SGD([torch.zeros(1)], lr=0.1))
+        remedies.standardize_inputs(moments)(program)
+        std = x.std(correction=0) if dim is None else x.std(0, correction=0)
+        mean = x.mean() if dim is None else x.mean(0)
+        torch.testing.assert_close(program.model(x), (x - mean) / std, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(400,), (400, 1), (400, 3)])
+def test_targets_are_standardized_for_the_loss_and_answers_are_not(shape):
+    y = 7 + 3 * torch.randn(shape)
+    moments = Moments.of(y if len(shape) > 1 else y[:, None], 0)
+    program = programs.program(nn.Identity(), optimizer=lambda _: torch.optim.SGD([torch.zeros(1)], lr=0.1))
+    program.loss = nn.MSELoss()
+    remedies.standardize_targets(moments)(program)
+    std, mean = moments.std().float(), moments.mean.float()
+    outputs = torch.zeros(shape)
+    answer = program.model(outputs)
+    assert answer.shape == y.shape
+    torch.testing.assert_close(answer, (outputs * std + mean).reshape(shape))
+    expected = (((answer - mean) / std - (y - mean) / std) ** 2).mean() if len(shape) > 1 else None
+    if expected is not None:
+        torch.testing.assert_close(program.loss(answer, y), expected)
+
+
+def test_calibrated_weights_give_every_layer_unit_variance():
+    model = programs.mlp(64, 64)
+    x = torch.randn(256, 8)
+    remedies.calibrate(["0", "2", "4"], x)(programs.program(model))
+    for end in (1, 3):
+        assert float(model[:end](x).detach().var(correction=0)) == pytest.approx(1, abs=0.1)
+        assert not bool(model[end - 1].bias.any())
+    assert float(model[4].weight.detach().square().sum()) == pytest.approx(
+        4, rel=1e-4
+    )  # orthonormal rows
+
+
+def test_an_evaluation_without_dropout_has_one_score():
+    program = programs.dropout_at_evaluation()
+    remedies.without_dropout()(program)
+    plain = programs.dropout_at_evaluation()
+    assert len({program.final_score() for _ in range(4)}) == 1 < len({plain.final_score() for _ in range(4)})
