@@ -55,9 +55,7 @@ def test_calibrated_weights_give_every_layer_unit_variance():
     for end in (1, 3):
         assert float(model[:end](x).detach().var(correction=0)) == pytest.approx(1, abs=0.1)
         assert not bool(model[end - 1].bias.any())
-    assert float(model[4].weight.detach().square().sum()) == pytest.approx(
-        4, rel=1e-4
-    )  # orthonormal rows
+    assert float(model[4].weight.detach().square().sum()) == pytest.approx(4, rel=1e-4)  # orthonormal rows
 
 
 def test_an_evaluation_without_dropout_has_one_score():

@@ -22,7 +22,7 @@ def test_a_rule_is_whole():
         assert rule.checks
         assert all((rule.meaning, rule.why, rule.threshold, rule.remedy, rule.example))
         assert not rule.meaning.endswith(".")
-        assert rule.explains <= set(RULES) - {cause}
+        assert set(rule.explains) <= set(RULES) - {cause}
 
 
 def test_no_check_has_two_rules():

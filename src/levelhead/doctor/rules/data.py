@@ -9,7 +9,7 @@ from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns, ordered
 from levelhead.doctor.evidence.neighbours import agreement
 from levelhead.doctor.rules.preparation import apart
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion, check
 
 #: Neighbours' agreement in training by that in validation data, beyond chance; batches' variance by random ones'.
 AGREE, ORDERED = 0.6, 10.0
@@ -221,18 +221,13 @@ RULES = (
         threshold="one such value in inputs or targets",
         remedy="find the rows and drop or impute them",
         example=("keep = torch.isfinite(x).all(1)\nx, y = x[keep], y[keep]"),
-        checks=(
-            non_finite,
-            lost_inputs,
-        ),
-        explains=frozenset(
-            {
-                "non-finite-loss",
-                "does-not-learn",
-                "learning-rate-too-high",
-                "poisoned-running-statistics",
-                "output-mismatch",
-            }
+        checks=(non_finite, lost_inputs),
+        explains=(
+            "non-finite-loss",
+            "does-not-learn",
+            "learning-rate-too-high",
+            "poisoned-running-statistics",
+            "output-mismatch",
         ),
     ),
     Rule(
@@ -250,10 +245,7 @@ RULES = (
         ),
         remedy="give class numbers from 0 to classes - 1, unscaled",
         example="y = y.long()  # 0 .. classes - 1, unscaled",
-        checks=(
-            invalid_labels,
-            beyond_shares,
-        ),
+        checks=(invalid_labels, beyond_shares),
     ),
     Rule(
         code="LH102",
@@ -299,15 +291,7 @@ RULES = (
         checks=(input_scale,),
         rank=1,
         joint=True,
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "learning-rate-too-high",
-                "dead-units",
-                "saturating-activation",
-                "poisoned-running-statistics",
-            }
-        ),
+        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
     ),
     Rule(
         code="LH107",
@@ -344,9 +328,6 @@ RULES = (
         source="Cover & Hart 1967, Nearest neighbor pattern classification",
         remedy="align the labels with their inputs again; look at a few rows with their labels",
         example="x, y = x[order], y[order]  # one order for both",
-        checks=(
-            corrupted_labels,
-            learnt_by_heart,
-        ),
+        checks=(corrupted_labels, learnt_by_heart),
     ),
 )

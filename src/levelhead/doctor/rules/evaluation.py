@@ -80,10 +80,6 @@ RULES = (
         ),
         remedy="model.eval() before evaluation",
         example=("model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"),
-        checks=(
-            statistics_of_batches,
-            dropping,
-            training_evaluation,
-        ),
+        checks=(statistics_of_batches, dropping, training_evaluation),
     ),
 )

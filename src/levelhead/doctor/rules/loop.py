@@ -15,7 +15,7 @@ from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose
 from levelhead.doctor.findings import Severity
 from levelhead.doctor.program import Program
 from levelhead.doctor.rules.output import one_logit, single_softmax
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion, check
 
 #: Watched updates that were looked at, none of them with cleared gradients, from which on it is the loop's way.
 UNCLEARED = 5
@@ -317,19 +317,8 @@ RULES = (
         ),
         remedy="optimizer.zero_grad() before each backward()",
         example="optimizer.zero_grad()  # before loss.backward()",
-        checks=(
-            accumulating,
-            never_cleared,
-        ),
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "learning-rate-too-high",
-                "poisoned-running-statistics",
-                "dead-units",
-                "saturating-activation",
-            }
-        ),
+        checks=(accumulating, never_cleared),
+        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
     ),
     Rule(
         code="LH503",
@@ -348,15 +337,7 @@ RULES = (
         remedy="minimize: no sign, no maximize=True",
         example="torch.optim.SGD(model.parameters(), lr=0.1)  # no maximize=True",
         checks=(ascending,),
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "learning-rate-too-high",
-                "poisoned-running-statistics",
-                "dead-units",
-                "saturating-activation",
-            }
-        ),
+        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
     ),
     Rule(
         code="LH605",
@@ -376,18 +357,8 @@ RULES = (
         ),
         remedy="give the optimizer all of model.parameters()",
         example="optimizer = torch.optim.SGD(model.parameters(), lr=0.1)",
-        checks=(
-            wiped,
-            elsewhere,
-            untrained,
-            left_out,
-        ),
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "learning-rate-too-low",
-            }
-        ),
+        checks=(wiped, elsewhere, untrained, left_out),
+        explains=("does-not-learn", "learning-rate-too-low"),
     ),
     Rule(
         code="LH504",
@@ -407,17 +378,8 @@ RULES = (
         ),
         remedy="leave out the detach(), item(), numpy() or no_grad() between the layer and the loss",
         example="loss = criterion(model(x), y)  # no detach(), item() or no_grad() between",
-        checks=(
-            detached,
-            all_zero,
-        ),
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "learning-rate-too-low",
-                "parameters-not-trained",
-            }
-        ),
+        checks=(detached, all_zero),
+        explains=("does-not-learn", "learning-rate-too-low", "parameters-not-trained"),
     ),
     Rule(
         code="LH406",
@@ -433,7 +395,7 @@ RULES = (
         remedy="model.train() at the start of each epoch, and after each evaluation",
         example="model.train()  # before each update",
         checks=(eval_in_training, mode_left, mode_left_watched),
-        explains=frozenset({"stale-running-statistics"}),
+        explains=("stale-running-statistics",),
     ),
     Rule(
         code="LH606",

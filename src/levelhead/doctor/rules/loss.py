@@ -203,12 +203,7 @@ RULES = (
         ),
         remedy="cross-entropy for classes, squared error for a quantity",
         example="nn.CrossEntropyLoss()  # of classes",
-        checks=(
-            mismatch,
-            silent,
-            not_minimal_at_target,
-            numbered,
-        ),
+        checks=(mismatch, silent, not_minimal_at_target, numbered),
     ),
     Rule(
         code="LH505",
@@ -223,6 +218,6 @@ RULES = (
         remedy="look at that batch's targets; keep logarithms and divisions of the loss from 0",
         example="loss = torch.log(p.clamp_min(1e-6))  # and sum / count.clamp_min(1)",
         checks=(lost_while_finite, lost_while_watched),
-        explains=frozenset({"learning-rate-too-high", "poisoned-running-statistics", "does-not-learn"}),
+        explains=("learning-rate-too-high", "poisoned-running-statistics", "does-not-learn"),
     ),
 )

@@ -206,11 +206,8 @@ RULES = (
         ),
         remedy="ReLU in their place",
         example="nn.ReLU()  # in place of nn.Sigmoid()",
-        checks=(
-            squashing,
-            flat,
-        ),
-        explains=frozenset({"does-not-learn", "learning-rate-too-low", "dead-units"}),
+        checks=(squashing, flat),
+        explains=("does-not-learn", "learning-rate-too-low", "dead-units"),
     ),
     Rule(
         code="LH303",
@@ -227,11 +224,8 @@ RULES = (
         source="Lu et al. 2020, Dying ReLU and initialization",
         remedy="zero biases and calibrated weights, or LeakyReLU",
         example=("nn.init.zeros_(layer.bias)\nlh.init.calibrate_(model, batch)"),
-        checks=(
-            dead,
-            dead_at_last,
-        ),
-        explains=frozenset({"does-not-learn", "learning-rate-too-low"}),
+        checks=(dead, dead_at_last),
+        explains=("does-not-learn", "learning-rate-too-low"),
     ),
     Rule(
         code="LH305",
@@ -270,6 +264,6 @@ RULES = (
         remedy="keep the batch in dimension 0, and reduce over the others",
         example="x = x.permute(0, 2, 1).reshape(len(x), -1)  # and softmax(dim=1)",
         checks=(rows_mixed,),
-        explains=frozenset({"does-not-learn"}),
+        explains=("does-not-learn",),
     ),
 )

@@ -317,10 +317,7 @@ RULES = (
         threshold="one such value, at first or after the training",
         remedy="find the batch that held NaN, reset the statistics and recalibrate them",
         example=("norm.reset_running_stats()\nlh.recalibrate(model, batches)"),
-        checks=(
-            poisoned,
-            poisoned_in_training,
-        ),
+        checks=(poisoned, poisoned_in_training),
     ),
     Rule(
         code="LH401",
@@ -338,11 +335,7 @@ RULES = (
         source="Wu & He 2018, Group Normalization, figure 1",
         remedy="larger batches, or a normalization that takes no batch statistics",
         example="nn.GroupNorm(8, channels)  # in place of nn.BatchNorm2d(channels)",
-        checks=(
-            single_values,
-            small_batch,
-            small_batches_seen,
-        ),
+        checks=(single_values, small_batch, small_batches_seen),
     ),
     Rule(
         code="LH404",
@@ -371,10 +364,7 @@ RULES = (
         source="Wu & Johnson 2021, Rethinking 'Batch' in BatchNorm, section 3",
         remedy="momentum=0.1, or recalibrate with population statistics before evaluation",
         example="lh.recalibrate(model, batches)  # before evaluation",
-        checks=(
-            running_statistics,
-            slow_statistics,
-        ),
+        checks=(running_statistics, slow_statistics),
     ),
     Rule(
         code="LH405",

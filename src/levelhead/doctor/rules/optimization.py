@@ -10,7 +10,7 @@ from typing import Any
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.history import SOON, place_of, share_of
-from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import AFTERMATH, GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion, check
 
 #: A loss of so many times its first value has blown up; one that fell by less than this share has not fallen.
 JUMP, FALL = 100, 0.1
@@ -417,10 +417,7 @@ RULES = (
         source="Prechelt 1998, Early stopping - but when?",
         remedy="stop at the best epoch, penalize, or take a smaller model",
         example="epochs = 12  # where the validation score was best",
-        checks=(
-            overfitting,
-            validation_rises,
-        ),
+        checks=(overfitting, validation_rises),
         in_company=False,
     ),
     Rule(
@@ -444,24 +441,11 @@ RULES = (
         ),
         remedy="a smaller learning rate",
         example="lr = 0.01  # a tenth",
-        checks=(
-            rate_too_high,
-            lost_loss,
-            shaken,
-            driven_flat,
-        ),
+        checks=(rate_too_high, lost_loss, shaken, driven_flat),
         rank=2,
         early=True,
         in_company=False,
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "learning-rate-too-low",
-                "dead-units",
-                "saturating-activation",
-                "poisoned-running-statistics",
-            }
-        ),
+        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-low"),
     ),
     Rule(
         code="LH602",
@@ -481,15 +465,11 @@ RULES = (
         ),
         remedy="a larger learning rate",
         example="lr = 1.0  # ten times",
-        checks=(
-            uneven_rates,
-            rate_too_low,
-            still,
-        ),
+        checks=(uneven_rates, rate_too_low, still),
         rank=5,
         in_company=False,
         slowness=True,
-        explains=frozenset({"does-not-learn"}),
+        explains=("does-not-learn",),
     ),
     Rule(
         code="LH607",

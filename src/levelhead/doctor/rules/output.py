@@ -236,15 +236,7 @@ RULES = (
         ),
         remedy="give the loss what it expects",
         example="nn.CrossEntropyLoss()(model(x), y)  # a model without a softmax of its own",
-        checks=(
-            single_softmax,
-            one_logit,
-            repeated,
-            out_of_range,
-            squashed_classes,
-            one_of_many,
-            squashed_twice,
-        ),
-        explains=frozenset({"does-not-learn"}),
+        checks=(single_softmax, one_logit, repeated, out_of_range, squashed_classes, one_of_many, squashed_twice),
+        explains=("does-not-learn",),
     ),
 )

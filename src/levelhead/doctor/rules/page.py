@@ -32,7 +32,7 @@ def _rule(rule: Rule) -> str:
     lines = [f'<a id="{rule.code.lower()}"></a>', f"### {rule.code} {rule.cause}", ""]
     lines += [f"{rule.meaning[0].upper()}{rule.meaning[1:]}. {rule.why}", "", f"- **Threshold:** {rule.limit}."]
     if rule.explains:
-        lines.append(f"- **Explains:** {', '.join(sorted(rule.explains & set(RULES)))}.")
+        lines.append(f"- **Explains:** {', '.join(sorted(rule.explains))}.")
     lines.append(f"- **Remedy:** {rule.remedy}.")
     if rule.example:
         lines += ["", "```python", rule.example, "```"]

@@ -155,9 +155,6 @@ RULES = (
         source="Pearson 1900, On the criterion, for the frequencies",
         remedy="prepare both with the same function, fitted on the training data alone",
         example="x_val = (x_val - mean) / std  # mean and std of x_train",
-        checks=(
-            disjoint_labels,
-            validation_rows,
-        ),
+        checks=(disjoint_labels, validation_rows),
     ),
 )

@@ -25,6 +25,8 @@ GROUPS: tuple[Group, ...] = (
 #: The least gain of a repair that proves its cause, ours: a tenth parts collected faults (each costs 0.1 in score and
 #: more) from the noise between seeds; where nothing but the outcome speaks for a cause, a quarter.
 GAIN, LARGE_GAIN = 0.1, 0.25
+#: What updates that are too large or point astray leave behind.
+AFTERMATH = ("dead-units", "saturating-activation", "poisoned-running-statistics")
 _WINS = "its repair, tried on a copy, wins at least {:.0f} % of the way from a constant answer to the repaired score"
 PAYS, PAYS_MUCH = _WINS.format(100 * GAIN), _WINS.format(100 * LARGE_GAIN)
 
@@ -116,7 +118,7 @@ class Rule:
     checks: tuple[Check, ...]
     source: str = ""
     example: str = ""
-    explains: frozenset[str] = frozenset()
+    explains: tuple[str, ...] = ()
     rank: int = 4
     joint: bool = False
     in_company: bool = True

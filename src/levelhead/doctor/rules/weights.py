@@ -192,17 +192,8 @@ RULES = (
         source="Goodfellow et al. 2016, Deep Learning, section 8.4",
         remedy="random initial weights: the layers' own reset_parameters()",
         example="layer.reset_parameters()",
-        checks=(
-            same_units,
-            still_same_units,
-        ),
-        explains=frozenset(
-            {
-                "does-not-learn",
-                "dead-units",
-                "learning-rate-too-low",
-            }
-        ),
+        checks=(same_units, still_same_units),
+        explains=("does-not-learn", "dead-units", "learning-rate-too-low"),
     ),
     Rule(
         code="LH202",
@@ -221,11 +212,7 @@ RULES = (
         source="He et al. 2015, Delving deep into rectifiers, equation 10",
         remedy="draw the weights at the scale that keeps the signal's variance",
         example="lh.init.calibrate_(model, batch)",
-        checks=(
-            weights_too_large,
-            tables,
-            outputs_lost_at_first,
-        ),
+        checks=(weights_too_large, tables, outputs_lost_at_first),
     ),
     Rule(
         code="LH203",
