@@ -1,0 +1,217 @@
+"""Each check on evidence that is written down: beyond its threshold it raises its cause, within it does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import faulty_programs as programs
+import pytest
+import torch
+from torch import nn
+
+from levelhead.doctor.evidence.data import Columns, Data
+from levelhead.doctor.evidence.evaluation import Evaluation
+from levelhead.doctor.evidence.history import Batch, History, Layer, Measured, Weights
+from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
+from levelhead.doctor.evidence.loss import LossKind
+from levelhead.doctor.evidence.structure import Output
+from levelhead.doctor.rules import RULES, data, loop, loss, network, normalization, optimization
+from levelhead.doctor.trials import Outcome
+from levelhead.moments import Moments
+
+
+@dataclass
+class Known:
+    """Evidence of which only what a test says is known."""
+
+    program: Any = None
+    model: nn.Module = field(default_factory=programs.mlp)
+    train: Data = field(default_factory=Data)
+    val: Data | None = None
+    loop: Loop = field(default_factory=Loop)
+    loss: LossKind = field(default_factory=lambda: LossKind("", "", False))
+    output: Output = field(default_factory=lambda: Output("", "", False))
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    base: Outcome | None = None
+    history: History | None = None
+    updates: int = 100
+    floor: float = 0.25
+    targets: Any = None
+    outputs: Any = None
+    node: Any = None
+    usual_targets: bool = True
+    mixing: str | None = None
+    late: tuple = ()
+    tried: tuple = ()
+    optimizer: Any = None
+
+    @property
+    def optimizers(self):
+        return [self.optimizer or torch.optim.SGD(self.model.parameters(), lr=0.1)]
+
+    @property
+    def after(self):
+        return self.model
+
+    @property
+    def held(self):
+        return {id(p) for each in self.optimizers for group in each.param_groups for p in group["params"]}
+
+    def calls(self, *kinds):
+        return [call for call in self.loop.calls if isinstance(call.module, kinds)]
+
+    @property
+    def layers(self):
+        return self.calls(nn.Linear, nn.Conv2d)
+
+    def gain(self, before, after):
+        return (after - before) / (after - self.floor) if after > before else 0.0
+
+    def room(self, score):
+        return (1 - score) / (1 - self.floor)
+
+    def noise(self, score):
+        return 0.01
+
+    def idle(self, score):
+        return score <= self.floor
+
+
+def columns(mean=0.0, std=1.0, bad=0, spread=1.0):
+    stds = torch.tensor([std, std, std * spread], dtype=torch.float64)
+    parts = Moments(torch.full((3,), 100.0), torch.full((3,), mean, dtype=torch.float64), 100 * stds**2)
+    whole = Moments(torch.tensor(100.0), torch.tensor(mean), torch.tensor(100 * std**2))
+    return Columns((3,), parts, whole, mean - std, mean + std, bad)
+
+
+def update(cleared=0.0, kept=1.0, descent=1.0, move=-0.5, held=1.0):
+    return Update(1.0, held, cleared, kept, descent, move)
+
+
+def trained(score=0.9, losses=(), scores=(), **more):
+    program = programs.plain()
+    return Outcome(program, score, list(losses or [1.0] * 40), list(scores), [0.1] * 40, 40, 40, **more)
+
+
+def call(module, x=None, name="0"):
+    return Call(name, module, x, module(x).detach() if x is not None else None, None, None)
+
+
+def watched(first=1.0, last=0.5, ratio=0.01, steps=200, layer=None, channels=None, **more):
+    """A history of a loss that goes from one value to another, with twenty measured updates."""
+    history = History(steps=steps, training_steps=steps, **more)
+    for step in range(steps):
+        history.add_loss(step, first + (last - first) * step / steps)
+    for i in range(20):
+        weights = {"0.weight": Weights(1.0, 1.0, ratio)}
+        layers = {"1": layer(i) if layer else Layer("relu", 0.0, 1.0, 0.1), "2": Layer("", 0.0, 1.0)}
+        history.add(Measured(i * 10, Batch(8, 0.0, 1.0, -2.0, 2.0), layers, weights, -0.5, channels or {}))
+    return history
+
+
+def group(decay):
+    model = programs.norm_mlp()
+    return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay)}
+
+
+def norms(rows):
+    norm = nn.BatchNorm1d(4)
+    found = Loop(calls=[call(norm, torch.randn(rows, 4), "1")], modes={"1": {True}})
+    model = programs.norm_mlp()
+    return {"model": model, "loop": found, "train": Data(rows=400, sizes=[rows] * 9)}
+
+
+def frozen(names):
+    model = programs.mlp()
+    every = {"0", "2"}
+    reached = {f"{n}.{kind}" for n in every - set(names) for kind in ("weight", "bias")}
+    return {"model": model, "loop": Loop(updates=[update()] * 3, reached=reached, gradients=reached, ran=every)}
+
+
+FALLING = [1.0] * 20 + [0.1] * 20
+#: The check, its cause, and evidence within and beyond its threshold.
+TABLE: list[tuple[Callable, str, dict, dict]] = [
+    (data.non_finite, "non-finite-data", {"train": Data(inputs=columns())}, {"train": Data(inputs=columns(bad=1))}),
+    (data.input_scale, "inputs-not-normalized", {"train": Data(inputs=columns(std=data.LARGE))},
+     {"train": Data(inputs=columns(std=1.1 * data.LARGE))}),
+    (data.input_scale, "inputs-not-normalized", {"train": Data(inputs=columns(std=1.1 * data.SMALL))},
+     {"train": Data(inputs=columns(std=0.9 * data.SMALL))}),
+    (data.input_scale, "inputs-not-normalized", {"train": Data(inputs=columns(spread=data.APART))},
+     {"train": Data(inputs=columns(spread=1.1 * data.APART))}),
+    (data.invalid_labels, "labels-invalid", {"train": Data(counts={0: 9, 3: 9}), "outputs": torch.zeros(5, 4),
+                                             "loss": LossKind("softmax", "classes", False)},
+     {"train": Data(counts={0: 9, 4: 9}), "outputs": torch.zeros(5, 4), "loss": LossKind("softmax", "classes", False)}),
+    (data.beyond_shares, "labels-invalid", {"targets": torch.ones(2), "loss": LossKind("logits", "quantity", False)},
+     {"targets": torch.tensor([0.0, 255.0]), "loss": LossKind("logits", "quantity", False)}),
+    (data.unshuffled, "no-shuffle",
+     {"train": Data(sizes=[20] * 8, batch_means=[0.0, 0.1] * 4, target_std=0.5, fixed_order=True)},
+     {"train": Data(sizes=[20] * 8, batch_means=[0.0] * 4 + [1.0] * 4, target_std=0.5, fixed_order=True)}),
+    (loop.accumulating, "gradients-accumulate", {"loop": Loop(updates=[update()] * 3)},
+     {"loop": Loop(updates=[update(cleared=0.5, kept=0.001)] * 3)}),
+    (loop.never_cleared, "gradients-accumulate", {"history": History(uncleared=loop.UNCLEARED - 1)},
+     {"history": History(uncleared=loop.UNCLEARED)}),
+    (loop.ascending, "gradient-ascent", {"loop": Loop(updates=[update()] * 3)},
+     {"loop": Loop(updates=[update(move=0.9)] * 3)}),
+    (loop.wiped, "parameters-not-trained", {"loop": Loop(updates=[update()] * 3, gradients={"0.weight"})},
+     {"loop": Loop(updates=[update(held=0.0)] * 3, gradients={"0.weight"})}),
+    (loop.detached, "loss-detached", frozen([]), frozen(["0"])),
+    (loop.all_zero, "loss-detached", frozen([]),
+     {"loop": Loop(updates=[update()] * 3, reached={"0.weight"}, ran={"0", "2"})}),
+    (loop.decay_on_norm, "decay-on-norm-or-bias", group(0.0), group(0.1)),
+    (loop.mode_left, "eval-mode-in-training", {"model": programs.norm_mlp(), "base": trained(eval_since=39)},
+     {"model": programs.norm_mlp(), "base": trained(eval_since=40 - loop.LEFT_BEHIND)}),
+    (network.rows_mixed, "rows-mixed", {"program": object()}, {"program": object(), "mixing": "1"}),
+    (network.flat, "saturating-activation", {"history": watched(layer=lambda i: Layer("tanh", 0.0, 1.0, flat=0.4))},
+     {"history": watched(layer=lambda i: Layer("tanh", 0.0, 1.0, flat=network.HALF))}),
+    (network.dead_at_last, "dead-units", {"history": watched(layer=lambda i: Layer("relu", 0.0, 1.0, idle=0.4))},
+     {"history": watched(layer=lambda i: Layer("relu", 0.0, 1.0, idle=network.DEAD))}),
+    (normalization.small_batch, "batch-too-small", norms(normalization.FEW) | {"program": object()},
+     norms(normalization.FEW - 1) | {"program": object()}),
+    (normalization.small_batches_seen, "batch-too-small", {"history": watched(channels={"1": normalization.FEW})},
+     {"history": watched(channels={"1": normalization.FEW - 1})}),
+    (normalization.narrow_statistics, "narrow-statistics", {"model": programs.norm_mlp()},
+     {"model": programs.norm_mlp().bfloat16()}),
+    (loss.broadcast, "loss-broadcast", {"outputs": torch.zeros(4, 1), "targets": torch.zeros(4)},
+     {"outputs": torch.zeros(4, 1), "targets": torch.zeros(4), "loss": LossKind("", "quantity", True)}),
+    (loss.lost_while_finite, "non-finite-loss", {"base": trained(losses=[1.0, math.inf])},
+     {"base": trained(losses=[1.0, math.nan], finite_when_lost=True)}),
+    (loss.lost_while_finite, "non-finite-loss", {"base": trained(losses=[1.0])},
+     {"base": trained(losses=[math.inf]),
+      "loop": Loop(losses=[LossCall(torch.zeros(2), torch.zeros(2), math.inf, True, None)])}),
+    (loss.not_minimal_at_target, "loss-mismatch", {},
+     {"loss": LossKind("", "quantity", False, not_minimal_at_target=True)}),
+    (optimization.lost_loss, "learning-rate-too-high", {"history": watched(last=0.9 * optimization.JUMP)},
+     {"history": watched(last=1.1 * optimization.JUMP)}),
+    (optimization.shaken, "learning-rate-too-high", {"history": watched(last=1.1, ratio=optimization.SHAKEN)},
+     {"history": watched(last=1.1, ratio=1.1 * optimization.SHAKEN)}),
+    (optimization.still, "learning-rate-too-low", {"history": watched(last=0.99, ratio=1e-4)},
+     {"history": watched(last=0.99, ratio=1e-5)}),
+    (optimization.hardly_falls, "does-not-learn", {"history": watched(last=0.85)}, {"history": watched(last=0.95)}),
+    (optimization.learns_nothing, "does-not-learn", {"base": trained(0.3)}, {"base": trained(0.25)}),
+    (optimization.overfitting, "overfitting",
+     {"base": trained(0.9, FALLING, [(5, 0.6), (10, 0.9), (20, 0.9), (30, 0.9)])},
+     {"base": trained(0.6, FALLING, [(5, 0.6), (10, 0.9), (20, 0.8), (30, 0.7)])}),
+    (optimization.rate_too_high, "learning-rate-too-high", None, {"base": trained(losses=[1.0, math.nan])}),
+    (optimization.rate_too_low, "learning-rate-too-low", {"base": trained(losses=[1.0, math.nan])},
+     {"base": trained()}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "cause", "within", "beyond"), TABLE, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_check_at_its_threshold(check, cause, within, beyond):
+    assert check in RULES[cause].checks
+    if within is not None:
+        assert check(Known(**within)) == []
+    if beyond is not None:
+        assert [s.cause for s in check(Known(**beyond))] == [cause]
+
+
+def test_what_is_not_known_raises_nothing():
+    """Every check on evidence that is empty, as before a training, and as of a watch before its first step."""
+    model = nn.Identity()
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    for empty in (Known(model=model, optimizer=optimizer), Known(model=model, optimizer=optimizer, history=History())):
+        assert [s.cause for rule in RULES.values() for check in rule.checks for s in check(empty)] == []
