@@ -218,6 +218,7 @@ RULES = (
         remedy="look at that batch's targets; keep logarithms and divisions of the loss from 0",
         example="loss = torch.log(p.clamp_min(1e-6))  # and sum / count.clamp_min(1)",
         checks=(lost_while_finite, lost_while_watched),
+        last=True,
         explains=("learning-rate-too-high", "poisoned-running-statistics", "does-not-learn"),
     ),
 )
