@@ -113,6 +113,16 @@ def test_a_large_offset_costs_no_digits(forced, norm, offset, layout):
     close(norm.ours(x), norm.oracle(x), torch.float32, forced)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 16, 16), (8, 64, 32, 32)])
+def test_group_norm_has_the_same_digits_in_channels_last_memory_at_every_size(shape):
+    x = (torch.randn(shape) + 1e4).contiguous(memory_format=torch.channels_last)
+    right = F.group_norm(x.double().contiguous(), 4)
+    assert (F.group_norm(x, 4) - right).abs().max() > 100, "PyTorch's kernel, the negative control"
+    y = ops.group_norm(x, 4)
+    torch.testing.assert_close(y.double(), right, rtol=0, atol=1e-5)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_pytorch_loses_digits_where_the_reference_does_not(forced):
     """The negative control of the test above: the input is hard, not the tolerance wide."""
     x = torch.randn(8, 4, 6, 6) + 1e4

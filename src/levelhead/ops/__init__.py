@@ -400,12 +400,14 @@ def group_norm(
 
     Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
     """
-    if activation is None and residual is None and mask is None and _small(input):
+    # PyTorch's channels-last kernel takes E[x²] - mean²: at a mean of 1e4 it is off by 1,000.
+    exact = input.is_contiguous() or torch.compiler.is_exporting()
+    if activation is None and residual is None and mask is None and exact and _small(input):
         return F.group_norm(input, num_groups, weight, bias, eps)
     act = check_activation(activation)
     if _composed(input, residual):
         return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, act, mask)
-    if mask is None and _pytorchs(input, residual, act):
+    if mask is None and exact and _pytorchs(input, residual, act):
         return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, act)
 
     if input.ndim < 2:
