@@ -43,6 +43,7 @@ TEXTS = {
     "index": "README.md",
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
+    "findings": "findings/README.md",
 }
 PAGES = {ROOT / text: HERE / f"{page}.md" for page, text in TEXTS.items()}
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s:]+?)(#[^)\s]*)?\)")

@@ -72,11 +72,26 @@ def start(*command):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-@pytest.mark.parametrize("text", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("text", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "findings/README.md"])
 def test_the_links_of_the_checkout_lead_somewhere(text):
     path = ROOT / text
     links = re.findall(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_finding_is_listed_pinned_and_without_levelhead():
+    listed = (ROOT / "findings" / "README.md").read_text(encoding="utf-8")
+    scripts = sorted((ROOT / "findings").glob("*.sh"))
+    assert len(scripts) >= 8
+    for path in scripts:
+        text = path.read_text(encoding="utf-8")
+        (install,) = re.findall(r"^.*/pip\" install .*$", text, re.MULTILINE)
+        packages = install.split("--disable-pip-version-check ")[1].split()
+        assert packages, path
+        assert all("==" in package for package in packages), path
+        assert "levelhead" not in text, path
+        assert f"({path.name})" in listed, path
+        assert os.access(path, os.X_OK), path
 
 
 class Quiet(SimpleHTTPRequestHandler):
