@@ -80,14 +80,18 @@ class Accumulator:
         self._low[at], self._high[at] = min(self._low[at], values[0]), max(self._high[at], values[-1])
         self._merge(total, mean, (counts * (shifted - mean) ** 2).sum(), slice(at, at + 1))
 
-    def absorb(self, one: Accumulator, at: int) -> None:
-        """Count what another has seen, of one feature, in as the feature ``at``."""
-        if one.count[0]:
-            self._origin[at] = one._origin[0] if np.isnan(self._origin[at]) else self._origin[at]
-            self._low[at], self._high[at] = min(self._low[at], one._low[0]), max(self._high[at], one._high[0])
-            self._merge(one.count, one._origin - self._origin[at] + one._mean, one._m2, slice(at, at + 1))
-        self.missing[at] += one.missing[0]
-        self.infinite[at] += one.infinite[0]
+    def absorb(self, other: Accumulator, feature: int, at: int) -> None:
+        """Count a feature that another has seen in as the feature ``at``."""
+        if other.count[feature]:
+            self._origin[at] = other._origin[feature] if np.isnan(self._origin[at]) else self._origin[at]
+            self._low[at], self._high[at] = (
+                min(self._low[at], other._low[feature]),
+                max(self._high[at], other._high[feature]),
+            )
+            mean = other._origin[feature] - self._origin[at] + other._mean[feature]
+            self._merge(other.count[feature], mean, other._m2[feature], slice(at, at + 1))
+        self.missing[at] += other.missing[feature]
+        self.infinite[at] += other.infinite[feature]
 
     def _merge(self, count: Any, mean: Any, m2: Any, at: slice) -> None:
         """Chan's formula, as ``Moments.reduce`` has it, for two."""

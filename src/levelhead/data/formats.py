@@ -34,6 +34,7 @@ class Format:
         """Texts as float64; null where a text is not a number so written."""
         import polars as pl
 
+        texts = texts.str.replace("^\u2212", "-").str.replace(r"^\((.*)\)$", "-$1")  # a minus sign, and accountants'
         if self == PLAIN:
             return texts.cast(pl.Float64, strict=False)
         unit, between = f"{re.escape(self.unit)}", _THOUSANDS[self.thousands]
@@ -41,7 +42,6 @@ class Format:
         number = rf"(?:{whole}(?:{re.escape(self.decimal)}\d*)?|{re.escape(self.decimal)}\d+)(?:[eE][+-]?\d+)?"
         before = f"(?:{unit})?" if unit != "%" else ""
         after = rf"\s*{unit}" if unit == "%" else rf"\s*(?:{unit})?"
-        texts = texts.str.replace("^\u2212", "-").str.replace(r"^\((.*)\)$", "-$1")
         texts = texts.str.replace(rf"^([+-]?){before}\s*([+-]?)({number}){after}$", "\x01$1$2$3")
         texts = texts.set(~texts.str.starts_with("\x01"), None).str.strip_prefix("\x01")
         if between:
@@ -55,7 +55,7 @@ class Format:
             parts.append(f"{self.thousands!r} between thousands")
         if self.unit:
             parts.append(f"{self.unit!r} taken off")
-        return f"was read as numbers with {', '.join(parts)}: {example!r} is {value:g}"
+        return f"was read as numbers with {', '.join(parts)}: {example!r} is {value:.15g}"
 
 
 PLAIN = Format()

@@ -157,7 +157,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[float, int], NDArray[np.int64]] = {}  # by white and channels: (channels, values)
-        self._real = Accumulator(1)
+        self._real = {1: Accumulator(1), 3: Accumulator(3)}  # by channels
         self._said: Counter[tuple[int, tuple[str, ...]]] = Counter()
 
     @staticmethod
@@ -176,8 +176,8 @@ class Tally:
         """Count a picture in."""
         self._said[picture.channels, picture.said] += 1
         if counts is None:
-            for plane in np.atleast_3d(picture.pixels).transpose(2, 0, 1) if picture.channels == 1 else ():
-                self._real.add(plane.reshape(-1, 1).astype(np.float64) / picture.white)
+            pixels = picture.pixels.reshape(-1, picture.channels)
+            self._real[picture.channels].add(pixels.astype(np.float64) / picture.white)
             return
         so_far = self._counts.get((picture.white, picture.channels))
         self._counts[picture.white, picture.channels] = counts if so_far is None else so_far + counts
@@ -188,8 +188,9 @@ class Tally:
         for (white, channels), counts in self._counts.items():
             for at in range(self._channels):
                 seen.add_counts(np.arange(counts.shape[1]) / white, counts[at % channels], at)
-        for at in range(self._channels):
-            seen.absorb(self._real, at)
+        for channels, real in self._real.items():
+            for at in range(self._channels if real.count.any() else 0):
+                seen.absorb(real, at % channels, at)
         return seen
 
     @property
@@ -346,11 +347,14 @@ def _pixels(path: Path, image: Any, tags: Any, said: list[str]) -> tuple[NDArray
         said.append("hold real numbers, left as they are")
         return np.asarray(image), 1.0
     if mode.startswith("I;16"):
-        white = float(2 ** (bits if 8 < bits < 16 else 16) - 1)
-        return np.asarray(image).astype(np.uint16), white
+        pixels, white = np.asarray(image).astype(np.uint16), float(2 ** (bits if 8 < bits < 16 else 16) - 1)
+        if white > 4095 and 255 < pixels.max() <= 4095:
+            said.append("have 16 bits and no value above 4095; if 12 are meant, white is at 4095, and not at 65535")
+        return pixels, white
     if mode == "I":  # 32 bits in memory, of a PNG 16 in the file
         if tags is None or 8 < bits <= 16:
             return np.asarray(image), 2.0**16 - 1
+        said.append("hold integers of 32 bits, divided by the greatest that there is")
         return (np.asarray(image), 2.0**31 - 1) if sample == 2 else (np.asarray(image).view(np.uint32), 2.0**32 - 1)
     if "A" in mode.replace("LAB", "") or "a" in mode or "transparency" in image.info:
         said.append("had alpha, which was dropped")

@@ -166,6 +166,8 @@ class Table:
                 self._settle(column, *found[column.name], raw[column.name].drop_nulls())
 
     def _settle(self, column: Column, form: formats.Format, other: formats.Format | None, known: pl.Series) -> None:
+        import polars as pl
+
         if (
             form == formats.PLAIN
             and "," in self._decimals
@@ -180,9 +182,10 @@ class Table:
                 raise DataError.at(self.path, f"{known[0]!r} can be {values}{say}", column=column.name)
             form = fitting[0]
         column.format = form
-        if form != formats.PLAIN:
-            numbers = form.parse(known)
-            example = int(numbers.is_not_null().arg_max() or 0)
+        numbers = form.parse(known)
+        written = ~numbers.eq_missing(known.cast(pl.Float64, strict=False)) & numbers.is_not_null()
+        if written.any():  # otherwise than a program writes it
+            example = int(written.arg_max() or 0)
             self.notes.append(f"Column {column.name!r} {form.words(known[example], numbers[example])}.")
 
     def _parse(self, column: Column, cells: pl.Series, numbers: np.ndarray) -> pl.Series:
@@ -191,14 +194,13 @@ class Table:
         if column.kind == "text":
             return cells.cast(pl.String)
         if cells.dtype != pl.String:
-            if column.offset and cells.dtype.is_integer():
-                cells = cells.cast(pl.Int128) - column.offset
-            elif column.offset:
-                cells = cells.cast(pl.Float64) - column.offset
+            if column.offset:
+                wide = pl.Int128() if cells.dtype.is_integer() else pl.Float64()
+                cells = cells.cast(wide) - pl.Series([column.offset], dtype=wide)
             return cells.cast(pl.Float64)
         values = column.format.parse(cells)
         if column.offset:
-            whole = (cells.cast(pl.Int128, strict=False) - column.offset).cast(pl.Float64)
+            whole = (cells.cast(pl.Int128, strict=False) - pl.Series([column.offset], dtype=pl.Int128)).cast(pl.Float64)
             values = whole.zip_with(whole.is_not_null(), values - column.offset)
         odd = (values.is_null() & cells.is_not_null()).arg_true()
         column.odd_count += len(odd)
@@ -222,7 +224,7 @@ class Table:
             + (", ..." if column.odd_count > len(column.odd) else "")
             for column in wrong
         ]
-        raise DataError(f"{self.path}, {'; '.join(said)}; {repair.replace('it', 'them')}")
+        raise DataError(f"{self.path}, {'; '.join(said)}; {repair.replace(' it', ' them')}")
 
 
 def open_table(path: Path, reading: Reading) -> Table:
