@@ -189,7 +189,7 @@ class Tally:
             for at in range(self._channels):
                 seen.add_counts(np.arange(counts.shape[1]) / white, counts[at % channels], at)
         for channels, real in self._real.items():
-            for at in range(self._channels if real.count.any() else 0):
+            for at in range(self._channels if real.count.any() or real.missing.any() else 0):
                 seen.absorb(real, at % channels, at)
         return seen
 
