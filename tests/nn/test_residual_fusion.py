@@ -12,7 +12,8 @@ from nn.residual_models import MODELS, WIDTH, Own, PostNorm, PreNorm, Statements
 from torch import nn
 
 import levelhead as lh
-from levelhead.nn import conversion, fusion
+from levelhead import kinds
+from levelhead.nn import fusion
 from levelhead.ops import dropouts
 
 names = pytest.mark.parametrize("name", MODELS)
@@ -22,7 +23,8 @@ def one_by_one(model):
     """Every layer in the class of its namesake, and nothing fused: the same masks from the same seed."""
     model = copy.deepcopy(model)
     for module in model.modules():
-        module.__class__ = conversion._REPLACEMENTS.get(type(module), type(module))
+        kind = kinds.of(module)
+        module.__class__ = kind.ours if kind is not None and kind.ours else type(module)
     return model
 
 

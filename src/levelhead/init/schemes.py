@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import init
 from torch.nn.parameter import is_lazy
 
+from levelhead import kinds
 from levelhead.init.gains import gain
 from levelhead.init.running import named_layers
 from levelhead.init.tracing import trace
@@ -78,7 +79,7 @@ def initialize_(model: nn.Module, scheme: str = "he", *, generator: torch.Genera
             stacklevel=3,  # the caller, behind no_grad
         )
     for norm in model.modules():
-        if isinstance(norm, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+        if isinstance(norm, kinds.Norm):
             norm.reset_parameters()
     factor = 1 / math.sqrt(max(found.additions, 1))
     drawn = []

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from levelhead import kinds
 from levelhead.init.running import named_layers
 
 Elementwise = Callable[[Tensor], Tensor]
 
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+_NORMS = (kinds.Norm,)
 _ACTIVATIONS = {
     *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "celu", "silu", "gelu", "sigmoid"),
     *("sigmoid_", "tanh", "tanh_", "softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "softsign", "sin"),
@@ -31,7 +32,7 @@ _TRANSPARENT = {
 }
 _TRANSPARENT_MODULES = (
     *_NORMS,
-    *(nn.modules.dropout._DropoutNd, nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.ZeroPad2d),
+    *(kinds.Dropout, nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.ZeroPad2d),
     *(nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
 )
 _ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}

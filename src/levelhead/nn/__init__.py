@@ -8,6 +8,7 @@ What works on whole models is imported when first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from levelhead import kinds
 from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from levelhead.nn.freezing import freeze_norm, unfreeze_norm
@@ -48,6 +49,10 @@ __all__ = [
     "recalibrate",
     "unfreeze_norm",
 ]
+
+kinds.takes_the_place(BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm, LayerNorm, RMSNorm, GroupNorm)
+kinds.takes_the_place(InstanceNorm1d, InstanceNorm2d, InstanceNorm3d)
+kinds.takes_the_place(Dropout, Dropout1d, Dropout2d, Dropout3d, AlphaDropout, FeatureAlphaDropout)
 
 _LAZY = {
     "Standardizer": "standardizer",

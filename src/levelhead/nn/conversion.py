@@ -16,43 +16,21 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from levelhead import kinds
 from levelhead.nn import fusion, residuals, rewriting, source
-from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from levelhead.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
-from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from levelhead.nn.residuals import Droppers
 from levelhead.nn.rewriting import Names
-from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.source import Unreadable
-from levelhead.nn.sync import SyncBatchNorm
 
 #: The classes of PyTorch whose own source is fused, as a user's is.
 _READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 Model = TypeVar("Model", bound=nn.Module)
 
-_log = logging.getLogger("levelhead.convert")
+#: What a class is made from, beside the original: the callees of its methods, or a class of ours; None: a sequence.
+_How = Names | type | None
 
-#: By namesake. Only exact types are replaced: a subclass of PyTorch's may mean something else.
-_REPLACEMENTS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.BatchNorm1d: BatchNorm1d,
-    nn.BatchNorm2d: BatchNorm2d,
-    nn.BatchNorm3d: BatchNorm3d,
-    nn.GroupNorm: GroupNorm,
-    nn.InstanceNorm1d: InstanceNorm1d,
-    nn.InstanceNorm2d: InstanceNorm2d,
-    nn.InstanceNorm3d: InstanceNorm3d,
-    nn.LayerNorm: LayerNorm,
-    nn.RMSNorm: RMSNorm,
-    nn.SyncBatchNorm: SyncBatchNorm,
-    nn.Dropout: Dropout,
-    nn.Dropout1d: Dropout1d,
-    nn.Dropout2d: Dropout2d,
-    nn.Dropout3d: Dropout3d,
-    nn.AlphaDropout: AlphaDropout,
-    nn.FeatureAlphaDropout: FeatureAlphaDropout,
-}
-_NORMS = frozenset(kind for kind, ours in _REPLACEMENTS.items() if ours in fusion.FUSIBLE)
+_log = logging.getLogger("levelhead.convert")
 
 
 def convert(model: Model) -> Model:
@@ -121,8 +99,18 @@ def _changes(model: nn.Module) -> Iterator[tuple[str, nn.Module, _Change]]:
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.jit.ScriptModule):
             continue
-        replacement = _REPLACEMENTS.get(type(module))
+        replacement = _replacement(module)
         yield name, module, _Change(replacement) if replacement is not None else _fused(module, places)
+
+
+def _replacement(module: Any) -> Any:
+    """The class of ours for a norm or a dropout; of a subclass without a ``forward`` of its own, one of both."""
+    kind, cls = kinds.of(module), type(module)
+    if kind is None or kind.ours is None or not isinstance(module, nn.Module):
+        return None
+    if kinds.is_ours(module):
+        return cls
+    return kind.ours if cls is kind.base else _merged(cls, kind.ours)
 
 
 def _fused(module: nn.Module, places: Counter[int]) -> _Change:
@@ -159,13 +147,14 @@ def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
 def _ends_in_norm(module: nn.Module | None) -> bool:
     if isinstance(module, nn.Sequential) and len(module):
         return _original(type(module)).forward is nn.Sequential.forward and _ends_in_norm(module[-1])
-    return type(module) in _NORMS or type(module) in fusion.FUSIBLE
+    return isinstance(module, kinds.Norm) and _replacement(module) is not None
 
 
 def _ends_in_dropout(module: nn.Module | None) -> bool:
     if isinstance(module, nn.Sequential) and len(module):
         return _original(type(module)).forward is nn.Sequential.forward and _ends_in_dropout(module[-1])
-    return type(module) in (nn.Dropout, Dropout)
+    kind = kinds.of(module)
+    return kind is not None and kind.base is nn.Dropout
 
 
 def _methods(kind: type[nn.Module]) -> dict[str, types.FunctionType]:
@@ -201,9 +190,9 @@ def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Na
             norms.add(text)
             if isinstance(target, nn.Sequential) and len(target) > 1:
                 sequences.add(text)
-            elif isinstance(target, nn.LayerNorm | nn.RMSNorm):
+            elif kinds.axes(target) == "row":
                 row_norms.add(text)
-        elif type(target) in fusion.ACTIVATION_MODULES:
+        elif isinstance(target, kinds.Activation) and kinds.of(target) is not None:
             activations.add(text)
         elif _ends_in_dropout(target):
             dropouts.add(text)
@@ -230,12 +219,14 @@ def _resolve(callee: ast.expr, module: nn.Module) -> nn.Module | None:
     return None
 
 
-def _fused_class(kind: Any, names: Names | None) -> tuple[type[nn.Module], list[str]]:
+def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     """The subclass with the fused methods (names None: of a sequence), and what they fuse.
 
     Raises:
         Unreadable: no subclass can be made.
     """
+    if isinstance(names, type):
+        return _merged(kind, names), []
     if names is None:
         bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
         return _subclass(kind, names, bases, ()), []
@@ -253,6 +244,11 @@ def _fused_class(kind: Any, names: Names | None) -> tuple[type[nn.Module], list[
     return (_subclass(kind, names, (kind,), (*members, *twins)), found) if members else (kind, [])
 
 
+def _merged(kind: Any, ours: Any) -> type[nn.Module]:
+    """A class that is a user's, which has no ``forward`` of its own, and runs ours."""
+    return _subclass(kind, ours, (ours, kind), ())
+
+
 @cache
 def _rewrite(method: types.FunctionType, names: Names) -> rewriting.Rewritten | None:
     return rewriting.rewrite(method, names)
@@ -264,7 +260,7 @@ def _rewrite_last(method: types.FunctionType, names: Names) -> types.FunctionTyp
 
 
 @cache
-def _subclass(kind: Any, names: Names | None, bases: Any, members: Any) -> type[nn.Module]:
+def _subclass(kind: Any, names: Any, bases: Any, members: Any) -> type[nn.Module]:
     """One class for all modules of a kind, as PyTorch's compiler wants it."""
     own = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce_ex__": _reduce, _ORIGIN: (kind, names)}
     try:
@@ -291,7 +287,7 @@ def _reduce(self: nn.Module, protocol: Any) -> Any:
     return (_revive, (kind, names, *reduced[1][1:]), *reduced[2:])
 
 
-def _revive(kind: type[nn.Module], names: Names | None, *args: Any) -> nn.Module:
+def _revive(kind: type[nn.Module], names: _How, *args: Any) -> nn.Module:
     """An empty module of the fused class, or of the original where its source is not at hand."""
     with contextlib.suppress(Unreadable):
         kind = _fused_class(kind, names)[0]

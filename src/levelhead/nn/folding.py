@@ -16,15 +16,14 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from levelhead.nn.absorbing import LAYERS, CannotFold, absorb_after, absorb_before, affine_of
+from levelhead import kinds
+from levelhead.nn.absorbing import CannotFold, absorb_after, absorb_before, affine_of
 from levelhead.nn.extras import Fused
 from levelhead.nn.freezing import unfreeze_norm
 from levelhead.nn.standardizer import Standardizer
 from levelhead.ops import reference
 
 Model = TypeVar("Model", bound=nn.Module)
-
-_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ def _outputs(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = type(m).__module__.startswith("levelhead.") and not isinstance(m, nn.Sequential)
-        return own or isinstance(m, (_NormBase, *LAYERS)) or super().is_leaf_module(m, module_qualified_name)
+        return own or isinstance(m, kinds.Norm | kinds.Affine) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _graphs(module: nn.Module, prefix: str, why: dict[str, str]) -> Iterator[tuple[str, fx.Graph]]:
@@ -264,11 +263,18 @@ class _Folder:
         module = self._module(node)
         if isinstance(module, Folded):
             return module.activation is None and len(node.args) + len(node.kwargs) == 1
-        return isinstance(module, _NOTHING) and type(module).__module__.startswith(("torch.nn.", "levelhead.nn."))
+        kind = kinds.of(module)
+        return type(module) is nn.Identity or (kind is not None and kind.family is kinds.Dropout)
 
     def _layer(self, node: fx.Node, where: str, *, flat: bool) -> _Neighbour:
         module = self._module(node)
-        if type(module) not in LAYERS or (flat and not isinstance(module, nn.Linear)):
+        kind = kinds.of(module)
+        if (
+            module is None
+            or kind is None
+            or kind.family is not kinds.Affine
+            or (flat and not isinstance(module, nn.Linear))
+        ):
             raise CannotFold(f"no linear or convolution layer stands {where} it")
         name = f"{self.prefix}{node.target}"
         try:

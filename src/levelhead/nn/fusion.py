@@ -16,28 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from levelhead.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from levelhead import kinds
 from levelhead.nn.dropout import Dropout
-from levelhead.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
-from levelhead.nn.sync import SyncBatchNorm
 from levelhead.ops import dropouts
-
-#: Exact types, for a subclass may calculate something else.
-FUSIBLE: frozenset[type[nn.Module]] = frozenset(
-    {
-        BatchNorm1d,
-        BatchNorm2d,
-        BatchNorm3d,
-        GroupNorm,
-        InstanceNorm1d,
-        InstanceNorm2d,
-        InstanceNorm3d,
-        LayerNorm,
-        RMSNorm,
-        SyncBatchNorm,
-    }
-)
 
 
 class Pending(NamedTuple):
@@ -62,7 +43,7 @@ def defer(norm: Any, x: Any) -> Any:
         return norm(x)
     if isinstance(norm, FusedSequential):
         return norm.run(x)
-    waits = type(norm) in FUSIBLE and getattr(norm, "memory", None) is None and norm.activation is None
+    waits = fusible(norm) and getattr(norm, "memory", None) is None and norm.activation is None
     return Pending(norm, x) if waits else norm(x)  # in place, what stands behind must be invertible: as it was written
 
 
@@ -174,11 +155,13 @@ def _dropped_and_other(left: Any, right: Any) -> tuple[Dropped, Tensor] | None:
 def _sum_and_norm(norm: Any, left: Any, right: Any) -> tuple[Tensor, Tensor] | None:
     """``norm(s)`` and the sum s; None where they are no matter of one step."""
     pair = _dropped_and_other(left, right)
-    if pair is None or type(norm) not in (LayerNorm, RMSNorm) or hooked(norm) or norm.activation is not None:
+    kind = kinds.of(norm)
+    center = None if kind is None else {"layer_norm": True, "rms_norm": False}.get(kind.op)
+    if pair is None or center is None or not fusible(norm) or hooked(norm) or norm.activation is not None:
         return None
     (x, state, p), other = pair
     parameters = (norm.normalized_shape, norm.weight, getattr(norm, "bias", None), norm.eps)
-    y, s = dropouts.summed_and_normalized(x, other, state, p, *parameters, center=type(norm) is LayerNorm)
+    y, s = dropouts.summed_and_normalized(x, other, state, p, *parameters, center=center)
     return y, s
 
 
@@ -215,25 +198,13 @@ def hooked(module: nn.Module) -> bool:
 
 def activation_of(module: Any) -> str | None:
     """The name under which the operators know a module that is an activation; None if they do not, or it is hooked."""
-    kind = type(module)
-    if kind not in ACTIVATION_MODULES or hooked(module):
-        return None
-    if (kind is nn.LeakyReLU and module.negative_slope != 0.01) or (kind is nn.ELU and module.alpha != 1.0):
-        return None
-    if kind is nn.GELU and module.approximate != "none":
-        return "gelu_tanh" if module.approximate == "tanh" else None
-    return ACTIVATION_MODULES[kind]
+    name = kinds.activation(module)
+    return None if name is None or hooked(module) else name
 
 
-ACTIVATION_MODULES: dict[type[nn.Module], str] = {
-    nn.ReLU: "relu",
-    nn.LeakyReLU: "leaky_relu",
-    nn.ELU: "elu",
-    nn.SiLU: "silu",
-    nn.GELU: "gelu",
-    nn.Sigmoid: "sigmoid",
-    nn.Tanh: "tanh",
-}
+def fusible(module: Any) -> bool:
+    """Whether a module is a norm of ours, which takes a residual and an activation."""
+    return isinstance(module, kinds.Norm) and kinds.is_ours(module)
 
 
 class FusedSequential(nn.Sequential):
@@ -256,5 +227,5 @@ class FusedSequential(nn.Sequential):
                     value = value.norm(value.x, activation=name)
                     continue
             value = finish(value)
-            value = drop(module, value) if type(module) is Dropout else defer(module, value)
+            value = drop(module, value) if isinstance(module, Dropout) else defer(module, value)
         return value

@@ -20,9 +20,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
-from torch.nn import functional as F
-
+from levelhead import kinds
 from levelhead.nn import fusion, residuals, source
 from levelhead.nn.residuals import Droppers
 from levelhead.nn.scope import (
@@ -54,36 +52,6 @@ class Rewritten(NamedTuple):
 
     function: types.FunctionType
     found: tuple[str, ...]
-
-
-class _Function(NamedTuple):
-    name: str
-    inplace: int  # the position of the argument ``inplace``; -1: there is none
-    constants: dict[str, Any]  # the arguments that must have these values, which are the defaults
-
-
-_FUNCTIONS: dict[Any, _Function] = {
-    F.relu: _Function("relu", 1, {}),
-    F.relu_: _Function("relu", -1, {}),
-    torch.relu: _Function("relu", -1, {}),
-    torch.relu_: _Function("relu", -1, {}),
-    F.leaky_relu: _Function("leaky_relu", 2, {"negative_slope": 0.01}),
-    F.elu: _Function("elu", 2, {"alpha": 1.0}),
-    F.silu: _Function("silu", 1, {}),
-    F.gelu: _Function("gelu", -1, {}),
-    F.sigmoid: _Function("sigmoid", -1, {}),
-    torch.sigmoid: _Function("sigmoid", -1, {}),
-    F.tanh: _Function("tanh", -1, {}),
-    torch.tanh: _Function("tanh", -1, {}),
-}
-_METHODS = {
-    "relu": "relu",
-    "relu_": "relu",
-    "sigmoid": "sigmoid",
-    "sigmoid_": "sigmoid",
-    "tanh": "tanh",
-    "tanh_": "tanh",
-}
 
 
 def callees(tree: ast.FunctionDef) -> Iterator[ast.expr]:
@@ -268,10 +236,11 @@ class _Rewriter(ast.NodeTransformer):
         if text in self.names.activations:
             return (_MODULE, node.func, node.args[0]) if plain else (None, None, None)
         known = self.scope.function(node.func)
-        if known in _FUNCTIONS and node.args:
-            return _name_with_arguments(_FUNCTIONS[known], known, node), node.func, node.args[0]
-        if isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS and not node.args and not node.keywords:
-            return _METHODS[node.func.attr], None, node.func.value
+        name = None if known is None or not node.args else _name_with_arguments(known, node)
+        if name is not None:
+            return name, node.func, node.args[0]
+        if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords and known is None:
+            return kinds.activation_method(node.func.attr), None, node.func.value
         return None, None, None
 
     def _sum(self, node: ast.expr) -> _Site | None:
@@ -311,27 +280,13 @@ class _Rewriter(ast.NodeTransformer):
 _MODULE = "activation"  # which one, its module says when it runs
 
 
-def _name_with_arguments(function: _Function, known: Any, node: ast.Call) -> str | None:
+def _name_with_arguments(known: Any, node: ast.Call) -> str | None:
     """The activation's name if the further arguments leave it what it is."""
-    if known is F.gelu and node.keywords:
-        (first, *more) = node.keywords
-        value = first.value.value if first.arg == "approximate" and isinstance(first.value, ast.Constant) else None
-        return {"none": "gelu", "tanh": "gelu_tanh"}.get(str(value)) if not more else None
-    constants = list(function.constants.values())
-    for position, argument in enumerate(node.args[1:], 1):
-        if isinstance(argument, ast.Starred):
-            return None
-        if position != function.inplace and not _is_constant(argument, constants[position - 1 : position]):
-            return None
-    for keyword in node.keywords:
-        if keyword.arg == "inplace" and function.inplace > 0:
-            continue
-        if keyword.arg not in function.constants:
-            return None
-        if not _is_constant(keyword.value, [function.constants[keyword.arg]]):
-            return None
-    return function.name
+    if any(isinstance(argument, ast.Starred) for argument in node.args) or any(k.arg is None for k in node.keywords):
+        return None
+    keywords = {keyword.arg: _constant(keyword.value) for keyword in node.keywords if keyword.arg}
+    return kinds.activation_call(known, tuple(_constant(a) for a in node.args[1:]), keywords)
 
 
-def _is_constant(node: ast.expr, values: list[Any]) -> bool:
-    return isinstance(node, ast.Constant) and [node.value] == values
+def _constant(node: ast.expr) -> Any:
+    return node.value if isinstance(node, ast.Constant) else node

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from levelhead import kinds
 from levelhead.regularizers import schedules
 from levelhead.regularizers.attachment import Attachment
 from levelhead.regularizers.noise import GaussianNoise, Noise
 from levelhead.regularizers.schedules import Schedule
 
 #: PyTorch's family, of which levelhead's is a part, and ours.
-_FAMILY = (nn.modules.dropout._DropoutNd, Noise)
+_FAMILY = (kinds.Dropout, Noise)
 
 
 def noise_modules(model: nn.Module, types: type[nn.Module] | tuple[type[nn.Module], ...] = _FAMILY) -> list[nn.Module]:

@@ -10,8 +10,10 @@ from typing import TypeAlias
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from levelhead import kinds
+
 #: Modules whose parameters are a normalizer's scale and shift, of whatever shape.
-NORMALIZERS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+NORMALIZERS = (kinds.Norm,)
 
 _One: TypeAlias = str | type[nn.Module] | Callable[[str, nn.Parameter], bool]
 #: None for the weights; a pattern of names (``"encoder.*.weight"``); a type of module; a function of name and

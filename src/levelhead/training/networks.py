@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from levelhead import kinds
 from levelhead import nn as lh
 from levelhead.training.initialization import activation, calibrate, initialize
 from levelhead.training.recipe import Recipe, RecipeError
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 
 #: Training rows that calibrated weights are scaled on, evenly spaced: a variance to about 10 %.
 _CALIBRATION_ROWS = 250
-
-#: By the recipe's name, what counts as such a layer in the user's own network.
-NORMALIZERS: dict[str, tuple[type[nn.Module], ...]] = {
-    "batch": (nn.modules.batchnorm._BatchNorm,),
-    "layer": (nn.LayerNorm,),
-    "rms": (nn.RMSNorm,),
-    "group": (nn.GroupNorm,),
-    "instance": (nn.modules.instancenorm._InstanceNorm,),
-}
 
 
 class Hidden(nn.Module):
@@ -178,7 +170,7 @@ def _users(recipe: Recipe, data: Dataset) -> nn.Module:
     model = function(recipe, data)
     if not isinstance(model, nn.Module):
         raise RecipeError(f"{where} must return a torch.nn.Module, got {type(model).__name__}")
-    wanted = NORMALIZERS.get(recipe.normalization)
+    wanted = kinds.classes(f"{recipe.normalization}_norm")
     if wanted and not any(isinstance(module, wanted) for module in model.modules()):
         raise RecipeError(
             f"{where} has no layer of the recipe's normalization {recipe.normalization!r}; read recipe.normalization "

@@ -8,18 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from levelhead import kinds
 from levelhead.doctor.evidence.loop import Call
 
 #: Layers that multiply by weights.
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
 BATCH_NORM = (nn.modules.batchnorm._BatchNorm,)
-NORM: tuple[type[nn.Module], ...] = (
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []),
-)
-DROPOUT = (nn.modules.dropout._DropoutNd,)
+NORM = (kinds.Norm,)
+DROPOUT = (kinds.Dropout,)
 SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softsign)
 
 #: Nodes of autograd that rearrange values and compute nothing.
