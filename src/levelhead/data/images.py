@@ -23,6 +23,8 @@ _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", 
 _PARTS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 #: Images of several sizes are brought to this one, width and height, where no other is asked for.
 _SIZE = (64, 64)
+#: Images that a thread decodes at a time.
+_TOGETHER = 16
 #: More bytes than this of float32 pixels are not loaded.
 _MOST_BYTES = 2**33
 _GREY_AMONG_COLOUR = "are grey and were read as colour, like the others"
@@ -54,19 +56,25 @@ class Picture:
     """A decoded image.
 
     Args:
-        pixels: (height, width) of grey values, or (height, width, 3).
+        source: a grey or RGB image of 8 bits, or an array (height, width) or (height, width, 3).
         white: the value of white: pixels are divided by it. 1 where they are real numbers, which are left as they are.
         said: what was done to it, in words.
     """
 
-    pixels: NDArray[Any]
+    source: Any
     white: float
     said: tuple[str, ...] = ()
 
     @property
+    def pixels(self) -> NDArray[Any]:
+        """(height, width) of grey values, or (height, width, 3)."""
+        return np.asarray(self.source)
+
+    @property
     def channels(self) -> int:
         """1 or 3."""
-        return 1 if self.pixels.ndim == 2 else 3
+        two = self.source.ndim == 2 if isinstance(self.source, np.ndarray) else self.source.mode == "L"
+        return 1 if two else 3
 
 
 def scan_folder(path: Path) -> Folder:
@@ -118,7 +126,7 @@ def pictures(
 ) -> Iterator[tuple[int, T | None]]:
     """What ``work`` makes of every image, by its place in ``folder.files``; None where one is damaged and skipped.
 
-    Images are decoded on as many threads as there are cores, a few ahead.
+    Images are decoded on as many threads as there are cores, some at a time, for threads to meet less often.
 
     Raises:
         DataError: an image cannot be read.
@@ -133,18 +141,18 @@ def pictures(
             raise
 
     workers = os.cpu_count() or 1
+    paths = [path for path, _ in folder.files]
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T | None]] = deque()
+        waiting: deque[Future[list[T | None]]] = deque()
         done = 0
         try:
-            for path, _ in folder.files:
-                waiting.append(pool.submit(one, path))
-                if len(waiting) > 8 * workers:
-                    yield done, waiting.popleft().result()
-                    done += 1
-            while waiting:
-                yield done, waiting.popleft().result()
-                done += 1
+            for start in range(0, len(paths), _TOGETHER):
+                waiting.append(pool.submit(lambda some: [one(path) for path in some], paths[start : start + _TOGETHER]))
+                last = start + _TOGETHER >= len(paths)
+                while waiting and (last or len(waiting) > 3 * workers):
+                    for result in waiting.popleft().result():
+                        yield done, result
+                        done += 1
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -163,14 +171,11 @@ class Tally:
     @staticmethod
     def of(picture: Picture) -> tuple[Picture, NDArray[np.int64] | None]:
         """What takes time, for a thread: how often each value is there; None where they are not few."""
-        from PIL import Image
-
-        pixels, counts = picture.pixels, None
-        if pixels.dtype == np.uint8:
-            counts = np.array(Image.fromarray(pixels).histogram()).reshape(picture.channels, -1)
-        elif pixels.dtype == np.uint16:
-            counts = np.bincount(pixels.ravel(), minlength=2**16)[None]
-        return (picture if counts is None else replace(picture, pixels=pixels[:1, :1])), counts
+        if not isinstance(picture.source, np.ndarray):
+            return picture, np.array(picture.source.histogram()).reshape(picture.channels, -1)
+        if picture.source.dtype == np.uint16:
+            return picture, np.bincount(picture.source.ravel(), minlength=2**16)[None]
+        return picture, None
 
     def add(self, picture: Picture, counts: NDArray[np.int64] | None) -> None:
         """Count a picture in."""
@@ -298,7 +303,7 @@ def _size(path: Path, reading: Reading) -> tuple[int, int] | None:
 
 def _turned(image: Any) -> int:
     """The orientation that a camera wrote: 1 upright, 5 and more on its side."""
-    return int(image.getexif().get(0x0112, 1)) if image.format in ("JPEG", "MPO", "TIFF", "WEBP") else 1
+    return int(image.getexif().get(0x0112, 1)) if "exif" in image.info or image.format == "TIFF" else 1
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -326,20 +331,23 @@ def _decode(path: Path, size: tuple[int, int] | None) -> Picture:
             if _turned(image) != 1:
                 upright = ImageOps.exif_transpose(image)
                 said.append("were turned upright, as the camera says")
-            pixels, white = _pixels(path, upright, getattr(image, "tag_v2", None), said)
+            source, white = _converted(path, upright, getattr(image, "tag_v2", None), said)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
         raise _damaged(path, error) from error
-    if size is not None and size != (pixels.shape[1], pixels.shape[0]):
-        planes = [pixels] if pixels.ndim == 2 else list(np.moveaxis(pixels, 2, 0))
-        fine = [Image.fromarray(plane.astype(np.float32)).resize(size, Image.Resampling.BILINEAR) for plane in planes]
-        pixels = np.asarray(fine[0]) if len(fine) == 1 else np.stack([np.asarray(plane) for plane in fine], 2)
-    return Picture(pixels, white, tuple(said))
+    if size is not None and size != upright.size:
+        pixels = np.atleast_3d(np.asarray(source)).astype(np.float32)
+        planes = [Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR) for plane in np.moveaxis(pixels, 2, 0)]
+        source = np.stack([np.asarray(plane) for plane in planes], 2)[..., slice(None) if len(planes) > 1 else 0]
+    return Picture(source, white, tuple(said))
 
 
-def _pixels(path: Path, image: Any, tags: Any, said: list[str]) -> tuple[NDArray[Any], float]:
-    """Pixels and the value of white: the mode gives the depth, the tags of a TIFF (258 bits, 339 signed) the rest."""
+def _converted(path: Path, image: Any, tags: Any, said: list[str]) -> tuple[Any, float]:
+    """A grey or RGB image of 8 bits, or pixels, and the value of white.
+
+    The mode gives the depth, the tags of a TIFF (258: bits, 339: signed) the rest.
+    """
     mode = image.mode
     bits, sample = ((tags or {}).get(tag, 0) for tag in (258, 339))
     bits, sample = (value[0] if isinstance(value, tuple) else value for value in (bits, sample))
@@ -361,10 +369,10 @@ def _pixels(path: Path, image: Any, tags: Any, said: list[str]) -> tuple[NDArray
     if mode == "P":
         table = image.getpalette("RGB")
         grey = table[::3] == table[1::3] == table[2::3]
-        return np.asarray(image.convert("RGB"))[..., 0] if grey else np.asarray(image.convert("RGB")), 255.0
+        return image.convert("L" if grey else "RGB"), 255.0
     wanted = "L" if mode in ("1", "L", "LA", "La") else "RGB"
     if mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
     if mode == "LAB":
         raise DataError(f"{path}: a LAB image is not read; save it as RGB")
-    return np.asarray(image if image.mode == wanted else image.convert(wanted)), 255.0
+    return (image if image.mode == wanted else image.convert(wanted)), 255.0
