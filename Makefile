@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The GPU kernels on the CPU, in Triton's interpreter: the contract, and what goes beyond it.
 GPU_TESTS := tests/ops/test_triton.py tests/ops/test_contract.py
 
-.PHONY: study test lint bench docs pictures sanitize clean
+.PHONY: study test lint lines bench docs pictures sanitize clean
 
 study: $(VENV)/.study
 	$(BIN)/levelhead study
@@ -20,6 +20,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lines:
+	$(PYTHON) benchmarks/lines.py
 
 bench: $(VENV)/.study
 	$(BIN)/levelhead bench norms --quick

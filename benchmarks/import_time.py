@@ -1,4 +1,4 @@
-"""What ``import levelhead`` takes beyond ``import torch``: medians over fresh processes, in turn.
+"""What starting costs: levelhead's layers beyond ``import torch``, and the command's help and list; medians, in turn.
 
 Run: python benchmarks/import_time.py
 """
@@ -9,23 +9,33 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-RUNS = 11
+RUNS = 7
+COMMAND = str(Path(sys.executable).parent / "levelhead")
+STARTS = {
+    "import torch": [sys.executable, "-c", "import torch"],
+    "import torch, levelhead.nn": [sys.executable, "-c", "import torch, levelhead.nn"],
+    "levelhead --help": [COMMAND, "--help"],
+    "levelhead study --list": [COMMAND, "study", "--list"],
+}
 
 
-def seconds(program: str) -> float:
+def seconds(command: list[str]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    programs = {"import torch": [], "import torch, levelhead": []}
+    times: dict[str, list[float]] = {name: [] for name in STARTS}
     for _ in range(RUNS):
-        for program, times in programs.items():
-            times.append(seconds(program))
-    plain, ours = (statistics.median(times) for times in programs.values())
-    print(f"import torch {plain * 1e3:.0f} ms, with levelhead {ours * 1e3:.0f} ms: {(ours - plain) * 1e3:.0f} ms more")
+        for name, command in STARTS.items():
+            times[name].append(seconds(command))
+    for name, values in times.items():
+        print(
+            f"{name:28} {statistics.median(values) * 1e3:6.0f} ms  ({min(values) * 1e3:.0f} to {max(values) * 1e3:.0f})"
+        )
 
 
 if __name__ == "__main__":
