@@ -224,3 +224,20 @@ def test_a_policy_can_be_given_later_and_travels():
 def test_an_unknown_option_is_refused(policy, message):
     with pytest.raises(ValueError, match=message):
         lh.nn.BatchNorm1d(C, **policy)
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "var"),
+    [
+        ({}, 0.1, 1.1),  # torch, mlx
+        ({"unbiased": False}, 0.1, 1.0),  # e3nn; Paddle and ONNX, whose 0.9 is the old value's weight
+        ({"momentum": 0.01, "unbiased": False}, 0.01, 1.0),  # Keras, Flax
+        ({"statistics": "debiased", "unbiased": False}, 1.0, 1.0),  # Haiku corrected, Equinox
+    ],
+)
+def test_the_options_for_other_frameworks_give_their_estimates(options, mean, var):
+    """As docs/conventions.md says: after 0 and 2, from findings/batch-norm-running-estimates.sh."""
+    norm = lh.nn.BatchNorm1d(1, **options)
+    norm(torch.tensor([[0.0], [2.0]]))
+    assert norm.running_mean.item() == pytest.approx(mean, rel=1e-6)
+    assert norm.running_var.item() == pytest.approx(var, rel=1e-6)
