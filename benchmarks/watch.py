@@ -1,7 +1,8 @@
 """What ``levelhead.watch`` costs: a step with it by a step without, in the same run.
 
-The two loops take turns in blocks of 16 updates (the measured one included), so that a busy machine hurts both; the
-ratio is the median over blocks. The models' weights are compared afterwards: watched and unwatched must be equal.
+The two loops take turns in blocks of as many updates as there are from one measured update to the next, so that a busy
+machine hurts both; the ratio is the median over blocks. "early" is in the first 256 updates, "later" after 1024. The
+models' weights are compared afterwards: watched and unwatched must be equal.
 
     OMP_NUM_THREADS=1 python benchmarks/watch.py
 """
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 import levelhead as lh
 
-BLOCK = 16
+#: From one measured update to the next: in the first 256 updates, and after 1024.
+EARLY, LATER = 16, 128
 
 
 def mlp() -> tuple[nn.Module, Tensor]:
@@ -62,17 +64,17 @@ class Loop:
         self.model, self.x, self.y, self.backward = model, x, y, backward
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
-    def block(self) -> float:
+    def block(self, updates: int) -> float:
         """Seconds of a block of updates."""
         start = time.perf_counter()
-        for _ in range(BLOCK):
+        for _ in range(updates):
             self.optimizer.zero_grad()
             self.backward(nn.functional.cross_entropy(self.model(self.x), self.y))
             self.optimizer.step()
         return time.perf_counter() - start
 
 
-def measure(build: Callable[[], tuple[nn.Module, Tensor]], blocks: int) -> tuple[float, float, float, bool]:
+def measure(build: Callable[[], tuple[nn.Module, Tensor]], blocks: int, each: int) -> tuple[float, float, float, bool]:
     """Milliseconds a step without and with, their median ratio, and whether both ended with equal weights."""
     torch.manual_seed(0)
     model, x = build()
@@ -82,11 +84,11 @@ def measure(build: Callable[[], tuple[nn.Module, Tensor]], blocks: int) -> tuple
         Loop(copy.deepcopy(model), x, y, torch.autograd.backward),
         Loop(model, x, y, lambda loss: loss.backward()),
     )
-    with lh.watch(watched.model, watched.optimizer):
-        plain.block(), watched.block()  # both warm, and the early measured steps done
-        pairs = [(plain.block(), watched.block()) for _ in range(blocks)]
+    with lh.watch(watched.model, watched.optimizer, every=each):
+        plain.block(EARLY), watched.block(EARLY)  # both warm, and the first measured steps done
+        pairs = [(plain.block(each), watched.block(each)) for _ in range(blocks)]
     same = all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True))
-    without, having = (1000 * statistics.median(column) / BLOCK for column in zip(*pairs, strict=True))
+    without, having = (1000 * statistics.median(column) / each for column in zip(*pairs, strict=True))
     return without, having, statistics.median(b / a for a, b in pairs), same
 
 
@@ -96,14 +98,16 @@ def main() -> None:
         "--blocks", type=int, default=40, help="pairs of blocks for the small models; a fifth for ResNet"
     )
     blocks = parser.parse_args().blocks
-    print(f"{'model':28s} {'without':>10s} {'with':>10s} {'ratio':>7s}  equal weights")
+    print(f"{'model':28s} {'updates':8s} {'without':>10s} {'with':>10s} {'ratio':>7s}  equal weights")
     for name, build, count in (
         ("MLP 16-32-10, batch 32", tiny, blocks),
         ("MLP 784-3x100-10, batch 60", mlp, blocks),
-        ("ResNet-14, batch 32 x 32x32", resnet, max(2, blocks // 5)),
+        ("ResNet-14, batch 32 x 32x32", resnet, max(2, blocks // 10)),
     ):
-        without, having, ratio, same = measure(build, count)
-        print(f"{name:28s} {without:7.3f} ms {having:7.3f} ms {ratio:7.3f}  {'yes' if same else 'NO'}", flush=True)
+        for when, each in (("early", EARLY), ("later", LATER)):
+            without, having, ratio, same = measure(build, min(count, 15) if each == EARLY else max(2, count // 4), each)
+            equal = "yes" if same else "NO"
+            print(f"{name:28s} {when:8s} {without:7.3f} ms {having:7.3f} ms {ratio:7.3f}  {equal}", flush=True)
 
 
 if __name__ == "__main__":

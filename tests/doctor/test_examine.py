@@ -148,6 +148,50 @@ def test_bad_input_is_one_clear_message(make, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = programs.mlp()
+
+    def forward(self, x, mask):
+        return self.inner(x * mask)
+
+
+def masked_step(program, batch):
+    x, mask, y = (batch[name] for name in ("x", "mask", "y")) if isinstance(batch, dict) else batch
+    program.optimizer.zero_grad()
+    loss = program.loss(program.model(x, mask), y)
+    loss.backward()
+    program.optimizer.step()
+    return loss.detach()
+
+
+def masked_score(program):
+    program.model.eval()
+    hits = [(program.model(x, mask).argmax(1) == y).double().mean() for x, mask, y in program.val]
+    program.model.train()
+    return float(sum(hits) / len(hits))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_batches_of_three_parts_with_a_step_of_their_own(named):
+    def batches(rows, seed):
+        x, y = programs.clusters(rows, seed)
+        parts = zip(x.split(25), y.split(25), strict=True)
+        return [(a, torch.ones_like(a), b) for a, b in parts]
+
+    train = batches(400, 0)
+    made = programs.program(Masked(), step=masked_step, evaluate=masked_score)
+    made.train = [dict(zip(("x", "mask", "y"), each, strict=True)) for each in train] if named else train
+    made.val = batches(300, 1)
+    found = lh.examine(made, budget=BUDGET)
+    assert found.healthy, str(found)
+    assert found.trials[0].score > 0.9
+    made.step = None
+    with pytest.raises(ValueError, match=r"got a (tuple of 3|dict); give step= .*loss\.backward\(\)"):
+        lh.examine(made)
+
+
 def mlp_on_meta():
     with torch.device("meta"):
         return programs.mlp()

@@ -22,6 +22,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+class Net(nn.Linear):
+    pass
+
 def rows(n=64):
     x = torch.randn(n, 6, generator=torch.Generator().manual_seed(0))
     return TensorDataset(x, (x[:, 0] > 0).long())
@@ -126,11 +129,12 @@ def test_a_module_and_the_default_name(invoke, tmp_path, found):
         (
             "mine.py:build",
             {"before": "raise ValueError('no data here')"},
-            "mine.py, line 14: build() raised ValueError: no data here",
+            "mine.py, line 17: build() raised ValueError: no data here",
         ),
-        ("mine.py:build", {"before": "import absent_package"}, "mine.py, line 14: build() raised ModuleNotFoundError"),
-        ("mine.py:build", {"before": "raise SystemExit(3)"}, "mine.py, line 14: build() raised SystemExit: 3"),
-        ("mine.py:build", {"before": "a b"}, "mine.py, line 14: invalid syntax"),
+        ("mine.py:build", {"before": "import absent_package"}, "mine.py, line 17: build() raised ModuleNotFoundError"),
+        ("mine.py:build", {"before": "raise SystemExit(3)"}, "mine.py, line 17: build() raised SystemExit: 3"),
+        ("mine.py:build", {"before": "a b"}, "mine.py, line 17: invalid syntax"),
+        ("mine.py:Net", {"before": "pass"}, "mine.py:Net is a class; give a function that builds the whole program"),
         ("mine.py:build", {"returned": "None"}, "mine.py:build returned None; it must return levelhead.Program"),
         ("mine.py:build", {"returned": "7"}, "a int is no training program, it lacks model, loss, optimizer, train"),
         ("mine.py:build", {"arguments": "width, depth"}, "needs arguments (width, depth)"),
@@ -158,7 +162,7 @@ def one_line(result, message):
         ({"model": "nn.Linear(5, 2)"}, ("batch 1", "RuntimeError", "shapes cannot be multiplied")),
         ({"train": "[*list(DataLoader(rows(), 16))[:1], (torch.ones(4, 5), torch.ones(4))]"}, ["batch 2"]),
         ({"model": "nn.Linear(6, 2, device='meta')"}, ("meta device",)),
-        ({"loss": "lambda outputs, targets: (outputs - torch.ones(7)).mean()"}, ("mine.py, line 16", "RuntimeError")),
+        ({"loss": "lambda outputs, targets: (outputs - torch.ones(7)).mean()"}, ("mine.py, line 19", "RuntimeError")),
     ],
     ids=["empty", "iterator", "vector loss", "first batch", "second batch", "another device", "line of the loss"],
 )  # fmt: skip
@@ -171,7 +175,7 @@ def test_a_program_that_fails_is_one_line(invoke, tmp_path, changes, messages):
 
 def test_a_program_that_ends_itself_is_no_healthy_one(invoke, tmp_path):
     write(tmp_path, loss="lambda outputs, targets: __import__('sys').exit(0)")
-    one_line(invoke("mine.py:build", "--budget", "3"), "mine.py, line 16: the program's step called sys.exit(0)")
+    one_line(invoke("mine.py:build", "--budget", "3"), "mine.py, line 19: the program's step called sys.exit(0)")
 
 
 def test_bad_options(invoke, tmp_path):

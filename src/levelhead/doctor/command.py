@@ -150,6 +150,11 @@ def _arguments(function: Callable[..., Any], what: str) -> tuple[Any, ...]:
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if needed == ["seed"]:
         return (0,)
+    if inspect.isclass(function):
+        raise ProgramError(
+            f"{what} is a class; give a function that builds the whole program: def build(): model = "
+            f"{function.__name__}(...); return levelhead.Program(model, loss, optimizer, train=loader, epochs=10)"
+        )
     if needed:
         raise ProgramError(f"{what} needs arguments ({', '.join(needed)}); give a function that builds without any")
     return ()

@@ -168,8 +168,9 @@ def split(batch: Any) -> tuple[Any, Any]:
     if isinstance(batch, Mapping) or not isinstance(batch, list | tuple) or len(batch) != 2:
         size = f" of {len(batch)}" if isinstance(batch, list | tuple) else ""
         raise ProgramError(
-            f"a batch must be a pair of inputs and targets, got a {type(batch).__name__}{size}; "
-            "give step=, a function of (program, batch) that does one update"
+            f"a batch must be a pair of inputs and targets, got a {type(batch).__name__}{size}; give step= (and "
+            "evaluate=, which returns a score): def step(program, batch): program.optimizer.zero_grad(); loss = "
+            "...batch...; loss.backward(); program.optimizer.step(); return loss.detach()"
         )
     return batch[0], batch[1]
 

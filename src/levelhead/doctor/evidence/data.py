@@ -90,8 +90,8 @@ class Data:
     fixed_order: bool = False
 
 
-def measure(loader: Iterable[Any], limit: int = 200_000) -> Data:
-    """Read a pass over the loader, up to ``limit`` rows.
+def measure(loader: Iterable[Any], pairs: bool = True, limit: int = 200_000) -> Data:
+    """Read a pass over the loader, up to ``limit`` rows; ``pairs``: whether a batch must be inputs and targets.
 
     Raises:
         ProgramError: the loader is empty, or a batch is not a pair.
@@ -102,7 +102,7 @@ def measure(loader: Iterable[Any], limit: int = 200_000) -> Data:
     means: list[tuple[float, float, int]] = []
     try:
         for batch in loader:
-            x, y = split(batch)
+            x, y = split(batch) if pairs or _is_pair(batch) else (batch, None)
             size = _size(x)
             found.rows, found.batches = found.rows + size, found.batches + 1
             found.sizes.append(size)
@@ -136,6 +136,10 @@ def measure(loader: Iterable[Any], limit: int = 200_000) -> Data:
         found.kept = torch.cat([k[0] for k in kept])[:ROWS], torch.cat([k[1] for k in kept])[:ROWS]
     found.fixed_order = _fixed_order(loader)
     return found
+
+
+def _is_pair(batch: Any) -> bool:
+    return isinstance(batch, list | tuple) and len(batch) == 2
 
 
 def _fixed_order(loader: Any) -> bool:

@@ -27,6 +27,8 @@ from levelhead.records import environment
 #: The first steps that are measured, besides every 16th: most faults show in them.
 EARLY = frozenset((0, 1, 2, 4, 8))
 EVERY = 16
+#: After so many measured steps at one distance the distance doubles, up to so many times the first one.
+ROUND, WIDEST = 16, 8
 #: Updates after which units that began equal must differ.
 SEPARATED = 10
 
@@ -34,14 +36,14 @@ SEPARATED = 10
 class watch:
     """Watches a training loop from outside and judges it; the model, the optimizer and the loop stay as they are.
 
-    Each step costs a few hooks; every 16th (and five of the first) is measured: outputs of all modules, gradients,
-    weights and their changes, read from the device in one transfer. Losses are those that ``backward()`` is called
-    on. On leaving, every hook is taken off.
+    Each step costs a few hooks; every 16th at first (and five of the first), later every 128th, is measured: outputs of
+    all modules, gradients, weights and their changes, read from the device in one transfer. Losses are those that
+    ``backward()`` is called on. On leaving, every hook is taken off.
 
     Args:
         model: what the loop calls; a compiled or wrapped model as it is called.
         optimizer: one, or several, over (some of) the model's parameters.
-        every: measure every so many steps.
+        every: measure every so many steps; after 16 times as many, every second of these, and so on to every eighth.
         on_finding: called with each finding when it first appears, while the loop runs.
 
     Raises:
@@ -67,7 +69,7 @@ class watch:
         if every < 1:
             raise ProgramError(f"every must be at least 1, got {every}: it is the distance of the measured steps")
         self.history = History()
-        self._every, self._on_finding = every, on_finding
+        self._every, self._spacing, self._on_finding = every, every, on_finding
         self._told: set[tuple[str, str]] = set()
         self._modules = {name: module for name, module in model.named_modules() if name}
         self._modules = self._modules or {"": model}
@@ -168,8 +170,7 @@ class watch:
             raise ProgramError("this watch is already open; make a second one for another loop")
         add = self._handles.append
         for entry in self.entries:
-            add(entry.register_forward_pre_hook(self._safe(self._forward), with_kwargs=True))
-            add(entry.register_forward_hook(self._safe(self._gave)))
+            add(entry.register_forward_hook(self._safe(self._forward), with_kwargs=True))
         for optimizer in self.optimizers:
             add(optimizer.register_step_pre_hook(self._safe(self._before_step)))
         add(self.optimizers[-1].register_step_post_hook(self._safe(self._after_step)))
@@ -214,13 +215,14 @@ class watch:
         structure = self.structure is None and self._hooked
         self._probe = Probe(self._modules, self._parameters, structure, self._hooked, self._safe)
 
-    def _forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _forward(self, module: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
         if not torch.is_grad_enabled():
             if module.training:
                 self.history.training_evaluations += 1
             else:
                 self.history.eval_evaluations += 1
             return
+        self._outputs = outputs
         self.batch(args or kwargs)
 
     def batch(self, inputs: Any) -> None:
@@ -254,10 +256,6 @@ class watch:
         outputs = first_tensor(self._outputs, floating=True)
         nan = math.isnan(loss) or self.history.steps == 0  # large but finite outputs may have an infinite loss
         self.history.finite_when_lost = nan and outputs is not None and bool(torch.isfinite(outputs).all())
-
-    def _gave(self, module: nn.Module, args: Any, outputs: Any) -> None:
-        if torch.is_grad_enabled():
-            self._outputs = outputs
 
     def _arrives(self, _: Tensor) -> None:
         """The sentinel's gradient arrives after a measured step: was that step's cleared before?"""
@@ -306,8 +304,10 @@ class watch:
             self._measured(self._probe, step)
             self._probe = None
             self._listen()
-        if history.steps in EARLY or history.steps % self._every == 0:
+        if history.steps in EARLY or history.steps % self._spacing == 0:
             self._arm()
+            if history.steps == ROUND * self._spacing < ROUND * WIDEST * self._every:
+                self._spacing *= 2
 
     def _add_loss(self, step: int, loss: float | Tensor) -> None:
         """Keep the loss of a step until the figures are read."""
