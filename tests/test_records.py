@@ -83,9 +83,19 @@ def test_values_come_back_exactly(tmp_path: Path, value: object) -> None:
         (b"[1, 2]", "list, not an object"),
         (b"{}", "does not hold a run"),
         (b'{"curves": 3, "test_score": 1}', "does not hold a run"),
-        (b'{"curves": {"a": {"steps": [1], "values": []}}, "test_score": 1}', "1 steps, 0 values"),
-        (b'{"curves": {"a": {"steps": [1], "values": ["x"]}}, "test_score": 1}', "could not convert"),
-        (b'{"curves": {}, "test_score": 1, "surplus": 2}', "surplus"),
+        (b'{"curves": {"a": {"steps": [1], "values": []}}, "status": "failed"}', "1 steps, 0 values"),
+        (b'{"curves": {"a": {"steps": [1], "values": ["x"]}}, "status": "failed"}', "could not convert"),
+        (b'{"curves": {}, "test_score": 1, "status": "failed", "seconds": 1, "surplus": 2}', "surplus"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"a":' * 100_000, "not valid JSON"),
+        (
+            b'{"curves": {}, "test_score": 1, "status": "weird"}',
+            "status is 'weird', not one of finished, diver",
+        ),
+        (b'{"curves": {}, "test_score": 1, "status": ["failed"]}', "not of the type str"),
+        (b'{"curves": {}, "test_score": 1, "status": "failed", "seed": true}', "seed is 'True', not of the type int"),
+        (b'{"curves": {"a": {"steps": "ab", "values": [1, 2]}}, "status": "failed"}', "steps of the curve 'a'"),
+        (b'{"curves": {"a": {"steps": [2, 1], "values": [1, 2]}}, "status": "failed"}', "ascending"),
     ],
 )
 def test_a_corrupt_run_is_named(tmp_path: Path, content: bytes, said: str) -> None:
@@ -132,9 +142,10 @@ def test_a_full_disk_is_noticed_before_the_old_file_is_gone(tmp_path: Path, monk
     a_run().save(path)
     before, new = path.read_bytes(), a_run(seed=9)
     real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, mode="r", **more: real(Path("/dev/full"), "w", **more))
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Path, "open", lambda self, mode="r", **more: real(Path("/dev/full"), "wb", **more))
+    with pytest.raises(OSError, match="No space left") as caught:
         new.save(path)
+    assert caught.value.filename == str(path), "the one line that a user gets names the file"
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 Status = Literal["finished", "diverged", "failed"]
 
@@ -104,12 +105,15 @@ class Run:
         """
         raw = read_json(path)
         try:
-            curves = {
-                name: Curve(tuple(curve["steps"]), tuple(map(float, curve["values"])))
-                for name, curve in raw.pop("curves").items()
-            }
+            for name, kind in _RUN.items():
+                if not isinstance(raw.get(name, kind()), kind) or isinstance(raw.get(name), bool):
+                    raise ValueError(f"{name} is {str(raw[name])[:80]!r}, not of the type {kind.__name__}")
+            if raw["status"] not in get_args(Status):
+                raise ValueError(f"status is {raw['status']!r}, not one of {', '.join(get_args(Status))}")
+            curves = {name: _curve(name, curve) for name, curve in raw.pop("curves").items()}
             arrays = {name: tuple(map(float, values)) for name, values in raw.pop("arrays", {}).items()}
-            return cls(**{**raw, "test_score": float(raw["test_score"]), "curves": curves, "arrays": arrays})
+            reals = {name: float(raw[name]) for name in ("seconds", "test_score")}
+            return cls(**{**raw, **reals, "curves": curves, "arrays": arrays})
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} does not hold a run ({error}); delete it to run it again") from error
 
@@ -273,6 +277,21 @@ def _processor() -> str:
     )
 
 
+#: What the fields of a run's file must be; its curves, arrays and real numbers are converted.
+_RUN: dict[str, type] = {
+    **dict.fromkeys(("arm", "status", "metric", "message"), str),
+    **dict.fromkeys(("seed", "steps"), int),
+    **dict.fromkeys(("recipe", "data", "curves", "environment", "asked", "arrays"), dict),
+}
+
+
+def _curve(name: str, raw: dict[str, Any]) -> Curve:
+    steps = tuple(raw["steps"])
+    if not all(type(step) is int for step in steps) or any(a >= b for a, b in pairwise(steps)):
+        raise ValueError(f"the steps of the curve {name!r} are not whole numbers in ascending order")
+    return Curve(steps, tuple(map(float, raw["values"])))
+
+
 def _row(raw: dict[str, Any]) -> Row:
     intervals = {
         name: Interval(**{key: float(value) for key, value in raw[name].items()})
@@ -301,18 +320,29 @@ def to_json(value: Mapping[str, Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside ``path`` and rename into place, so that a killed writer or a full disk leaves no half file."""
+    """Write a text, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write beside ``path`` and rename into place, so that a killed writer or a full disk leaves no half file.
+
+    Raises:
+        OSError: it cannot be written; its ``filename`` is ``path``, which the system's own error of a full disk lacks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files can be read by their owner only, and a record is there to be shared.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -324,7 +354,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}, not an object")

@@ -16,6 +16,7 @@ from training_samples import STATEFUL, classes, images, numbers, small
 
 from levelhead.training import train
 from levelhead.training.checkpoints import CURRENT, PREVIOUS, CheckpointError
+from levelhead.training.checkpoints import load as load_checkpoint
 
 #: A run that kills itself: at a step, or while it writes its n-th file.
 SCRIPT = """
@@ -161,3 +162,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
             fit(recipe, classes(), part)
     assert [path for path in part.iterdir() if path.name.startswith(".")] == []
     assert_same_end(fit(recipe, classes(), part), part, whole, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", [CURRENT, PREVIOUS])
+def test_a_checkpoint_that_is_a_folder_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match=rf"{name} is a folder; delete"):
+        load_checkpoint(tmp_path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from levelhead.records import write_bytes
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -39,19 +39,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write a safetensors file beside ``path`` and rename it into place: a killed writer leaves no half file."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A clone: safetensors refuses tensors that share memory.
     payload = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, dict(metadata or {}))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(path, payload)
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -101,8 +91,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from error
+    except (SafetensorError, OSError) as error:
+        what = "is a folder" if path.is_dir() else f"is damaged ({error})"
+        raise CheckpointError(f"{path} {what}") from error
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a {_FORMAT} (its format: {metadata.get('format')!r})")
     text = metadata.get("state", "")
