@@ -257,6 +257,10 @@ def train(
     epilog="""
 Examples:
 
+    levelhead examine train.py -- --lr 0.1                # any script: run again, with one change at a time
+
+    levelhead examine --patch fix.diff train.py           # what to change, as a patch; the script stays as it is
+
     levelhead examine train.py:build                      # build() returns levelhead.Program(...)
 
     levelhead examine train.py:build --treat              # retrain with the remedies, keep what is better
@@ -271,8 +275,12 @@ Exit status: 0 healthy, 1 findings, 2 could not run.
 def examine(
     what: Annotated[
         str,
-        typer.Argument(metavar="FILE.py:FUNCTION", help="What builds the program; or module:function."),
+        typer.Argument(metavar="SCRIPT.py | FILE.py:FUNCTION", help="The script; or what builds the program."),
     ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="What the script is given.", show_default=False)
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="Run a module as a script, as python -m does.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots.")] = None,
     select: Annotated[
@@ -281,19 +289,28 @@ def examine(
     ignore: Annotated[list[str] | None, typer.Option("--ignore", help="Leave these codes or causes out.")] = None,
     treat: Annotated[bool, typer.Option("--treat", help="Retrain with the remedies; keep what is better.")] = False,
     budget: Annotated[
-        float, typer.Option("--budget", metavar="SECONDS", help="For the examination; a treatment gets twice as many.")
-    ] = 30.0,
+        float | None,
+        typer.Option("--budget", metavar="SECONDS", help="30 for a program, 120 for a script.", show_default=False),
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Updates of a script's run at most.")] = None,
+    patch: Annotated[Path | None, typer.Option("--patch", metavar="FILE", help="Write a script's patch.")] = None,
 ) -> None:
-    """What is wrong with this training program, where, why, and what mends it? All is tried on copies."""
+    """What is wrong with this training program, where, why, and what mends it? All is tried on copies.
+
+    A script is run again and again in scratch copies of its folder, each time with one change from outside.
+    """
     from rich.console import Console
 
     from levelhead.doctor import ProgramError, command
     from levelhead.records import to_json, write_text
 
     try:
-        found, treated = command.run(
-            what, select=select or (), ignore=ignore or (), treat=treat, budget=budget, console=Console(stderr=True)
-        )
+        chosen: Any = {"select": select or (), "ignore": ignore or (), "console": Console(stderr=True)}
+        if module or command.is_script(what):
+            script = _script(what, arguments, module)
+            found, treated = command.run_script(script, budget=budget, steps=steps, patch=patch, **chosen), None
+        else:
+            found, treated = command.run(what, treat=treat, budget=budget or 30.0, **chosen)
         if html is not None:
             from levelhead.report import render_examination
 
@@ -305,7 +322,7 @@ def examine(
     except OSError as error:
         _end(f"{error.filename or html}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
-        _end("stopped; nothing was changed", 130)
+        _end("stopped; nothing was changed, and of a script the same command goes on", 130)
     except Exception as error:  # status 1 would say that faults were found
         traceback.print_exc()
         _end(f"the doctor itself failed ({type(error).__name__}); please report it with the lines above", 2)

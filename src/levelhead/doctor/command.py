@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -19,6 +20,8 @@ from levelhead.doctor.program import Program, ProgramError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from levelhead.doctor.script import Script
 
 #: Frames in these folders are not the user's.
 _LIBRARIES = ("site-packages", "dist-packages", "<frozen", "<string>")
@@ -64,6 +67,59 @@ def run(
                 return examination, None
             tell("treating")
             return examination, examination.treat(budget=2 * budget)
+
+
+def is_script(what: str) -> bool:
+    """Whether this names a file that is to be run, and not one with a function that builds a program."""
+    path = Path(what)
+    if path.suffix != ".py" or not path.is_file():
+        return False
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return True
+    return not any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in body)
+
+
+def run_script(
+    script: Script,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    budget: float | None = None,
+    steps: int | None = None,
+    patch: Path | None = None,
+    console: Console | None = None,
+) -> Examination:
+    """Examine a script by running it again, with one change at a time.
+
+    Args:
+        script: what to run.
+        select: codes, their beginnings, or causes to look for.
+        ignore: the same, to leave out.
+        budget: seconds, about.
+        steps: updates of a run at most.
+        patch: where to write the change, where it can be made in the source.
+        console: where progress goes.
+
+    Raises:
+        ProgramError: the script cannot be run, or trains nothing.
+    """
+    from levelhead.doctor.rules import chosen
+    from levelhead.doctor.script.examined import STEPS, examine_script
+    from levelhead.records import write_text
+
+    if budget is not None and budget <= 0:
+        raise ProgramError(f"the budget must be above 0 seconds, got {budget:g}")
+    wanted = chosen(_split(select), _split(ignore))
+    with _progress(console) as tell:
+        found = examine_script(script, budget=budget or 120.0, steps=steps or STEPS, wanted=wanted, progress=tell)
+    if patch is not None:
+        changes = [f.patch for f in found.findings if f.patch.startswith("--- ")]
+        if not changes:
+            raise ProgramError("no finding has a patch that can be made in the source; --patch wrote nothing")
+        write_text(patch, changes[0] + "\n")
+    return found
 
 
 def build(what: str) -> Program:

@@ -178,16 +178,20 @@ class Examination:
         Raises:
             ValueError: the file is not an examination; the message names the file and what is wrong with it.
         """
-        raw = read_json(Path(path))
         try:
-            raw = {name: value for name, value in raw.items() if name not in ("verdict", "healthy")}
-            findings = tuple(Finding(**{**f, "symptoms": tuple(f["symptoms"])}) for f in raw.pop("findings"))
-            stages = tuple(Stage(**stage) for stage in raw.pop("stages"))
-            trials = tuple(Trial(**_numbers(trial, "score", "train_loss", "gain")) for trial in raw.pop("trials"))
-            charts = tuple(_chart(chart) for chart in raw.pop("charts"))
-            return cls(findings, stages, trials, charts, **{**raw, "notes": tuple(raw["notes"])})
+            return cls.from_dict(read_json(Path(path)))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path} does not hold an examination ({error}); examine the program anew") from error
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Self:
+        """The examination of which ``to_dict`` made plain data."""
+        raw = {name: value for name, value in raw.items() if name not in ("verdict", "healthy")}
+        findings = tuple(Finding(**{**f, "symptoms": tuple(f["symptoms"])}) for f in raw.pop("findings"))
+        stages = tuple(Stage(**stage) for stage in raw.pop("stages"))
+        trials = tuple(Trial(**_numbers(trial, "score", "train_loss", "gain")) for trial in raw.pop("trials"))
+        charts = tuple(_chart(chart) for chart in raw.pop("charts"))
+        return cls(findings, stages, trials, charts, **{**raw, "notes": tuple(raw["notes"])})
 
     def __str__(self) -> str:
         parts = [self.verdict.capitalize(), *map(str, self.findings)]

@@ -152,7 +152,7 @@ def train(
                     done.eval_since = done.updates - 1
                 paces.append(time.perf_counter() - clock)
                 if done.updates == PACED:
-                    last = _affordable(done.planned, min(paces), seconds, stretch)
+                    last = affordable(done.planned, min(paces), seconds, stretch)
                 if done.updates in marks:
                     before = time.perf_counter()
                     done.scores.append((done.updates, score(copy)))
@@ -174,8 +174,8 @@ def train(
     return done
 
 
-def _affordable(planned: int, pace: float, seconds: float, stretch: float) -> int:
-    """How many of the planned updates fit into the seconds."""
+def affordable(planned: int, pace: float, seconds: float, stretch: float) -> int:
+    """How many of the planned updates fit into the seconds: all, or a power of two, so that a busy machine agrees."""
     if planned * pace <= stretch * seconds or planned <= PACED:
         return planned
     return max(PACED, 1 << math.floor(math.log2(max(1.0, seconds / pace))))

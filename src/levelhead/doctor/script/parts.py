@@ -39,18 +39,27 @@ def trained_by(optimizers: Iterable[torch.optim.Optimizer], called: nn.Module | 
     wanted = {i: p for optimizer in optimizers for i, p in held(optimizer).items()}
     if called is not None and wanted.keys() <= _ids(called):
         return called
-    alive: list[nn.Module] = [module for module in gc.get_objects() if issubclass(type(module), nn.Module)]
-    own = {id(m): _ids(m) for m in alive if not isinstance(m, Parts)}
-    around: list[nn.Module] = [m for m in alive if id(m) in own and wanted.keys() <= own[id(m)]]
+    named = live()
+    every = list({id(m): m for _, root in named for m in root.modules()}.values())
+    around = [m for m in every if wanted.keys() <= _ids(m)]
     if around:
-        return min(around, key=lambda m: len(own[id(m)]))
-    inside = {id(child) for m in alive for child in m.children()}
-    roots = [m for m in alive if id(m) in own and id(m) not in inside and own[id(m)] & wanted.keys()]
-    roots.sort(key=lambda m: min(list(wanted).index(i) for i in own[id(m)] & wanted.keys()))
-    left = [p for i, p in wanted.items() if not any(i in own[id(m)] for m in roots)]
+        return min(around, key=lambda m: len(_ids(m)))
+    order = list(wanted)
+    roots = [(name, m) for name, m in named if _ids(m) & wanted.keys()]
+    roots.sort(key=lambda pair: min(order.index(i) for i in _ids(pair[1]) & wanted.keys()))
+    left = [p for i, p in wanted.items() if not any(i in _ids(m) for _, m in roots)]
     names = dict(_variables())
-    parts = {_name(names, m, f"part{n}"): m for n, m in enumerate(roots)}
+    parts = {name or f"part{n}": m for n, (name, m) in enumerate(roots)}
     return Parts(parts, {_name(names, p, f"tensor{n}"): p for n, p in enumerate(left)})
+
+
+def live() -> list[tuple[str, nn.Module]]:
+    """All modules that are in no other one, under the script's names."""
+    alive: list[nn.Module] = [m for m in gc.get_objects() if issubclass(type(m), nn.Module)]
+    alive = [m for m in alive if not isinstance(m, Parts) and "_modules" in m.__dict__]
+    inside = {id(child) for m in alive for child in m.children()}
+    names = dict(_variables())
+    return [(_name(names, m, ""), m) for m in alive if id(m) not in inside]
 
 
 def _ids(module: nn.Module) -> set[int]:

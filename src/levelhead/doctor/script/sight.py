@@ -7,7 +7,6 @@ tensor) its own function is wrapped while a sight is open.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import sys
 import weakref
@@ -23,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from levelhead.doctor.findings import Finding
-from levelhead.doctor.script.parts import Parts, held, trained_by
+from levelhead.doctor.script.parts import Parts, held, live, trained_by
 from levelhead.doctor.watching import watch
 from levelhead.doctor.watching.backward import listen
 
@@ -63,6 +62,9 @@ class Sight:
         self.watches: list[watch] = []
         self.readings: dict[tuple[str, int], Reading] = {}
         self.compared: list[Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]] = []
+        self.opened: list[Callable[[watch, Any], None]] = []
+        self.said: list[str] = []
+        self.untrained_at_first: list[str] = []
         self._optimizers: list[weakref.ref[torch.optim.Optimizer]] = []
         self._undo: list[Callable[[], None]] = []
         self._handle: Any = None
@@ -128,20 +130,43 @@ class Sight:
         for optimizer in [o for o in waiting if held(o).keys() & own]:
             if optimizer in self._waiting():
                 self._open(optimizer, module)
+                for each in self.opened:
+                    each(self.watches[-1], args)
                 self.watches[-1].batch(args)  # the hook of the watch comes too late for this call
         self._foreign.add(module)
 
     def _steps(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._flush()
-        if optimizer in self._waiting():  # no module was called: the script trains tensors
-            self._open(optimizer, None)
-        watches = [each for each in self.watches if optimizer in each.optimizers]
         given = next((value for value in (*args[1:], *kwargs.values()) if callable(value)), None)
-        if given is None or not watches:
+        if given is None:
+            self._arrived(optimizer)
             return None
-        closure = _then(given, watches)
+        closure = self._then(optimizer, given)
         changed = [closure if value is given else value for value in args]
         return tuple(changed), {name: closure if value is given else value for name, value in kwargs.items()}
+
+    def _arrived(self, optimizer: torch.optim.Optimizer) -> list[watch]:
+        """Gradients are there: of parameters that no module was called with, too, and of some that nobody trains."""
+        if optimizer in self._waiting():
+            self._open(optimizer, None)
+        watches = [each for each in self.watches if optimizer in each.optimizers]
+        if watches and watches[0].history.steps == 1 and not self.untrained_at_first:
+            self.untrained_at_first = [name for name, _ in self.untrained()]
+        return watches
+
+    def _then(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """The closure of a step, after whose first call the gradients are measured."""
+        unmeasured = [optimizer]
+
+        @functools.wraps(closure)
+        def closed(*args: Any, **kwargs: Any) -> Any:
+            result = closure(*args, **kwargs)
+            while unmeasured:
+                for each in self._arrived(unmeasured.pop()):
+                    each.before_step()
+            return result
+
+        return closed
 
     def _open(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> None:
         """Watch what this optimizer trains, together with the others that train the same."""
@@ -158,6 +183,18 @@ class Sight:
         opened.__enter__()
         self.watches.append(opened)
 
+    def untrained(self) -> list[tuple[str, Tensor]]:
+        """Parameters with gradients that no optimizer has, under the script's names."""
+        everywhere = [*self._waiting(), *(o for each in self.watches for o in each.optimizers)]
+        has = {i for optimizer in everywhere for i in held(optimizer)}
+        models = [("", self.watches[0].model)] if len(self.watches) == 1 else []
+        found: dict[int, tuple[str, Tensor]] = {}
+        for prefix, module in [*models, *live()]:
+            for name, p in module.named_parameters(prefix):
+                if p.grad is not None and id(p) not in has:
+                    found.setdefault(id(p), (name, p))
+        return list(found.values())
+
     # Losses, and what is read in evaluations.
 
     def _compared(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -166,7 +203,8 @@ class Sight:
         result = original(*args, **kwargs)
         if isinstance(result, Tensor) and result.numel() == 1 and not torch.is_grad_enabled():
             rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].ndim else 1
-            self._validating.append((float(result.detach()), rows))
+            share = rows if kwargs.get("reduction") == "sum" else 1
+            self._validating.append((float(result.detach()) / share, rows))
         return result
 
     def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
@@ -198,28 +236,9 @@ class Sight:
             evaluated[0].validation(total / rows)
 
 
-def _then(closure: Callable[[], Any], watches: list[watch]) -> Callable[[], Any]:
-    """The closure of a step, after whose first call the gradients are measured."""
-    unmeasured = list(watches)
-
-    @functools.wraps(closure)
-    def closed(*args: Any, **kwargs: Any) -> Any:
-        result = closure(*args, **kwargs)
-        while unmeasured:
-            unmeasured.pop().before_step()
-        return result
-
-    return closed
-
-
 @functools.cache
 def _line(file: str, number: int) -> str:
     try:
         return Path(file).read_text(errors="replace").splitlines()[number - 1].strip()
     except (OSError, IndexError):
         return ""
-
-
-def arguments_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a loss function by name."""
-    return dict(inspect.signature(getattr(F, name)).bind_partial(*args, **kwargs).arguments)

@@ -1,0 +1,215 @@
+"""Runs a script again and again, each time in a scratch copy of its working directory and with one change."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from levelhead.doctor.program import ProgramError
+from levelhead.doctor.script.child import Order, main
+from levelhead.doctor.script.run import Script
+
+#: Larger files and folders, in bytes, are linked and not copied; writing through a link is refused.
+COPIED = 50_000_000
+#: What no script needs a copy of.
+LEFT = {".git", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run came to; the fields are those that a child writes."""
+
+    steps: int
+    losses: list[list[float]]
+    validation: list[list[float]]
+    readings: list[Any]
+    error: str
+    said: list[str]
+    facts: dict[str, Any]
+    examinations: list[dict[str, Any]]
+    seconds: float
+
+
+class Runs:
+    """The runs of one script; finished ones are kept until all is done, so that a stopped examination goes on.
+
+    Args:
+        script: what to run.
+        deadline: seconds after which a single run is ended.
+    """
+
+    def __init__(self, script: Script, deadline: float) -> None:
+        self.script, self.deadline = script, deadline
+        path, _ = script.found()
+        self.path = path
+        self.jobs = max(1, min(4, (os.cpu_count() or 2)))
+        self.kept = _cache() / _fingerprint(script, path)
+        self._alive: list[Any] = []
+        fork = "forkserver" in multiprocessing.get_all_start_methods()
+        self._context: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
+        if fork:  # PyTorch and what else is installed are imported once, not once a run
+            self._context.set_forkserver_preload(["levelhead.doctor.script.child", *_installed(path)])
+        self._lock = threading.Lock()
+
+    def all(self, orders: list[tuple[str, str, int, int, float]]) -> list[Ran]:
+        """Run orders side by side: change, place, seed, updates and seconds of each.
+
+        Raises:
+            KeyboardInterrupt: it was stopped; what had finished is kept.
+        """
+        try:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                futures = [pool.submit(self.one, *order) for order in orders]
+                try:
+                    return [future.result() for future in futures]
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    self._kill()
+                    raise
+        finally:
+            self._kill()
+
+    def one(self, change: str, where: str, seed: int, steps: int, seconds: float) -> Ran:
+        """One run; from the file where it has been made before."""
+        key = hashlib.sha256(f"{change} {where} {seed} {steps} {seconds}".encode()).hexdigest()[:16]
+        out = self.kept / f"{key}.json"
+        if not out.exists():
+            self.kept.mkdir(parents=True, exist_ok=True)
+            with _scratch(self.path, self.script.module) as (folder, what):
+                order = Order(
+                    self.script.what if self.script.module else what,
+                    list(self.script.arguments),
+                    self.script.module,
+                    change,
+                    where,
+                    seed,
+                    steps,
+                    seconds,
+                    str(folder),
+                    str(out),
+                    max(1, (os.cpu_count() or 1) // self.jobs),
+                )
+                said = self._run(order, str(folder.parent))
+            if not out.exists():
+                return Ran(0, [], [], [], said or "it ended without a word", [], {}, [], 0.0)
+        return Ran(**json.loads(out.read_text()))
+
+    def forget(self) -> None:
+        """All is done: nothing need be kept."""
+        shutil.rmtree(self.kept, ignore_errors=True)
+
+    def _run(self, order: Order, temporary: str) -> str:
+        said = Path(temporary) / "said.txt"
+        process = self._context.Process(target=main, args=(order, str(said)))
+        with self._lock:
+            process.start()
+            self._alive.append(process)
+        process.join(self.deadline)
+        late = process.is_alive()
+        with self._lock:
+            _end(process)
+            self._alive.remove(process)
+        lines = said.read_text(errors="replace").split("\n") if said.exists() else []
+        lines = [line for line in lines if line.strip()]
+        return f"it took more than {self.deadline:.0f} s" if late else lines[-1] if lines else ""
+
+    def _kill(self) -> None:
+        with self._lock:
+            for process in self._alive:
+                _end(process)
+
+
+def _end(process: Any) -> None:
+    """A run and the workers that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg") and process.pid != os.getpgid(0):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def _installed(path: Path) -> list[str]:
+    """The installed modules that a script imports; its own are imported by itself."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):
+        return []
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    found = {name: importlib.util.find_spec(name.partition(".")[0]) for name in sorted(names)}
+    return [name for name, spec in found.items() if spec is not None and "site-packages" in (spec.origin or "")]
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "levelhead" / "scripts"
+
+
+def _fingerprint(script: Script, path: Path) -> str:
+    """Of the script, its arguments, the Python files beside it, and the versions."""
+    digest = hashlib.sha256(f"{script} {Path.cwd()} {torch.__version__} {version('levelhead')}".encode())
+    for file in sorted({path, *_python_files(path.parent)}):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in LEFT and not name.startswith(".")]
+        yield from (Path(where) / name for name in files if name.endswith(".py"))
+
+
+@contextlib.contextmanager
+def _scratch(path: Path, module: bool) -> Iterator[tuple[Path, str]]:
+    """A copy of the working directory, and the script in it; of a script elsewhere, the script where it is.
+
+    Raises:
+        ProgramError: the working directory cannot be copied.
+    """
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="levelhead-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary) / "work"
+        folder.mkdir()
+        try:
+            for entry in here.iterdir():
+                if entry.name in LEFT:
+                    continue
+                if _size(entry) > COPIED:
+                    (folder / entry.name).symlink_to(entry)
+                elif entry.is_dir():
+                    shutil.copytree(entry, folder / entry.name, symlinks=True, ignore=shutil.ignore_patterns(*LEFT))
+                elif entry.is_file():
+                    shutil.copy2(entry, folder / entry.name)
+        except (OSError, shutil.Error) as error:
+            raise ProgramError(f"the working directory could not be copied ({error}); run in a smaller one") from error
+        inside = path.is_relative_to(here) and not module
+        yield folder, str(path.relative_to(here)) if inside else str(path)
+
+
+def _size(entry: Path) -> int:
+    if entry.is_symlink() or not entry.is_dir():
+        return entry.stat().st_size if entry.exists() else 0
+    total = 0
+    for where, folders, files in os.walk(entry):
+        folders[:] = [name for name in folders if name not in LEFT]
+        total += sum((Path(where) / name).lstat().st_size for name in files)
+        if total > COPIED:
+            break
+    return total

@@ -1,0 +1,391 @@
+"""Changes that are made to a script from outside, one in each run: each would remove one cause.
+
+None of them touches the script: they act on what hooks hand over, on the groups of optimizers, and on the arguments of
+loss functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from levelhead.doctor.evidence.structure import DROPOUT, name_of, through_views
+from levelhead.doctor.remedies.network import LetThrough
+from levelhead.doctor.script.sight import Sight
+from levelhead.doctor.watching import watch
+from levelhead.init import calibrate_, initialize_
+from levelhead.nn import Standardizer
+
+#: Deviations from the mean beyond which a standardized input is cut.
+FAR = 10.0
+
+Install = Callable[[Sight, str], None]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change.
+
+    Args:
+        cause: what it would remove.
+        words: what is changed.
+        install: makes it, before the script runs; it is given what the unchanged run said of the place.
+        generic: whether nothing but its outcome speaks for the cause.
+        fits: whether the training loss must fall with it, too.
+        code: what to write in the script.
+    """
+
+    cause: str
+    words: str
+    install: Install
+    generic: bool = False
+    fits: bool = False
+    code: str = ""
+
+
+def _around_steps(enter: Callable[[dict[str, Any]], Any], leave: Callable[[dict[str, Any], Any], None]) -> None:
+    """Change each group of each optimizer for the time of a step; schedules see it as it was."""
+    kept: list[Any] = []
+
+    def before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        kept.append([enter(group) for group in optimizer.param_groups])
+
+    def after(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group, value in zip(optimizer.param_groups, kept.pop(), strict=False):
+            leave(group, value)
+
+    register_optimizer_step_pre_hook(before)
+    register_optimizer_step_post_hook(after)
+
+
+def _set(name: str, change: Callable[[Any], Any]) -> Install:
+    def enter(group: dict[str, Any]) -> Any:
+        value = group.get(name)
+        if value is not None:
+            group[name] = change(value)
+        return value
+
+    def leave(group: dict[str, Any], value: Any) -> None:
+        if value is not None:
+            group[name] = value
+
+    return lambda sight, _: _around_steps(enter, leave)
+
+
+def _cleared(sight: Sight, _: str) -> None:
+    register_optimizer_step_post_hook(lambda optimizer, *_: optimizer.zero_grad())
+
+
+def _ascended(sight: Sight, _: str) -> None:
+    def turn(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.neg_()
+
+    register_optimizer_step_pre_hook(turn)
+
+
+def _all_trained(sight: Sight, _: str) -> None:
+    """Parameters that get gradients, or are frozen beside trained ones, join the first optimizer."""
+
+    def join(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if optimizer is sight.watches[0].optimizers[0] and (left := [p for _, p in sight.untrained()]):
+            optimizer.add_param_group({"params": left})
+
+    register_optimizer_step_pre_hook(join)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value) if value.is_floating_point() and value.ndim > 1 else value
+    if isinstance(value, dict):
+        return type(value)({name: _mapped(item, function) for name, item in value.items()})
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return type(value)(_mapped(item, function) for item in value)
+    return value
+
+
+def _in_front(sight: Sight, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    """Change the inputs of each trained module."""
+
+    def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        return tuple(_mapped(args, functools.partial(function, module))), _mapped(
+            kwargs, functools.partial(function, module)
+        )
+
+    def opened(seen: watch, args: Any) -> None:
+        for entry in seen.entries:
+            entry.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
+
+    sight.opened.append(opened)
+
+
+def _standardized(sight: Sight, _: str) -> None:
+    known: dict[tuple[int, int], Standardizer] = {}
+
+    def function(module: nn.Module, x: Tensor) -> Tensor:
+        key = id(module), x.ndim
+        if key not in known:
+            known[key] = Standardizer(dim=1 if x.ndim in (2, 4) else x.ndim - 1).fit(x.detach())
+        scaled: Tensor = known[key](x)
+        return scaled.clamp(-FAR, FAR).to(x.dtype)  # a column that hardly varies in the first batch may later
+
+    _in_front(sight, function)
+
+
+def _validated_alike(sight: Sight, _: str) -> None:
+    """Inputs of an evaluation are given the mean and deviation of those of the training."""
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def function(module: nn.Module, x: Tensor) -> Tensor:
+        mean, std = x.detach().mean(), x.detach().std().clamp_min(1e-12)
+        if torch.is_grad_enabled():
+            seen[id(module)] = mean, std
+            return x
+        if id(module) not in seen:
+            return x
+        return (x - mean) / std * seen[id(module)][1] + seen[id(module)][0]
+
+    _in_front(sight, function)
+
+
+def _targets_standardized(sight: Sight, _: str) -> None:
+    """The output is read in units of the targets: the model need not reach their scale."""
+    scale: list[tuple[Tensor, Tensor]] = []
+
+    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if name not in QUANTITIES or len(args) < 2 or not args[1].is_floating_point():
+            return args
+        if not scale:
+            scale.append((args[1].detach().mean(), args[1].detach().std().clamp_min(1e-12)))
+        return args[0] * scale[0][1] + scale[0][0], *args[1:]
+
+    sight.compared.append(change)
+
+
+#: PyTorch's losses of quantities.
+QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+
+def _drawn_anew(sight: Sight, _: str) -> None:
+    def opened(seen: watch, args: Any) -> None:
+        state = torch.get_rng_state()
+        initialize_(seen.model)
+        torch.set_rng_state(state)
+        if args and seen.entries == [seen.model] and all(isinstance(a, Tensor) for a in args):
+            try:
+                calibrate_(seen.model, args if len(args) > 1 else args[0])
+            except ValueError as error:
+                sight.said.append(str(error))
+
+    sight.opened.append(opened)
+
+
+def _modes(grad: bool, mode: bool, kinds: tuple[type, ...] = (nn.Module,)) -> Install:
+    """Run the forward passes with gradients (or those without) in one mode."""
+
+    def install(sight: Sight, _: str) -> None:
+        kept: list[Any] = []
+
+        def before(module: nn.Module, args: Any) -> None:
+            chosen = [m for m in module.modules() if isinstance(m, kinds)]
+            kept.append([(m, m.training) for m in chosen])
+            if torch.is_grad_enabled() is grad:
+                for m in chosen:
+                    m.training = mode
+
+        def after(module: nn.Module, args: Any, output: Any) -> None:
+            for m, training in kept.pop():
+                m.training = training
+
+        def opened(seen: watch, args: Any) -> None:
+            for entry in seen.entries:
+                before(entry, args)  # this call is under way
+                entry.register_forward_pre_hook(before)
+                entry.register_forward_hook(after, always_call=True)
+
+        sight.opened.append(opened)
+
+    return install
+
+
+def _batch_statistics(sight: Sight, _: str) -> None:
+    """Batch normalization takes the batch's statistics in evaluations, and learns nothing from them."""
+    original = F.batch_norm
+
+    def changed(x: Tensor, mean: Any, var: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            return original(x, mean, var, *args, **kwargs)
+        weight, bias = (*args, kwargs.get("weight"), kwargs.get("bias"))[:2]
+        return original(x, None, None, weight, bias, True)
+
+    setattr(F, "batch_norm", changed)  # noqa: B010  # mypy takes it for a constant
+
+
+def _without_dropout(sight: Sight, _: str) -> None:
+    def opened(seen: watch, args: Any) -> None:
+        for module in seen.model.modules():
+            if isinstance(module, DROPOUT):
+                module.p = 0.0
+
+    sight.opened.append(opened)
+
+
+def _bent(sight: Sight, where: str) -> None:
+    def opened(seen: watch, args: Any) -> None:
+        module = dict(seen.model.named_modules()).get(where)
+        if module is not None:
+            module.register_forward_hook(lambda module, args, output: F.relu(output))
+
+    sight.opened.append(opened)
+
+
+def _in_shape(sight: Sight, _: str) -> None:
+    """Targets take the outputs' shape, in loss functions and in differences."""
+
+    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if len(args) > 1 and mismatched(args[0], args[1]):
+            return args[0], args[1].reshape(args[0].shape), *args[2:]
+        return args
+
+    sight.compared.append(change)
+    for name in ("__sub__", "__rsub__"):
+        original = getattr(Tensor, name)
+
+        @functools.wraps(original)
+        def changed(a: Tensor, b: Any, original: Callable[..., Any] = original) -> Any:
+            return original(a, b.reshape(a.shape) if mismatched(a, b) else b)
+
+        setattr(Tensor, name, changed)
+
+
+def mismatched(a: Any, b: Any) -> bool:
+    """Whether two tensors of as many values would be broadcast to more."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape == b.shape or a.numel() != b.numel() < 2:
+        return False
+    return a.numel() == b.numel() > 1 and a.squeeze().shape == b.squeeze().shape and a.ndim != b.ndim
+
+
+SQUASHES = ("Softmax", "Sigmoid")
+
+
+def squashed(x: Any) -> bool:
+    """Whether a tensor is what a softmax or sigmoid has given."""
+    return isinstance(x, Tensor) and name_of(through_views(x.grad_fn)) in SQUASHES
+
+
+def _once(sight: Sight, _: str) -> None:
+    """A loss that squashes its inputs is given those of the first squashing; a sigmoid of a sigmoid is one."""
+    given: Any = torch.utils.weak.WeakTensorKeyDictionary()
+
+    def keep(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def changed(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if x in given:
+                return x if "softmax" not in name or "log" not in name else x.clamp_min(1e-12).log()
+            result = original(x, *args, **kwargs)
+            given[result] = x
+            return result
+
+        setattr(owner, name, changed)
+
+    for owner in (torch, Tensor, F):
+        for name in ("sigmoid", "softmax"):
+            keep(owner, name)
+
+    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if name in ("cross_entropy", "binary_cross_entropy_with_logits") and args and args[0] in given:
+            return given[args[0]], *args[1:]
+        return args
+
+    sight.compared.append(change)
+
+
+def _attached(sight: Sight, _: str) -> None:
+    def opened(seen: watch, args: Any) -> None:
+        seen.model.forward = LetThrough(seen.model)
+
+    sight.opened.append(opened)
+
+
+def _permuted(sight: Sight, _: str) -> None:
+    """Targets of the training are dealt out among the rows anew in each batch."""
+
+    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if not torch.is_grad_enabled() or len(args) < 2 or not isinstance(args[1], Tensor) or not args[1].ndim:
+            return args
+        return args[0], args[1][torch.randperm(len(args[1]))], *args[2:]
+
+    sight.compared.append(change)
+
+
+def _times(factor: float) -> Callable[[Any], Any]:
+    return lambda rate: rate * factor
+
+
+CHANGES: dict[str, Change] = {
+    "inputs": Change(
+        "inputs-not-normalized",
+        "inputs standardized in front of the model",
+        _standardized,
+        code="x = levelhead.Standardizer().fit(x_train)(x)  # for training and validation data alike",
+    ),
+    "validation": Change(
+        "train-val-mismatch", "validation inputs brought to the training's mean and deviation", _validated_alike
+    ),
+    "targets": Change(
+        "targets-not-normalized",
+        "outputs read in units of the targets",
+        _targets_standardized,
+        code="y = (y - y_train.mean()) / y_train.std()",
+    ),
+    "clearing": Change(
+        "gradients-accumulate",
+        "gradients cleared after each update",
+        _cleared,
+        code="optimizer.zero_grad()  # before loss.backward()",
+    ),
+    "sign": Change("gradient-ascent", "gradients turned round", _ascended, code="loss.backward()"),
+    "all": Change("parameters-not-trained", "all parameters in the optimizer", _all_trained),
+    "training": Change("eval-mode-in-training", "updates in training mode", _modes(True, True), code="model.train()"),
+    "evaluation": Change(
+        "train-mode-in-eval", "evaluations in eval mode", _modes(False, False), code="model.eval()  # before evaluation"
+    ),
+    "statistics": Change(
+        "stale-running-statistics",
+        "evaluations with the batch's statistics",
+        _batch_statistics,
+        code="levelhead.recalibrate(model, batches)  # or momentum=0.1",
+    ),
+    "shape": Change("loss-broadcast", "targets in the outputs' shape", _in_shape, code="target.view_as(output)"),
+    "once": Change("output-mismatch", "the second softmax or sigmoid out", _once),
+    "attached": Change("loss-detached", "detach() and no_grad() out of the forward pass", _attached),
+    "weights": Change(
+        "init-too-large",
+        "weights drawn and calibrated by levelhead.init",
+        _drawn_anew,
+        code="levelhead.init.initialize_(model); levelhead.init.calibrate_(model, batch)",
+    ),
+    "bends": Change("missing-nonlinearity", "a ReLU in between", _bent, code="nn.ReLU()  # between the two"),
+    "dropout": Change("dropout-too-strong", "without dropout", _without_dropout),
+    "decay": Change("penalty-too-strong", "without weight decay", _set("weight_decay", lambda _: 0.0)),
+    "rate / 10": Change("learning-rate-too-high", "a tenth of the learning rate", _set("lr", _times(0.1)), True),
+    "rate / 100": Change("learning-rate-too-high", "a hundredth of the rate", _set("lr", _times(0.01)), True),
+    "rate / 1000": Change("learning-rate-too-high", "a thousandth of the rate", _set("lr", _times(0.001)), True),
+    "rate x 10": Change("learning-rate-too-low", "ten times the learning rate", _set("lr", _times(10)), True, True),
+    "rate x 100": Change("learning-rate-too-low", "100 times the rate", _set("lr", _times(100)), True, True),
+    "rate x 1000": Change("learning-rate-too-low", "1000 times the rate", _set("lr", _times(1000)), True, True),
+    "permuted": Change("labels-corrupted", "targets dealt out at random", _permuted),
+}
+#: How many times as high a rate each of these has.
+RATES = {name: (10.0 if "x" in name else 0.1) ** (name.count("0")) for name in CHANGES if name.startswith("rate")}

@@ -1,0 +1,294 @@
+"""Runs a script once, with one change, in a process of its own, which ends where enough updates were made."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
+from levelhead.doctor.program import first_tensor
+from levelhead.doctor.script.changes import CHANGES, mismatched, squashed
+from levelhead.doctor.script.run import Script
+from levelhead.doctor.script.sight import Sight
+from levelhead.doctor.script.watched import seen
+from levelhead.doctor.trials import PACED, affordable
+
+#: Updates between which nothing is measured in a run whose outcome alone counts.
+NEVER = 2**30
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a child is to do.
+
+    Args:
+        what: the script; ``arguments`` and ``module`` as for ``Script``.
+        change: a key of ``CHANGES``, or empty; ``where`` a place that the change needs.
+        seed: of a script that sets none, and added to those that it sets.
+        steps: updates at most; ``seconds`` by the pace of the first ones, where the run is to find out how many.
+        folder: the working directory, and the only place, besides caches, in which files may be written.
+        out: where the result goes.
+        threads: of PyTorch.
+    """
+
+    what: str
+    arguments: list[str]
+    module: bool
+    change: str
+    where: str
+    seed: int
+    steps: int
+    seconds: float
+    folder: str
+    out: str
+    threads: int
+
+
+def main(order: Order, said: str) -> None:
+    """Do what the order says, in the process that was made for it; what the script prints goes to a file."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    with Path(said).open("wb") as file, Path(os.devnull).open("rb") as nothing:
+        for target, stream in enumerate((nothing, file, file)):
+            os.dup2(stream.fileno(), target)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(i, "r" if i == 0 else "w", closefd=False) for i in range(3))
+    os.chdir(order.folder)
+    torch.set_num_threads(order.threads)
+    os.environ |= {"TMPDIR": str(Path(said).parent), "TORCHDYNAMO_DISABLE": "1"}
+    tempfile.tempdir = None
+    _only_in(Path(order.folder), Path(order.out).parent)
+    _seeded(order.seed)
+    sight = Sight(Path.cwd(), every=NEVER if order.change or order.seed else 16)
+    facts = _Facts(sight)
+    if order.change:
+        CHANGES[order.change].install(sight, order.where)
+    limit = _Limit(sight, order, lambda: _end(sight, facts, order, ""))
+    error = ""
+    with sight:
+        limit.start()
+        try:
+            script = Script(order.what, tuple(order.arguments), order.module)
+            status = script.run()
+            error = "" if not status else f"the script ends with exit status {status}"
+        except BaseException as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        _end(sight, facts, order, error)
+
+
+def _end(sight: Sight, facts: _Facts, order: Order, error: str) -> None:
+    """Write what was seen, and end at once: what the script would still do is not wanted."""
+    sight.__exit__()
+    main_watch = max(sight.watches, key=lambda each: each.history.steps, default=None)
+    history = main_watch.history if main_watch is not None else None
+    result = {
+        "steps": history.steps if history is not None else 0,
+        "losses": list(history.losses) if history is not None else [],
+        "validation": list(history.validation) if history is not None else [],
+        "readings": [[*reading.where, reading.text, reading.values] for reading in sight.readings.values()],
+        "error": error,
+        "said": sight.said,
+        "facts": facts.found(),
+        "examinations": [each.to_dict() for each in seen(sight)] if not order.change and not order.seed else [],
+        "seconds": time.process_time(),
+    }
+    temporary = Path(order.out + ".part")
+    temporary.write_text(json.dumps(result, default=str))
+    temporary.replace(order.out)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class _Limit:
+    """Ends the run after the updates that were asked for, or that the seconds allow."""
+
+    def __init__(self, sight: Sight, order: Order, end: Callable[[], None]) -> None:
+        self.sight, self.order, self.end, self.steps = sight, order, end, order.steps
+        self.paces: list[float] = []
+
+    def start(self) -> None:
+        self.clock = time.perf_counter()
+        register_optimizer_step_post_hook(self.after)
+
+    def after(self, *_: Any) -> None:
+        now = time.perf_counter()
+        self.paces.append(now - self.clock)
+        self.clock = now
+        done = max((each.history.steps for each in self.sight.watches), default=0)
+        if len(self.paces) == 4 * PACED and self.order.seconds > 0:
+            self.steps = affordable(self.steps, median(self.paces), self.order.seconds, 1.0)
+        if done >= self.steps:
+            self.end()
+
+
+class _Facts:
+    """What the unchanged run shows, by which the changes are chosen."""
+
+    def __init__(self, sight: Sight) -> None:
+        self.sight = sight
+        self.mismatch = ""
+        self.inputs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+        self.targets: list[Tensor] = []
+        self.named: set[str] = set()
+        sight.compared.append(self._compared)
+        sight.opened.append(self._opened)
+        self.squashed = False
+        for name in ("__sub__", "__rsub__"):
+            _before(Tensor, name, self.differ)
+        for owner in (torch, Tensor, F):
+            for name in ("sigmoid", "softmax"):
+                _before(owner, name, self.squash)
+
+    def squash(self, x: Any, *_: Any, **__: Any) -> None:
+        """Is a squashed value squashed again?"""
+        self.squashed = self.squashed or squashed(x)
+
+    def differ(self, a: Any, b: Any) -> None:
+        """Are two tensors broadcast against each other?"""
+        if not self.mismatch and mismatched(a, b):
+            self.mismatch = f"{list(a.shape)} and {list(b.shape)}"
+
+    def _compared(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if torch.is_grad_enabled() and len(args) > 1 and isinstance(args[1], Tensor):
+            self.named.add(name)
+            self.differ(args[0], args[1])
+            if len(self.targets) < 64:
+                self.targets.append(args[1].detach().clone())
+        return args
+
+    def _opened(self, opened: Any, args: Any) -> None:
+        def hook(module: Any, args: Any, kwargs: Any) -> None:
+            x = first_tensor(args or kwargs, floating=True)
+            kept = self.inputs[torch.is_grad_enabled()]
+            if x is not None and x.numel() > 1 and len(kept) < 64:
+                kept.append((float(x.detach().mean()), float(x.detach().std())))
+
+        for entry in opened.entries:
+            entry.register_forward_pre_hook(hook, with_kwargs=True)
+
+    @property
+    def floor(self) -> float | None:
+        """The loss of the best constant answer, where one function of PyTorch is the loss."""
+        if len(self.named) != 1 or not self.targets:
+            return None
+        (name,) = self.named
+        values = torch.cat([target.flatten() for target in self.targets])
+        if name == "cross_entropy" and not values.is_floating_point():
+            share = values[values >= 0].bincount().double() / max(1, int((values >= 0).sum()))
+            return float(-(share * share.clamp_min(1e-12).log()).sum())
+        if name == "mse_loss":
+            return float(values.double().var(correction=0))
+        return None
+
+    def found(self) -> dict[str, Any]:
+        """All of them as plain data."""
+        groups = [g for each in self.sight.watches for o in each.optimizers for g in o.param_groups]
+        named = [(n, m) for each in self.sight.watches for n, m in each.model.named_modules()]
+        drops = sorted(((m.p, n) for n, m in named if isinstance(m, DROPOUT) and m.p), reverse=True)
+        histories = [each.history for each in self.sight.watches]
+        return {
+            "mismatch": self.mismatch,
+            "inputs": [_middle(self.inputs[grad]) for grad in (True, False)],
+            "floor": self.floor,
+            "losses": sorted(self.named),
+            "untrained": self.sight.untrained_at_first,
+            "dropout": drops[0][1] if drops else "",
+            "decay": max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
+            "rates": [float(g["lr"]) for g in groups if "lr" in g],
+            "batch_norm": next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
+            "eval_steps": max((h.eval_steps for h in histories), default=0),
+            "training_evaluations": max((h.training_evaluations for h in histories), default=0),
+            "trained": len(self.sight.watches),
+            "twice": self.squashed or any(h.twice for h in histories),
+            "layers": _sizes(self.sight),
+        }
+
+
+def _sizes(sight: Sight) -> list[tuple[str, float]]:
+    """The deviation of each layer's output in the first update."""
+    measured = [each.history.measured[0] for each in sight.watches[:1] if each.history.measured]
+    return [(name, layer.std) for m in measured for name, layer in m.layers.items() if not name.startswith("input of ")]
+
+
+def _middle(pairs: list[tuple[float, float]]) -> list[float] | None:
+    return [sum(p[i] for p in pairs) / len(pairs) for i in (0, 1)] if pairs else None
+
+
+def _before(owner: Any, name: str, look: Callable[..., None]) -> None:
+    """Look at the arguments of a function while gradients are on."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled():
+            look(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, changed)
+
+
+def _seeded(shift: int) -> None:
+    """Seed what the script does not seed; and add the shift to the seeds that it sets."""
+    for owner, name in ((random, "seed"), (np.random, "seed"), (torch, "manual_seed")):
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def seed(value: Any = 0, *args: Any, original: Callable[..., Any] = original, **kwargs: Any) -> Any:
+            return original(value + shift if isinstance(value, int) else value, *args, **kwargs)
+
+        setattr(owner, name, seed)
+        seed(0)
+
+
+def _only_in(*folders: Path) -> None:
+    """Refuse to write, rename or remove files outside of these folders, caches and devices."""
+    kept = (*folders, Path(tempfile.gettempdir()), Path("/dev"), Path("/proc"))
+    allowed = tuple(str(path.resolve()) for path in kept)
+    home = str(Path.home())
+
+    def check(path: Any) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        real = os.path.realpath(os.fsdecode(path))
+        hidden = real.startswith(home) and "/." in real[len(home) :]
+        if not real.startswith(allowed) and not hidden and "__pycache__" not in real:
+            raise PermissionError(
+                f"the script writes {real}, outside of its working directory; an examination does not"
+            )
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        if (
+            (event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"))
+            or (event == "open" and args[1] is None and args[2] & (os.O_WRONLY | os.O_RDWR))
+            or event in ("os.remove", "os.rmdir", "os.truncate", "shutil.rmtree")
+        ):
+            check(args[0])
+        elif event == "os.rename":
+            check(args[0])
+            check(args[1])
+
+    sys.addaudithook(audit)
+    save = torch.save
+
+    @functools.wraps(save)
+    def checked(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+        check(f if isinstance(f, str | os.PathLike) else "/dev/null")
+        save(obj, f, *args, **kwargs)
+
+    torch.save = checked

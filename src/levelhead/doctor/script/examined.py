@@ -1,0 +1,347 @@
+"""``levelhead examine train.py``: the root causes of a script, by running it again with one change at a time."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, median
+from typing import Any
+
+from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Severity, Stage, Trial
+from levelhead.doctor.interventions import CRITICAL, UPSTREAM
+from levelhead.doctor.program import ProgramError
+from levelhead.doctor.rules import RULES, Suspicion, finding
+from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
+from levelhead.doctor.rules.weights import LARGE, SMALL
+from levelhead.doctor.script.again import Ran, Runs
+from levelhead.doctor.script.changes import CHANGES, RATES
+from levelhead.doctor.script.run import Script
+from levelhead.records import environment
+
+#: The part of a run that counts as its end, for the training loss.
+END = 0.1
+#: Updates of one run at most, by default.
+STEPS = 2000
+#: How many runs a budget is to be enough for.
+SHARE = 16
+LOWER = re.compile(r"loss|nll|mse|mae|rmse|perplexity|err(?!or=)|bce|elbo", re.IGNORECASE)
+HIGHER = re.compile(r"acc|dice|iou|f1|auc|score|r2|correct|right|hits|reward|return_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What runs are compared by: lower is better.
+
+    Args:
+        words: what it is.
+        of: of a run.
+        floor: of the best constant answer, or of the start.
+    """
+
+    words: str
+    of: Callable[[Ran], float]
+    floor: float
+    validated: bool
+
+
+def examine_script(
+    script: Script,
+    *,
+    budget: float = 120.0,
+    steps: int = STEPS,
+    wanted: Callable[[str], bool] = lambda _: True,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Examination:
+    """Find what is wrong with the training that a script does.
+
+    It is run twice as it is, the second time with other seeds, so that its noise is known; then with one change each
+    for the causes that it may have. A cause counts if its change wins more than the noise, on the script's own
+    validation loss where it computes one, on its training loss elsewhere.
+
+    Args:
+        script: what to run.
+        budget: seconds that all runs together are to take, about; it sets how many updates each has.
+        steps: updates of a run at most.
+        wanted: whether a cause is looked for.
+        progress: called with a few words before each part.
+
+    Raises:
+        ProgramError: the script cannot be run, or trains nothing.
+    """
+    started = time.perf_counter()
+    runs = Runs(script, deadline=4 * budget)
+    progress("as it is")
+    first = runs.one("", "", 0, steps, budget * runs.jobs / SHARE)
+    if not first.steps:
+        raise ProgramError(_nothing(script, first))
+    measure = _measure(first)
+    seen = [f for e in first.examinations for f in _findings(e) if wanted(f.cause)]
+    search = _Search(runs, first, measure, progress)
+    search.run([name for name in _specific(first, measure, seen) if wanted(CHANGES[name].cause)], seen)
+    rates = [("rate / 10", "rate x 10"), ("rate / 100", "rate x 100"), ("rate / 1000", "rate x 1000")]
+    going = set(rates[0]) if first.facts["trained"] == 1 else set()
+    for pair in rates:
+        names = [n for n in pair if n[:6] in {g[:6] for g in going} and wanted(CHANGES[n].cause)]
+        if search.open and names:
+            search.run(names, seen)
+            going = {n for n in names if search.gains[n] > 0 or not math.isfinite(search.measure.of(search.results[n]))}
+    best = search.best()
+    if best is None and not any(f.severity == "critical" for f in seen) and search.learns_nothing:
+        search.run([n for n in ("permuted",) if wanted(CHANGES[n].cause)], seen)
+    findings = _together(seen, search.finding(best, seen), first, search)
+    runs.forget()
+    notes = (
+        f"compared by {measure.words}; noise between seeds {search.noise:.3g}",
+        f"each run has {first.steps} updates" + (f"; the script itself ends: {first.error}" if first.error else ""),
+    )
+    seconds = time.perf_counter() - started
+    stage = Stage("runs", seconds, f"{len(search.trials)} runs of {first.steps} updates")
+    charts = Examination.from_dict(first.examinations[0]).charts if first.examinations else ()
+    undecided = "" if findings or not search.learns_nothing else "does not learn: no run beats a constant answer"
+    return Examination(
+        tuple(findings),
+        (stage,),
+        tuple(search.trials),
+        charts,
+        {"facts": first.facts},
+        notes,
+        environment(),
+        seconds,
+        metric=f"minus {measure.words}",
+        undecided=undecided,
+    )
+
+
+def _nothing(script: Script, ran: Ran) -> str:
+    if ran.error:
+        return f"{script.what} fails before its first update: {ran.error}"
+    return f"{script.what} makes no update with an optimizer in its own process; is it the script that trains?"
+
+
+def _findings(examination: dict[str, Any]) -> tuple[Finding, ...]:
+    return Examination.from_dict(examination).findings
+
+
+def _measure(first: Ran) -> Measure:
+    """The script's own validation loss where it computes one; its training loss elsewhere."""
+    finite = [loss for _, loss in first.losses[:5] if math.isfinite(loss)]
+    floor = first.facts.get("floor")
+    floor = floor if floor is not None else median(finite) if finite else math.inf
+    if len(first.validation) > 0:
+        return Measure("the script's validation loss", lambda ran: _last(ran.validation), floor, True)
+    for file, line, text, values in first.readings:
+        lower, higher = bool(LOWER.search(text)), bool(HIGHER.search(text))
+        if lower is higher or not values:
+            continue
+        sign = 1.0 if lower else -1.0
+
+        def of(ran: Ran, key: tuple[str, int] = (file.rpartition("/")[2], line), sign: float = sign) -> float:
+            found = (r[3] for r in ran.readings if (r[0].rpartition("/")[2], r[1]) == key)
+            return sign * _last(next(found, []))
+
+        words = f"what line {line} reads ({text[:60]})" + ("" if lower else ", negative")
+        worst = max((sign * v for _, v in values if math.isfinite(v)), default=math.inf)
+        return Measure(words, of, max(floor, worst) if lower else max(worst, 0.0), True)
+    return Measure("the training loss at the end", _end_of, floor, False)
+
+
+def _last(series: Sequence[Sequence[float]]) -> float:
+    """The mean of the last two evaluations; of one, where there are few."""
+    values = [value for _, value in series]
+    return mean(values[-2:] if len(values) > 4 else values[-1:]) if values else math.nan
+
+
+def _end_of(ran: Ran) -> float:
+    values = [loss for _, loss in ran.losses]
+    return mean(values[-max(3, round(END * len(values))) :]) if values else math.nan
+
+
+def gain(before: float, after: float, floor: float) -> float:
+    """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 1 at most."""
+    if not math.isfinite(after) or not after < floor:
+        return 0.0
+    if not math.isfinite(before):
+        return 1.0
+    return (min(before, floor) - after) / (floor - after)
+
+
+def _specific(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[str]:
+    """The changes that something speaks for, upstream ones first."""
+    facts, causes = first.facts, {f.cause for f in seen}
+    train, val = facts["inputs"]
+    apart = bool(train and val) and (
+        abs(train[0] - val[0]) > 0.5 * max(train[1], 1e-12) or not 0.5 < (val[1] + 1e-12) / (train[1] + 1e-12) < 2
+    )
+    rises = len(first.validation or [0]) > 2 and first.validation and first.validation[-1][1] > first.validation[0][1]
+    chosen = {
+        "inputs": bool(train) and abs(train[0]) + abs(train[1] - 1) > 0.5,
+        "validation": measure.validated and apart,
+        "targets": bool(set(facts["losses"]) & {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}),
+        "clearing": "gradients-accumulate" in causes,
+        "sign": "gradient-ascent" in causes or rises or _rises(first),
+        "all": bool(facts["untrained"]) or "parameters-not-trained" in causes,
+        "training": facts["eval_steps"] > 0,
+        "evaluation": measure.validated and facts["training_evaluations"] > 0,
+        "statistics": measure.validated and bool(facts["batch_norm"]),
+        "shape": bool(facts["mismatch"]),
+        "once": facts["twice"],
+        "attached": "loss-detached" in causes,
+        "weights": "constant-init" in causes or any(not SMALL < size < LARGE for _, size in facts["layers"]),
+        "bends": "missing-nonlinearity" in causes,
+        "dropout": bool(facts["dropout"]),
+        "decay": facts["decay"] > 0,
+    }
+    if facts["trained"] > 1:  # losses of networks that play against each other say nothing
+        chosen = dict.fromkeys(chosen, False) | {"all": chosen["all"]}
+    return sorted((n for n, yes in chosen.items() if yes), key=lambda n: RULES[CHANGES[n].cause].rank)
+
+
+def _rises(ran: Ran) -> bool:
+    """Whether what the script reads of its evaluations became worse on the way."""
+    for _, _, text, values in ran.readings:
+        if len(values) > 2 and LOWER.search(text) and not HIGHER.search(text):
+            return bool(values[-1][1] > values[0][1])
+    return False
+
+
+class _Search:
+    """The runs that were made, and what they won."""
+
+    def __init__(self, runs: Runs, first: Ran, measure: Measure, progress: Callable[[str], None]) -> None:
+        self.runs, self.first, self.measure, self.progress = runs, first, measure, progress
+        self.before = measure.of(first)
+        self.noise = math.nan
+        self.gains: dict[str, float] = {}
+        self.results: dict[str, Ran] = {}
+        self.trials = [_trial("as it is", "", self.before, first, 0.0)]
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether no run is better than a constant answer."""
+        ends = [self.before, *(self.measure.of(ran) for ran in self.results.values())]
+        return not any(math.isfinite(end) and end < self.measure.floor - GAIN * abs(self.measure.floor) for end in ends)
+
+    @property
+    def open(self) -> bool:
+        """Whether what was tried so far leaves something to win."""
+        return max(self.gains.values(), default=0.0) < 1 - UPSTREAM
+
+    def run(self, names: Sequence[str], seen: Sequence[Finding]) -> None:
+        """Make the runs of some changes."""
+        self.progress(", ".join(CHANGES[name].words for name in names))
+        places = {f.cause: f.where for f in reversed(seen)}
+        orders = [(n, places.get(CHANGES[n].cause, ""), 0, self.first.steps, 0.0) for n in names]
+        if math.isnan(self.noise):
+            orders.append(("", "", 1, self.first.steps, 0.0))
+        done = self.runs.all(orders)
+        if math.isnan(self.noise):
+            other = self.measure.of(done[-1])
+            self.noise = abs(self.before - other) if math.isfinite(self.before - other) else 0.0
+            self.trials.append(_trial("other seeds", "", other, done[-1], 0.0))
+        for name, ran in zip(names, done, strict=False):
+            self.results[name] = ran
+            after = self.measure.of(ran)
+            won = (
+                gain(self.before, after, self.measure.floor)
+                if ran.steps >= self.first.steps or ran.error == ""
+                else 0.0
+            )
+            if math.isfinite(self.before) and self.before - after <= 2 * self.noise:
+                won = 0.0
+            if CHANGES[name].fits and not _end_of(ran) < _end_of(self.first):
+                won = 0.0
+            self.gains[name] = won
+            self.trials.append(_trial(CHANGES[name].words, CHANGES[name].cause, after, ran, won))
+
+    def best(self) -> str | None:
+        """The change that wins most; one that is upstream wins where another's gain is not clearly larger."""
+        best: str | None = None
+        for name, won in sorted(self.gains.items(), key=lambda item: self._order(item[0])):
+            least = LARGE_GAIN if CHANGES[name].generic else GAIN
+            margin = UPSTREAM if best is not None else 0.0
+            if won >= least and (best is None or won > self.gains[best] + margin):
+                best = name
+        return best
+
+    @staticmethod
+    def _order(name: str) -> tuple[bool, int]:
+        return CHANGES[name].generic, RULES[CHANGES[name].cause].rank
+
+    def finding(self, name: str | None, seen: Sequence[Finding]) -> Finding | None:
+        """The finding that a change proves."""
+        if name is None:
+            return None
+        change, won = CHANGES[name], self.gains[name]
+        cause, where = self._named(name, seen)
+        after = self.measure.of(self.results[name])
+        summary = f"with {change.words} {self.measure.words} is {after:.4g}, and {self.before:.4g} as it is"
+        figures = {"as it is": self.before, f"with {change.words}": after, "of a constant answer": self.measure.floor}
+        severity: Severity = "critical" if won >= CRITICAL else "warning"
+        suspicion = Suspicion(cause, where, summary, figures | {"gain": won}, True, severity)
+        return replace(finding(suspicion), patch=self._code(name))
+
+    def _named(self, name: str, seen: Sequence[Finding]) -> tuple[str, str]:
+        """The cause that a change has proven, and its place."""
+        facts, cause = self.first.facts, CHANGES[name].cause
+        known = next((f for f in seen if f.cause == cause), None)
+        if name == "weights":
+            sizes = [(n, s) for n, s in facts["layers"] if s > 0 and math.isfinite(s)]
+            far = max(sizes, key=lambda pair: abs(math.log(pair[1])), default=("", 1.0))
+            same = next((f for f in seen if f.cause == "constant-init"), None)
+            if same is not None:
+                return same.cause, same.where
+            return ("init-too-large" if far[1] > 1 else "init-too-small"), far[0] or "loop"
+        if known is not None:
+            return cause, known.where
+        group = RULES[cause].group
+        if name == "dropout":
+            return cause, facts["dropout"]
+        if name == "statistics":
+            return cause, facts["batch_norm"]
+        if name == "once":
+            return cause, facts["layers"][-1][0] if facts["layers"] else "loss"
+        places = {"data": "data", "loss": "loss", "optimization": "optimizer"}
+        if cause in ("gradients-accumulate", "eval-mode-in-training", "train-mode-in-eval", "gradient-ascent"):
+            return cause, "loop"
+        return cause, places.get(group, "loop")
+
+    def _code(self, name: str) -> str:
+        rates = self.first.facts["rates"]
+        if name in RATES and rates:
+            return f"lr = {max(rates) * RATES[name]:g}  # in place of {max(rates):g}"
+        return CHANGES[name].code
+
+
+def _trial(words: str, cause: str, value: float, ran: Ran, won: float) -> Trial:
+    note = ran.error.splitlines()[0][:80] if ran.error else "" if math.isfinite(value) else "diverged"
+    return Trial(words, cause, -value, _end_of(ran), ran.steps, won, ran.seconds, note)
+
+
+def _together(seen: list[Finding], proven: Finding | None, first: Ran, search: _Search) -> list[Finding]:
+    """What was seen and what was proven: what a proven cause explains is its symptom."""
+    found = list(seen)
+    if first.facts["mismatch"] and not any(
+        f.cause == "loss-broadcast" for f in [*found, *([proven] if proven else [])]
+    ):
+        said = f"outputs and targets of shapes {first.facts['mismatch']} are broadcast against each other"
+        found.append(finding(Suspicion("loss-broadcast", "loss", said, {}, True, "critical")))
+    left = first.facts["untrained"]
+    if left and not any(f.cause == "parameters-not-trained" for f in [*found, *([proven] if proven else [])]):
+        said = f"{len(left)} parameters get gradients and are in no optimizer, first {left[0]}"
+        severity: Severity = "critical" if search.gains.get("all", 0.0) >= CRITICAL else "warning"
+        found.append(
+            finding(Suspicion("parameters-not-trained", "optimizer", said, {"parameters": left[:12]}, True, severity))
+        )
+    if proven is not None:
+        found = [f for f in found if (f.cause, f.where) != (proven.cause, proven.where)]
+        above = [f for f in found if f.severity == "critical" and proven.cause in RULES[f.cause].explains]
+        if above:
+            found = [replace(f, symptoms=(*f.symptoms, proven.summary)) if f is above[0] else f for f in found]
+        else:
+            below = [f for f in found if f.cause in RULES[proven.cause].explains and f.severity != "critical"]
+            proven = replace(proven, symptoms=(*proven.symptoms, *(f.summary for f in below)))
+            found = [proven, *(f for f in found if f not in below)]
+    return sorted(found, key=lambda f: SEVERITIES.index(f.severity))
