@@ -211,6 +211,136 @@ def test_what_would_not_be_exact_is_left(kind, reason):
     assert reason in check(ready(TwoUsers(kind)), double(5, 3), {}, ["norm"]).left["norm"]
 
 
+class Rectified(nn.BatchNorm2d):
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+
+class NormAct(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d."""
+
+    def __init__(self, channels, act):
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), act
+
+    def forward(self, x):
+        x = F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
+        return self.act(self.drop(x))
+
+
+class Doubled(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class OwnConv(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).abs()
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("norm", [Rectified(4), NormAct(4, nn.SiLU()), NormAct(4, nn.Hardswish(inplace=True))])
+def test_a_norm_with_an_activation_of_its_own_is_taken_apart_where_a_trial_shows_it(norm, given):
+    model, x = ready(nn.Sequential(nn.Conv2d(3, 4, 3), norm)), double(2, 3, 6, 6)
+    if given:
+        check(model, x, {"1": "0"})
+    torch.testing.assert_close(lh.fold(model).model(x), model.eval()(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_class_is_what_its_forward_is():
+    x = double(2, 3, 6, 6)
+    found = check(ready(nn.Sequential(nn.Conv2d(3, 4, 3), Doubled(4))), x, {}, ["1"])
+    assert "the forward of its class Doubled does something else" in found.left["1"]
+    assert (
+        "no linear or convolution"
+        in check(ready(nn.Sequential(OwnConv(3, 4, 3), nn.BatchNorm2d(4))), x, {}, "1").left["1"]
+    )
+    before = ready(nn.Sequential(NormAct(3, nn.ReLU()), nn.Conv2d(3, 4, 3)))
+    assert "behind it comes" in check(before, x, {}, ["0"]).left["0"]
+    made = ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    nn.utils.parametrize.register_parametrization(made[1], "weight", nn.Softplus())
+    assert "made by something else" in check(made, x, {}, ["1"]).left["1"]
+
+
+class Reader(nn.Module):
+    """A linear layer, its norm, and code that reads one of them in another place, too."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.enc, self.bn = kind, nn.Linear(3, 3), nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        h = self.bn(self.enc(x))
+        match self.kind:
+            case "tied":
+                return F.linear(F.relu(h), self.enc.weight.t())
+            case "bias":
+                return h + self.enc.bias
+            case "penalty":
+                return h + sum(p.square().sum() for p in self.parameters())
+            case "norm":
+                return h * self.bn.weight
+            case "estimate":
+                return h - self.bn.running_mean
+            case "branch":
+                return h if self.enc.weight.sum() > 100 else -h
+        return h
+
+
+class Encoder(Reader):
+    def forward(self, x):
+        return self.bn(self.enc(x))
+
+    def encode(self, x):
+        return self.enc(x)
+
+
+@pytest.mark.parametrize("kind", ["tied", "bias", "penalty", "norm", "estimate", "method", "branch"])
+def test_a_layer_that_other_code_reads_is_left(kind):
+    model, x = ready(Encoder(kind) if kind == "method" else Reader(kind)), double(5, 3)
+    found = check(model, x, {}, ["bn"])
+    assert ("encode" if kind == "method" else "trace" if kind == "branch" else "read elsewhere") in found.left["bn"]
+    assert lh.fold(model).left.keys() == {"bn"}
+    assert torch.equal(found.model.enc(x), model.enc(x))
+
+
+class Opaque(nn.Module):
+    """Cannot be traced, and reads the weight of a part by a way that its code does not name."""
+
+    def __init__(self):
+        super().__init__()
+        self.part, self.other = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)) for _ in range(2))
+
+    def forward(self, x):
+        y = self.other(self.part(x))
+        return y + (next(iter(vars(self.part[0])["_" + "parameters"].values()))[:1] if x.sum() != 0 else 0)
+
+
+def test_it_verifies_itself():
+    model, x = ready(Opaque()), double(3, 3)
+    for found in (lh.fold(model, x), lh.fold(model)):
+        assert found.folded == {"other.1": "other.0"}
+        assert "folded, it would change an output by" in found.left["part.1"]
+        torch.testing.assert_close(found.model(x), model.eval()(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_tensors_that_are_no_plain_ones():
+    class Quantized(torch.Tensor):
+        def __deepcopy__(self, memo):
+            return self.clone().as_subclass(Quantized)
+
+    model = ready(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+    model[0].weight = nn.Parameter(model[0].weight.data.as_subclass(Quantized))
+    assert "no plain tensors, but Quantized" in lh.fold(model).left["1"]
+    old = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 3)), nn.BatchNorm1d(3))
+    old(torch.randn(4, 3))
+    with pytest.raises(ValueError, match=r"Sequential cannot be copied .*remove_weight_norm"):
+        lh.fold(old)
+
+
 def test_dimensions_that_only_look_alike():
     for layers in ((nn.Linear(4, 4), nn.BatchNorm1d(4)), (nn.BatchNorm1d(4), nn.Linear(4, 4))):
         folded = lh.fold(ready(nn.Sequential(*layers))).model  # of (N, 4, 4) it would be another dimension

@@ -5,22 +5,22 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
-from torch.utils import _pytree as pytree
 
 from levelhead import kinds
+from levelhead.nn import uses
 from levelhead.nn.absorbing import CannotFold, absorb_after, absorb_before, affine_of
 from levelhead.nn.extras import Fused
 from levelhead.nn.freezing import unfreeze_norm
 from levelhead.nn.standardizer import Standardizer
+from levelhead.nn.trials import examples, outputs, parts_behind, wrong
 from levelhead.ops import reference
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -90,38 +90,48 @@ def fold(model: Model, inputs: Any = None) -> Folding[Model]:
 
     Which layers stand beside each other is found by tracing the code of the model, or where that cannot be traced,
     of its parts, in evaluation and with the defaults of its arguments. Only what is exact is folded: a layer whose
-    result is used elsewhere, that is called twice, shared, parametrized or hooked is left; so is a shift before a
-    convolution that pads with zeros, for the zeros would be shifted, too.
+    result or parameters are used elsewhere, that is called twice, shared, parametrized or hooked is left; so is a shift
+    before a convolution that pads with zeros, for the zeros would be shifted, too. A class is what its ``forward`` is:
+    a subclass with one of its own is folded only where a trial shows that it is the norm and then its own parts.
+
+    The result is then tried in float64, on the inputs given or on random ones of a shape that the model takes: what
+    changes an output by more than rounding is left.
 
     Args:
         model: any module; it is not changed.
-        inputs: an input, or a tuple of the arguments of ``forward``, to measure the difference on.
+        inputs: an input, or a tuple of the arguments of ``forward``, to try it and to measure the difference on.
 
     Returns:
         The copy, what was folded into what, what was left and why, and the difference.
 
     Raises:
         TypeError: ``model`` is not a module.
-        ValueError: there is nothing that could be folded.
+        ValueError: there is nothing that could be folded, or the model cannot be copied.
 
     Source: Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only
     inference", section 3.2 (folding batch norm).
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"fold takes a torch.nn.Module, got {type(model).__name__}")
-    new = _evaluated(copy.deepcopy(model))
+    try:
+        new = _evaluated(copy.deepcopy(model))
+    except RuntimeError as error:  # of tensors that hooks make, as the old weight_norm and pruning do
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}): first take off what makes its"
+            " parameters, as by torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove"
+        ) from None
     norms = [name for name, module in new.named_modules() if isinstance(module, _NormBase | Standardizer)]
     if not norms:
         raise ValueError(f"{type(model).__name__} has no batch norm and no Standardizer to fold")
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    before = None if inputs is None else _outputs(new, arguments)
-    folder = _Folder(new)
-    for prefix, graph in _graphs(new, "", folder.left):
-        folder.go_over(prefix, graph)
+    before = None if inputs is None else outputs(new, arguments)
+    tries = [arguments] if inputs is not None else examples(new)
+    folder = _Folder(new, wrong(new, tries, lambda twin, skipped: list(_Folder(twin, skipped).run().folded)))
+    folder.run()
     left = {name: folder.left.get(name, "no call of it was found") for name in norms if name not in folder.folded}
     difference = None
     if before is not None:
-        pairs = zip(before, _outputs(new, arguments), strict=True)
+        pairs = zip(before, outputs(new, arguments), strict=True)
         difference = max((float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel()), default=0.0)
     return Folding(new, folder.folded, left, difference)
 
@@ -130,29 +140,51 @@ def _evaluated(model: Model) -> Model:
     return unfreeze_norm(model.eval()).eval()
 
 
-@torch.no_grad()
-def _outputs(model: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(model(*arguments)) if isinstance(leaf, Tensor)]
-
-
 class _Tracer(fx.Tracer):
+    """Does not look into layers, and notes which tensors the code around them reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[int] = set()
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         own = type(m).__module__.startswith("levelhead.") and not isinstance(m, nn.Sequential)
-        return own or isinstance(m, kinds.Norm | kinds.Affine) or super().is_leaf_module(m, module_qualified_name)
+        known = isinstance(m, kinds.Norm | kinds.Affine)
+        return own or known or super().is_leaf_module(m, module_qualified_name)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """What ``self.conv.weight`` gives in the code that is traced."""
+        if isinstance(attr_val, Tensor):
+            self.read.add(id(attr_val))
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_arg(self, a: Any) -> Any:
+        """What an operation takes, as a parameter that came from ``self.parameters()``."""
+        if isinstance(a, nn.Parameter):
+            self.read.add(id(a))
+        return super().create_arg(a)
 
 
-def _graphs(module: nn.Module, prefix: str, why: dict[str, str]) -> Iterator[tuple[str, fx.Graph]]:
-    """The graph of a module's code, or where it cannot be traced, those of its parts."""
+def _graphs(module: nn.Module, prefix: str, why: dict[str, str]) -> Iterator[tuple[str, fx.Graph, set[int]]]:
+    """The graph of a module's code, or where it cannot be traced, those of its parts; and the tensors that it reads."""
     if isinstance(module, nn.ModuleList | nn.ModuleDict) or not list(module.children()):
         reason = ""
     else:
+        tracer = _Tracer()
         parameters = inspect.signature(module.forward).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         try:
-            yield prefix, _Tracer().trace(module, defaults)
+            graph = tracer.trace(module, defaults)
         except Exception as error:  # whatever the model's own code does with a value that is not there
             reason = f"the code of {prefix[:-1] or 'the model'} cannot be traced ({str(error).splitlines()[0]})"
         else:
+            through = [m for m in module.modules() if uses.reads_all(type(m))]  # which the tracer does not see
+            yield prefix, graph, tracer.read | {id(t) for m in through for t in (*m.parameters(), *m.buffers())}
+            return
+        if uses.reads_any(type(module)):
+            for name, child in module.named_modules():
+                if isinstance(child, _NormBase | Standardizer):
+                    why[prefix + name] = f"{reason} and may read its parameters"
             return
     for name, child in module.named_children():
         if reason and isinstance(child, _NormBase | Standardizer):
@@ -169,16 +201,21 @@ class _Neighbour(NamedTuple):
 class _Folder:
     """Folds in place, graph by graph."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, skipped: Mapping[str, str]) -> None:
+        self.model, self.skipped = model, skipped
         self.folded: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self.places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
         self.owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
 
-    def go_over(self, prefix: str, graph: fx.Graph) -> None:
-        """Fold what one graph shows."""
-        self.prefix = prefix
+    def run(self) -> _Folder:
+        """Fold everything but what is to be skipped."""
+        for prefix, graph, read in _graphs(self.model, "", self.left):
+            self._go_over(prefix, graph, read)
+        return self
+
+    def _go_over(self, prefix: str, graph: fx.Graph, read: set[int]) -> None:
+        self.prefix, self.read = prefix, read
         self.calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
         for node in list(graph.nodes):
             module = self._module(node)
@@ -190,26 +227,30 @@ class _Folder:
                     self.left[name] = str(reason)
 
     def _fold(self, node: fx.Node, name: str, norm: Any) -> str:
+        if name in self.skipped:
+            raise CannotFold(self.skipped[name])
         self._check(name, norm, node)
         if isinstance(norm, Standardizer):
             if norm.mean_ is None:
                 raise CannotFold("it has seen no data")
             return self._into_next(node, name, norm, *norm.affine())
         scale, shift = affine_of(norm)
+        tail: list[nn.Module] = [] if kinds.of(norm) is not None else parts_behind(norm, scale, shift)
         extra = len(node.args) + len(node.kwargs) > 1
         try:
             previous = self._previous(node)
             if isinstance(norm, _InstanceNorm) and isinstance(previous.layer, nn.Linear):
                 raise CannotFold("it normalizes another dimension than the layer before it gives")
+            self._check_methods(previous.name, name)
             absorb_after(previous.layer, scale, shift)
         except CannotFold as reason:
-            if extra or getattr(norm, "activation", None):
+            if extra or tail or getattr(norm, "activation", None):
                 raise CannotFold(f"{reason}; behind it comes an activation or a residual") from None
             try:
                 return self._into_next(node, name, norm, scale, shift)
             except CannotFold as another:
                 raise CannotFold(f"{reason}; {another}") from None
-        self._replace(name, norm, 2 if isinstance(previous.layer, nn.Linear) else None, extra)
+        self._replace(name, norm, 2 if isinstance(previous.layer, nn.Linear) else None, extra, tail)
         return previous.name
 
     def _into_next(self, node: fx.Node, name: str, norm: Any, factor: Tensor, shift: Tensor) -> str:
@@ -225,6 +266,7 @@ class _Folder:
             if isinstance(norm, _InstanceNorm):
                 raise CannotFold("it normalizes another dimension than the layer behind it takes")
             ndim = 2
+        self._check_methods(following.name, name)
         absorb_before(following.layer, factor, shift)
         self._replace(name, norm, ndim)
         return following.name
@@ -289,6 +331,12 @@ class _Folder:
             raise CannotFold("it is used more than once")
         if any(self.owners[id(parameter)] > 1 for parameter in module.parameters()):
             raise CannotFold("its parameters are shared")
+        tensors = [*module.parameters(), *module.buffers()]
+        if any(id(tensor) in self.read for tensor in tensors):
+            raise CannotFold("its parameters are read elsewhere, too")
+        odd = next((type(t.data).__name__ for t in tensors if type(t.data) is not Tensor), None)
+        if odd is not None:
+            raise CannotFold(f"its parameters are no plain tensors, but {odd}")
         if parametrize.is_parametrized(module) or isinstance(module, nn.modules.lazy.LazyModuleMixin):
             raise CannotFold("its parameters are made by something else")
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
@@ -296,10 +344,26 @@ class _Folder:
         if {"mask", "lengths"} & node.kwargs.keys():
             raise CannotFold("it is called with a mask")
 
-    def _replace(self, name: str, norm: Any, ndim: int | None, extra: bool = False) -> None:
+    def _check_methods(self, layer: str, norm: str) -> None:
+        """Whether no method beside ``forward`` calls one of the two by itself."""
+        ancestor, parts = "", [layer.split("."), norm.split(".")]
+        while parts[0][0] == parts[1][0]:
+            ancestor = f"{ancestor}.{parts[0][0]}" if ancestor else parts[0][0]
+            parts = [part[1:] for part in parts]
+        kind = type(self.model.get_submodule(ancestor))
+        method = uses.method_that_calls(kind, {part[0] for part in parts})
+        if method is not None:
+            raise CannotFold(f"{kind.__name__}.{method}, which forward does not call, uses one of the two")
+
+    def _replace(
+        self, name: str, norm: Any, ndim: int | None, extra: bool = False, tail: Sequence[nn.Module] = ()
+    ) -> None:
         activation = norm.activation if isinstance(norm, Fused) else None
         plain = ndim is None and activation is None and not extra
-        self.model.set_submodule(name, (nn.Identity() if plain else Folded(activation, ndim)).eval())
+        new: nn.Module = nn.Identity() if plain else Folded(activation, ndim)
+        if tail:
+            new = nn.Sequential(*([] if plain else [new]), *tail)
+        self.model.set_submodule(name, new.eval())
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         return self.model.get_submodule(f"{self.prefix}{node.target}") if node.op == "call_module" else None
