@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -91,6 +91,15 @@ def test_every_public_name_is_there():
     for name in lh.__all__:
         assert getattr(lh, name) is not None
     assert dir(lh) == sorted([*lh.__all__, "__version__"])
+
+
+@pytest.mark.parametrize(
+    "room", ["data", "doctor", "init", "nn", "ops", "regularizers", "report", "studies", "training"]
+)
+def test_a_room_shows_its_public_names(room):
+    """What is imported when first used is found by completion, and by the reference."""
+    module = import_module(f"levelhead.{room}")
+    assert sorted(set(module.__all__) - set(dir(module))) == []
 
 
 def test_another_name_is_not():

@@ -43,3 +43,7 @@ def __getattr__(name: str) -> Any:
             import_module("levelhead.ops")  # gives Moments its kernel
             return getattr(import_module(f"levelhead.data.{home}"), name)
     raise AttributeError(f"module 'levelhead.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
