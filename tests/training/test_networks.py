@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from training_samples import classes, images, small
 
+from levelhead.init import SCHEMES, gain, initialize_
 from levelhead.training import Recipe, RecipeError, build
-from levelhead.training.initialization import activation, gain
+from levelhead.training.initialization import activation
 from levelhead.training.probes import layers
 from levelhead.training.recipe import CHOICES
+from levelhead.training.seeding import WEIGHTS, generator
 
 
 @pytest.mark.parametrize("network", ["mlp", "convnet"])
@@ -114,7 +116,8 @@ def test_the_gain_of_relu_is_that_of_he_and_any_gain_keeps_the_mean_square():
 
 @pytest.mark.parametrize("name", CHOICES["activation"])
 @pytest.mark.parametrize("initialization", ["he", "orthogonal"])
-def test_calibrated_weights_keep_the_mean_square_through_ten_layers(name, initialization):
+def test_the_mean_square_through_ten_layers_is_that_of_the_theory(name, initialization):
+    """q' = g² E[σ(√q z)²] (He et al. 2015, equation 8): relu keeps its q of 2, tanh falls to 1, silu grows."""
     recipe = Recipe(activation=name, initialization=initialization, width=400, depth=10)
     model = build(recipe, classes((400,)))
     x = torch.randn(300, 400)
@@ -123,9 +126,16 @@ def test_calibrated_weights_keep_the_mean_square_through_ten_layers(name, initia
         if isinstance(module, nn.Linear):
             module.register_forward_hook(lambda _, args, out: squares.append(float(out.detach().square().mean())))
     model(x)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    square = 1.0
+    for _ in range(10):
+        before = gain(name) ** 2 * square
+        of = activation(name)(torch.tensor(nodes * math.sqrt(before))).numpy()
+        square = (weights * of**2).sum() / math.sqrt(2 * math.pi)
     # 400 units a layer: the mean square of ten layers wanders by about √(10·5/400) = 0.35 of itself, one deviation.
     assert len(squares) == 11
-    assert 0.3 < squares[-2] < 3
+    assert 0.3 < squares[-2] / before < 3
+    assert 0.3 < squares[-1] / square < 3
 
 
 def test_the_deviations_of_the_formulas():
@@ -136,17 +146,30 @@ def test_the_deviations_of_the_formulas():
         "zero": 0.0,
         "small": 0.01,
         "large": 1.0,
-        "xavier": math.sqrt(2 / (n + m)),
-        "he": math.sqrt(1 / n),
+        "xavier": math.sqrt(2) * math.sqrt(2 / (n + m)),
+        "he": math.sqrt(2 / n),
         "lecun": math.sqrt(1 / n),
-        "orthogonal": math.sqrt(1 / m),
+        "orthogonal": math.sqrt(2 / m),
     }
     for name, deviation in wanted.items():
         layer = layers(build(Recipe(initialization=name, width=m), data))["hidden1"]
         assert float(layer.weight.detach().std()) == pytest.approx(deviation, rel=0.01)
         assert (float(layer.bias.detach().abs().max()) > 0) == (name == "default")
-    second = layers(build(Recipe(initialization="he", width=m), data))["hidden2"]
-    assert float(second.weight.detach().std()) == pytest.approx(math.sqrt(2 / m), rel=0.01)
+    built = layers(build(Recipe(initialization="he", width=m), data))
+    assert float(built["hidden2"].weight.detach().std()) == pytest.approx(math.sqrt(2 / m), rel=0.01)
+    # Nothing follows the output layer: 1,500 weights, to 2 %.
+    assert float(built["output"].weight.detach().std()) == pytest.approx(math.sqrt(1 / m), rel=0.06)
+
+
+@pytest.mark.parametrize("initialization", SCHEMES)
+@pytest.mark.parametrize("changes", [{}, {"network": "convnet", "normalization": "batch", "width": 4}])
+def test_a_recipe_and_initialize_give_the_same_weights(initialization, changes):
+    recipe = Recipe(initialization=initialization, seed=3, **changes)
+    model = build(recipe, images())
+    other = build(recipe.replace(initialization="large", seed=4), images())
+    initialize_(other, initialization, generator=generator(3, WEIGHTS))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_a_convnet_halves_and_doubles_in_three_stages():

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from levelhead.init.running import LAYERS, Batch, named_layers, quiet, run
+from levelhead.init.running import Batch, named_layers, quiet, run
 from levelhead.init.schemes import fans
+from levelhead.weights import LAYERS
 
 #: A change of the mean square over the whole depth beyond which the signal counts as fading, or growing.
 _FAR = 100.0
@@ -53,7 +54,6 @@ class Audit:
 
     def __str__(self) -> str:
         width = max(5, *(len(layer.name) for layer in self.layers))
-        titles = ("Var(out)", "varying", "ratio", "n·Var(w)", "gain", "constant", "copies", "units")
         titles = ("Var(out)", "varying", "ratio", "n·Var(w)", "gain", "constant", "copies", "units")
         head = f"{'layer':{width}} " + " ".join(f"{title:>9}" for title in titles)
         rows = [

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrize import is_parametrized
 
 from levelhead.init.running import Batch, named_layers, quiet, run
+from levelhead.weights import derived
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,10 @@ def calibrate_(
     if not layers:
         raise ValueError("the model has no linear map, convolution or attention to calibrate")
     for name, layer in layers.items():
-        if is_parametrized(layer, "weight"):
+        if any(derived(part) for part in layer.modules()):
             raise ValueError(
-                f"the weight of layer {name!r} is calculated from others (a parametrization), and cannot be scaled; "
-                "calibrate before it is registered"
-            )
-    for name, layer in layers.items():
-        if is_parametrized(layer, "weight"):
-            raise ValueError(
-                f"the weight of layer {name!r} is calculated from others (a parametrization); calibrate first"
+                f"the weight of layer {name!r} is calculated from others (a parametrization, or a hook), and cannot be "
+                "scaled; calibrate before it is registered"
             )
     first: dict[str, float] = {}
     factors: dict[str, float] = {}

@@ -9,10 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-Batch: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+from levelhead.weights import LAYERS
 
-#: Modules with a weight that multiplies their input; attention has several.
-LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
+Batch: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
 def run(model: nn.Module, batch: Batch) -> Any:

@@ -13,10 +13,10 @@ from torch import Tensor, fx, nn
 
 from levelhead import kinds
 from levelhead.init.running import named_layers
+from levelhead.weights import LAYERS
 
 Elementwise = Callable[[Tensor], Tensor]
 
-_NORMS = (kinds.Norm,)
 _ACTIVATIONS = {
     *("relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "celu", "silu", "gelu", "sigmoid"),
     *("sigmoid_", "tanh", "tanh_", "softplus", "hardtanh", "hardswish", "hardsigmoid", "mish", "softsign", "sin"),
@@ -31,8 +31,7 @@ _TRANSPARENT = {
     *("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm", "unflatten"),
 }
 _TRANSPARENT_MODULES = (
-    *_NORMS,
-    *(kinds.Dropout, nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.ZeroPad2d),
+    *(kinds.Norm, kinds.Dropout, nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.ZeroPad2d),
     *(nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd),
 )
 _ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -81,7 +80,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        known = (*_NORMS, nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
+        known = (kinds.Norm, *LAYERS, nn.MultiheadAttention)
         # Before tracing, in which no module can be called on numbers.
         self._leaves = {m for m in model.modules() if isinstance(m, known) or _kind(m)} - {model}
 
@@ -186,7 +185,7 @@ def _function(module: nn.Module) -> Elementwise:
 
 def _kind(module: nn.Module) -> str:
     """``activation``: a function of each element by itself; ``identity``: nothing, in evaluation; else empty."""
-    if isinstance(module, (nn.MultiheadAttention, *_NORMS)) or any(True for _ in module.children()):
+    if isinstance(module, (nn.MultiheadAttention, kinds.Norm)) or any(True for _ in module.children()):
         return ""
     z = torch.linspace(-2, 2, 8, dtype=torch.float64)
     try:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from levelhead.regularizers.selection import Owned, Where, choose, owned
+from levelhead.regularizers.selection import Where, choose
+from levelhead.weights import Weight, weights
 
 #: What is done to some parameters: the parameters, the learning rate of their group, and the step, from 0.
 Act = Callable[[list[Tensor], float, int], None]
@@ -69,7 +70,8 @@ class Attachment:
         others = sum(str(key).startswith("levelhead.") for key in optimizer.param_groups[0])
         self._key = f"levelhead.{others}.{name}"
         optimizer.param_groups[0][self._key] = 0
-        self._groups: list[list[nn.Parameter]] = []
+        self._name = name
+        self._groups: list[list[Weight]] = []
         self._sizes: tuple[int, ...] = ()
         self._chosen()
         self._handles = [optimizer.register_step_post_hook(self._after)]
@@ -84,11 +86,12 @@ class Attachment:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """What it acts on."""
-        return [parameter for group in self._chosen() for parameter in group]
+        return [parameter for group in self._chosen() for one in group for parameter in one.parameters.values()]
 
+    @torch.no_grad()
     def zeros(self) -> tuple[int, int]:
         """How many of the values that it acts on are exactly 0, and how many there are."""
-        some = self.parameters
+        some = [one.value() for group in self._chosen() for one in group]
         return sum(p.numel() - int(p.count_nonzero()) for p in some), sum(p.numel() for p in some)
 
     def remove(self) -> None:
@@ -99,47 +102,50 @@ class Attachment:
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not skipped(optimizer):
-            self._on_all(lambda parameter: parameter.grad is not None)
+            self._on_all(lambda one: any(parameter.grad is not None for parameter in one.parameters.values()))
             self._count()
 
     @torch.no_grad()
-    def _on_all(self, moves: Callable[[nn.Parameter], bool]) -> None:
-        """Act on the chosen parameters of each group that the step moves."""
+    def _on_all(self, moves: Callable[[Weight], bool]) -> None:
+        """Act on the chosen weights of each group that the step moves."""
         for group, chosen in zip(groups_of(self.optimizer), self._chosen(), strict=True):
-            moved: list[Tensor] = [parameter for parameter in chosen if moves(parameter)]
-            if moved:
-                self._act(moved, float(group["lr"]) if self._needs_rate else 0.0, self.steps)
+            rate, steps = float(group["lr"]) if self._needs_rate else 0.0, self.steps
+            moved = [one for one in chosen if moves(one)]
+            if direct := [one.units() for one in moved if one.direct]:
+                self._act(direct, rate, steps)
+            for one in moved:
+                if not one.direct:
+                    one.change_(lambda units, rate=rate, steps=steps: self._act([units], rate, steps), self._name)  # type: ignore[misc]
 
     def _count(self) -> None:
         groups_of(self.optimizer)[0][self._key] = self.steps + 1
         if self._counted is not None:
             self._counted(self.steps)
 
-    def _chosen(self) -> list[list[nn.Parameter]]:
-        """The chosen parameters of each group, looked up again where parameters were added."""
+    def _chosen(self) -> list[list[Weight]]:
+        """What was chosen in each group, looked up again where parameters were added."""
         groups = groups_of(self.optimizer)
         sizes = tuple(len(group["params"]) for group in groups)
         if sizes != self._sizes:
-            taken = {id(parameter) for parameter in choose(self._listed(groups), self.where).values()}
-            self._groups = [[p for p in group["params"] if id(p) in taken] for group in groups]
+            place = {id(parameter): index for index, group in enumerate(groups) for parameter in group["params"]}
+            self._groups = [[] for _ in groups]
+            for one in choose(self._listed(groups, set(place)), self.where):
+                self._groups[next(place[id(p)] for p in one.parameters.values() if id(p) in place)].append(one)
             self._sizes = sizes
         return self._groups
 
-    def _listed(self, groups: Sequence[dict[str, Any]]) -> list[Owned]:
+    def _listed(self, groups: Sequence[dict[str, Any]], held: set[int]) -> list[Weight]:
         if self.model is not None:
-            held = {id(parameter) for group in groups for parameter in group["params"]}
-            of_model = list(owned(self.model))
-            if missing := held - {id(parameter) for _, parameter, _ in of_model}:
+            of_model = list(weights(self.model))
+            if missing := held - {id(parameter) for one in of_model for parameter in one.parameters.values()}:
                 raise ValueError(
                     f"{len(missing)} of the optimizer's parameters are not the model's; pass its own model"
                 )
-            return [entry for entry in of_model if id(entry[1]) in held]
-        return [
-            (name, parameter, None)
-            for index, group in enumerate(groups)
-            for name, parameter in zip(
-                group.get("param_names", [f"{index}.{i}" for i in range(len(group["params"]))]),
-                group["params"],
-                strict=True,
-            )
-        ]
+            return [one for one in of_model if any(id(parameter) in held for parameter in one.parameters.values())]
+        listed = []
+        for index, group in enumerate(groups):
+            names = group.get("param_names", [f"{index}.{i}" for i in range(len(group["params"]))])
+            listed += [Weight(name, {name: p}) for name, p in zip(names, group["params"], strict=True)]
+        if of := next((one.name for one in listed if ".parametrizations." in f".{one.name}"), None):
+            raise ValueError(f"a weight is calculated from {of!r} and others; pass model=..., which says how")
+        return listed

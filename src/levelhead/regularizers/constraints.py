@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from levelhead.regularizers.attachment import Attachment
 from levelhead.regularizers.penalty import unit_norms
-from levelhead.regularizers.selection import Where, select
+from levelhead.regularizers.selection import Where, choose
+from levelhead.weights import weights
 
 
 class Constraint(ABC):
@@ -19,7 +20,8 @@ class Constraint(ABC):
 
     Args:
         where: which parameters; by default the weights. See ``select``.
-        dim: the dimension that counts the units: 0 for outputs and channels of linear maps and convolutions.
+        dim: the dimension that counts the units: 0 for outputs, 1 for inputs, of linear maps and of convolutions,
+            transposed ones too.
     """
 
     def __init__(self, where: Where = None, dim: int = 0) -> None:
@@ -30,9 +32,11 @@ class Constraint(ABC):
         """Put a model's weights into the set, now.
 
         Raises:
-            ValueError: ``where`` chooses nothing, or a weight has no such dimension.
+            ValueError: ``where`` chooses nothing, or a weight has no such dimension, or it is calculated from others
+                in a way that cannot be in the set.
         """
-        self.project_(list(select(model, self.where).values()))
+        for one in choose(list(weights(model)), self.where):
+            one.change_(lambda weight: self.project_([weight]), type(self).__name__)
 
     def attach(self, optimizer: Optimizer, model: nn.Module | None = None) -> Attachment:
         """Put the weights into the set after each step of an optimizer; as ``Penalty.attach``."""

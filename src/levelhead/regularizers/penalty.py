@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from levelhead.regularizers import schedules
 from levelhead.regularizers.attachment import Attachment
 from levelhead.regularizers.schedules import Schedule
-from levelhead.regularizers.selection import Where, select
+from levelhead.regularizers.selection import Where, choose
+from levelhead.weights import weights
 
 
 class Penalty(ABC):
@@ -49,12 +50,20 @@ class Penalty(ABC):
             ValueError: ``where`` chooses nothing.
         """
         if isinstance(of, nn.Module):
-            weights: list[Tensor] = list(select(of, self.where).values())
-        else:
-            weights = [of] if isinstance(of, Tensor) else list(of)
-        if not weights:
+            return self.of(of)(step)
+        tensors = [of] if isinstance(of, Tensor) else list(of)
+        if not tensors:
             raise ValueError(f"{type(self).__name__} of no tensors; give it a model, a tensor or several")
-        return self.term(weights, *self.at(step))
+        return self.term(tensors, *self.at(step))
+
+    def of(self, model: nn.Module) -> Callable[[int], Tensor]:
+        """The penalty of a model as a function of the step, for a loop: what ``where`` chooses is looked up once.
+
+        Raises:
+            ValueError: ``where`` chooses nothing.
+        """
+        chosen = choose(list(weights(model)), self.where)
+        return lambda step: self.term([one.units() for one in chosen], *self.at(step))
 
     def attach(self, optimizer: Optimizer, model: nn.Module | None = None) -> Attachment:
         """Let it act after each step of an optimizer, decoupled from the loss.
@@ -67,7 +76,8 @@ class Penalty(ABC):
             What counts the exact zeros, and takes it off again; see ``Attachment``.
 
         Raises:
-            ValueError: ``where`` chooses nothing, or a parameter group has no learning rate.
+            ValueError: ``where`` chooses nothing, or a parameter group has no learning rate; at a step, a weight is
+                calculated from others in a way that cannot give the result.
         """
 
         def act(weights: list[Tensor], rate: float, step: int) -> None:

@@ -49,10 +49,14 @@ class Shrinking(Attachment):
             return
         if self._own:
             self._split(optimizer)
-            return
         # A closure makes the gradients only within the step.
         closure = len(args) > 1 or kwargs.get("closure") is not None
-        self._on_all(lambda parameter: parameter.requires_grad and (closure or parameter.grad is not None))
+        self._on_all(
+            lambda one: (
+                not (self._own and one.direct)
+                and any(p.requires_grad and (closure or p.grad is not None) for p in one.parameters.values())
+            )
+        )
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         _give_back(optimizer)
@@ -61,7 +65,7 @@ class Shrinking(Attachment):
 
     def _split(self, optimizer: Optimizer) -> None:
         """Parameter groups for one step: the chosen parameters apart, with more decay."""
-        taken = {id(parameter) for group in self._chosen() for parameter in group}
+        taken = {id(p) for group in self._chosen() for one in group if one.direct for p in one.parameters.values()}
         groups = []
         for group in optimizer.param_groups:
             chosen = [p for p in group["params"] if id(p) in taken]

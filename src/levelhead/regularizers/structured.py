@@ -24,7 +24,8 @@ class GroupLasso(Penalty):
     Args:
         strength: λ, at least 0; may follow the step.
         where: which parameters; see ``Penalty``.
-        dim: the dimension that counts the groups: 0 for output units and channels, 1 for inputs.
+        dim: the dimension that counts the groups: 0 for output units and channels, 1 for inputs; of a model's
+            transposed convolutions too.
 
     Raises:
         ValueError: the strength is negative or not finite, or a weight has no such dimension.
@@ -123,6 +124,7 @@ class SpectralNorm(Penalty):
 
     def _largest(self, weight: Tensor, key: Tensor) -> Tensor:
         matrix = as_matrix(weight)
+        key = key if key._base is None else key._base  # of a view, which is made anew at each call
         with torch.no_grad():
             v, more = self._vectors.get(key), 0
             if v is None:

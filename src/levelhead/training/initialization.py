@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor, nn
-from torch.nn import init
 
-from levelhead.init import calibrate_, gain
+from levelhead.init import calibrate_, initialize_
 from levelhead.training.recipe import Recipe, RecipeError
 from levelhead.training.seeding import WEIGHTS, generator
 
@@ -29,37 +25,22 @@ def activation(name: str) -> nn.Module:
 
 
 def initialize(model: nn.Module, recipe: Recipe) -> None:
-    r"""Draw the weights of all linear and convolution layers, from ``recipe.seed`` alone.
+    """Draw all weights by ``levelhead.init.initialize_``, from ``recipe.seed`` alone.
 
-    With :math:`n` inputs and :math:`m` outputs of a layer, and :math:`g` the ``gain`` of the activation whose output
-    the layer takes (1 for the first layer, which takes the data), the weights are
-
-    - ``default``: what PyTorch's layers do, uniform in :math:`\pm 1/\sqrt n`, and so are the biases;
-    - ``zero``; ``small``: normal, of deviation 0.01; ``large``: normal, of deviation 1;
-    - ``xavier``: normal, :math:`\sqrt{2/(n+m)}` (Glorot & Bengio 2010, eq. 12); ``lecun``: normal,
-      :math:`\sqrt{1/n}` (LeCun et al. 1998, "Efficient backprop", section 4.6);
-    - ``he``: normal, :math:`g/\sqrt n` (He et al. 2015, eq. 10);
-    - ``orthogonal``: orthonormal rows or columns, times :math:`g` (Saxe et al. 2014);
-    - ``calibrated``: as ``orthogonal``, and then each layer scaled until its output has unit variance on training rows,
-      see ``levelhead.init.calibrate_`` (Mishkin & Matas 2016); ``build`` does the second part;
-
-    with zero biases. So ``he`` and ``orthogonal`` give every pre-activation the mean square of the data; He et al. put
-    :math:`g` on the first layer too, "for simplicity", which only relu, being homogeneous, forgives.
+    ``calibrated`` is ``orthogonal``, and then each layer scaled until its output has unit variance on training rows,
+    see ``levelhead.init.calibrate_`` (Mishkin & Matas 2016); ``build`` does the second part.
 
     All weights are drawn before the first bias: two networks that differ only in their biases and normalizers begin
     with the same weights.
+
+    Raises:
+        RecipeError: a weight cannot be drawn.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)]
-    random = generator(recipe.seed, WEIGHTS)
-    for index, layer in enumerate(layers):
-        factor = gain(recipe.activation if index else "linear")
-        _draw(layer.weight, recipe.initialization, factor, random)
-    for layer in layers:
-        if layer.bias is not None and recipe.initialization == "default":
-            bound = 1 / math.sqrt(layer.weight[0].numel())
-            init.uniform_(layer.bias, -bound, bound, generator=random)
-        elif layer.bias is not None:
-            init.zeros_(layer.bias)
+    scheme = "orthogonal" if recipe.initialization == "calibrated" else recipe.initialization
+    try:
+        initialize_(model, scheme, generator=generator(recipe.seed, WEIGHTS))
+    except ValueError as error:
+        raise RecipeError(f"initialization {recipe.initialization!r}: {error}") from error
 
 
 def calibrate(model: nn.Module, rows: Tensor) -> None:
@@ -72,26 +53,3 @@ def calibrate(model: nn.Module, rows: Tensor) -> None:
         calibrate_(model, rows)
     except ValueError as error:
         raise RecipeError(f"initialization 'calibrated': {error}") from error
-
-
-def _draw(weight: Tensor, name: str, factor: float, random: torch.Generator) -> None:
-    inputs = weight[0].numel()
-    match name:
-        case "default":
-            init.uniform_(weight, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=random)
-        case "zero":
-            init.zeros_(weight)
-        case "small":
-            init.normal_(weight, std=0.01, generator=random)
-        case "xavier":
-            init.xavier_normal_(weight, generator=random)
-        case "lecun":
-            init.normal_(weight, std=1 / math.sqrt(inputs), generator=random)
-        case "he":
-            init.normal_(weight, std=factor / math.sqrt(inputs), generator=random)
-        case "large":
-            init.normal_(weight, std=1.0, generator=random)
-        case "orthogonal" | "calibrated":
-            init.orthogonal_(weight, gain=factor, generator=random)
-        case _:
-            raise ValueError(f"no initialization {name!r}")

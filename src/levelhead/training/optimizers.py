@@ -19,7 +19,6 @@ from levelhead.regularizers import (
     Penalty,
     SpectralNorm,
     decay_groups,
-    select,
 )
 from levelhead.training.recipe import Recipe
 
@@ -78,7 +77,7 @@ def regularize(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> Callab
     if term is not None and recipe.penalty_form == "decoupled":
         term.attach(optimizer, model)
     elif term is not None:
-        added = partial(term, list(select(model).values()))
+        added = partial(term.of(model), 0)
     if recipe.max_norm is not None:  # last: a bound that holds after the step
         MaxNorm(recipe.max_norm).attach(optimizer, model)
     return added
