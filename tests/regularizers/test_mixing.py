@@ -21,6 +21,40 @@ def test_smooth_labels():
     torch.testing.assert_close(smooth_labels(torch.eye(3)[[2, 0]], 0.1), wanted)
 
 
+def test_classes_are_where_cross_entropy_wants_them():
+    masks = torch.randint(0, 5, (4, 6, 7), generator=seeded())
+    smoothed = smooth_labels(masks, 0.1, 5)
+    assert smoothed.shape == (4, 5, 6, 7)
+    torch.testing.assert_close(smoothed.sum(1), torch.ones(4, 6, 7))
+    logits = torch.randn(4, 5, 6, 7, generator=seeded())
+    wanted = nn.functional.cross_entropy(logits, masks, label_smoothing=0.1)
+    torch.testing.assert_close(nn.functional.cross_entropy(logits, smoothed), wanted)
+    x = torch.arange(4.0)[:, None, None, None].expand(4, 2, 6, 7)
+    mixed, shares = mixup(x, masks, 1.0, classes=5, generator=seeded())
+    assert shares.shape == (4, 5, 6, 7)
+    torch.testing.assert_close(shares.sum(1), torch.ones(4, 6, 7))
+    ramps = torch.arange(4)[:, None, None].expand(4, 6, 7)
+    for _ in range(5):  # the masks say which image a pixel comes from
+        mixed, shares = cutmix(x, ramps, classes=4, generator=seeded(1))
+        torch.testing.assert_close(shares.argmax(1).float(), mixed[:, 0])
+        assert set(shares.unique().tolist()) == {0.0, 1.0}
+    with pytest.raises(ValueError, match=r"positions must have those of the inputs, got \(3, 7\) and \(6, 7\)"):
+        cutmix(x, ramps[:, :3], classes=4)
+
+
+def test_zeros_and_ones_are_not_taken_for_indices():
+    x, y = torch.randn(4, 2), torch.tensor([2, 0, 1, 1])
+    ones = nn.functional.one_hot(y, 3)
+    for function in (lambda y: mixup(x, y, classes=3), lambda y: smooth_labels(y, 0.1, 3)):
+        with pytest.raises(ValueError, match=r"shape \(4, 3\), look like zeros and ones.*targets.float"):
+            function(ones)
+    assert mixup(x, ones.float(), classes=3)[1].shape == (4, 3)
+    with pytest.raises(ValueError, match=r"classes = 4, and the distributions are of shape \(4, 3\)"):
+        smooth_labels(ones.float(), 0.1, 4)
+    with pytest.raises(ValueError, match=r"\(rows, classes, ...\), got the shape \(4,\)"):
+        smooth_labels(y.float(), 0.1)
+
+
 def test_mixup_mixes_inputs_and_targets_alike():
     x = torch.arange(6.0)[:, None] * torch.ones(6, 4)
     y = torch.arange(6)
