@@ -7,14 +7,24 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import levelhead as lh
 from levelhead import Standardizer
+
+OUTPUT_CHECKS = sorted(
+    name
+    for name in vars(estimator_checks)
+    if name.startswith(("check_set_output", "check_global", "check_transformer_get_feature_names", "check_get_feature"))
+)
 
 
 def wide(x, dim=1):
@@ -101,18 +111,26 @@ def test_masked_values_count_nowhere(whiten):
     assert again.mean_.isfinite().all()
 
 
-def test_constant_and_unseen_features_are_left_alone():
+def test_constant_features_are_centred_and_unseen_ones_left_alone():
     x = torch.randn(100_000, 3, dtype=torch.float64)
     x[:, 0], x[:, 2] = 0.1, torch.nan  # 0.1 has no exact sum
     for whiten in (None, "pca", "zca"):
         fitted = Standardizer(whiten=whiten).fit(x[:, :2])
         y = fitted(x[:, :2])
-        assert torch.equal(y[:, 0], x[:, 0])
+        assert fitted.constant_.tolist() == [True, False]
+        # The mean's own rounding is what is left: 128 ε of 0.1.
+        np.testing.assert_allclose(y[:, 0], 0, atol=128 * 2.3e-16 * 0.1)
         np.testing.assert_allclose(y[:, 1].std(correction=0), 1, rtol=1e-12)
-        assert torch.equal(fitted.inverse(y)[:, 0], x[:, 0])
+        np.testing.assert_allclose(fitted.inverse(y)[:, 0], x[:, 0], rtol=1e-14)
     fitted = Standardizer().fit(x)
+    assert fitted.constant_.tolist() == [True, False, False]
     assert fitted.scale_[[0, 2]].tolist() == [1, 1]
     assert fitted(torch.full((1, 3), 5.0, dtype=torch.float64))[0, 2] == 5
+    years = np.stack([np.arange(5.0), np.full(5, 2024.0)], 1)
+    np.testing.assert_allclose(Standardizer().fit_transform(years), StandardScaler().fit_transform(years), rtol=1e-12)
+    pandas = pytest.importorskip("pandas")
+    fitted = Standardizer().fit(pandas.DataFrame(years, columns=["age", "year"]))
+    assert repr(fitted) == "Standardizer(features=2, constant=year)"
 
 
 @pytest.mark.parametrize("whiten", ["pca", "zca"])
@@ -259,15 +277,57 @@ def test_every_check_of_scikit_learn(whiten):
             check(estimator)
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names", "ignore:X has feature names")
+@pytest.mark.parametrize("name", OUTPUT_CHECKS)
+@pytest.mark.parametrize("whiten", [None, "pca"])
+def test_the_checks_of_scikit_learn_on_outputs(name, whiten):
+    """They are not among those of ``check_estimator``; scikit-learn runs them on its own transformers."""
+    getattr(estimator_checks, name)("Standardizer", Standardizer(whiten=whiten))
+
+
 def test_in_a_pipeline_and_with_a_table():
     pandas = pytest.importorskip("pandas")
-    table = pandas.DataFrame({"a": [1.0, 2, 3], "b": [4.0, np.nan, 6]})
+    table = pandas.DataFrame({"a": [1.0, 2, 3], "b": [4.0, np.nan, 6]}, index=[7, 8, 9])
     fitted = clone(Standardizer()).fit(table)
     assert list(fitted.feature_names_in_) == ["a", "b"]
     with pytest.raises(ValueError, match="feature names should match"):
         fitted.transform(table[["b", "a"]])
     steps = make_pipeline(Standardizer(), PCA()).fit(np.random.default_rng(0).normal(size=(20, 3)))
     assert steps.transform(np.zeros((1, 3))).shape == (1, 3)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_tables_come_out_where_they_are_asked_for(container):
+    library = pytest.importorskip(container)
+    values = {"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 9.0], "c": [0.0, 1.0, 0.0]}
+    table = library.DataFrame(values)
+    scaler, wanted = (
+        Standardizer().set_output(transform=container),
+        StandardScaler().fit(np.array([*values.values()]).T),
+    )
+    out = clone(scaler).fit_transform(table)
+    assert type(out) is library.DataFrame
+    assert list(out.columns) == ["a", "b", "c"]
+    np.testing.assert_allclose(out.to_numpy(), wanted.transform(np.array([*values.values()]).T), rtol=1e-12)
+    assert isinstance(scaler.fit(torch.randn(5, 2))(torch.zeros(1, 2)), torch.Tensor)
+    with sklearn.config_context(transform_output=container):
+        assert type(Standardizer().fit_transform(table)) is library.DataFrame
+        assert isinstance(Standardizer().set_output(transform="default").fit_transform(table), np.ndarray)
+    columns = ColumnTransformer([("ours", Standardizer(), ["a", "b"])], remainder="passthrough")
+    steps = make_pipeline(columns).set_output(transform=container).fit(table)
+    assert list(steps.transform(table).columns) == ["ours__a", "ours__b", "remainder__c"]
+    assert list(steps.get_feature_names_out()) == ["ours__a", "ours__b", "remainder__c"]
+    assert list(Standardizer(whiten="pca").fit(table).get_feature_names_out()) == ["pca0", "pca1", "pca2"]
+    with pytest.raises(ValueError, match=r"must be in .*got numpy"):
+        scaler.set_output(transform="numpy")
+    with pytest.raises(ValueError, match=r"\(rows, features\), and these are of shape \(4, 2, 3\)"):
+        scaler.fit(np.ones((4, 2, 3))).transform(np.ones((4, 2, 3)))
+
+
+def test_a_pandas_table_keeps_its_index():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [1.0, 2, 3]}, index=[7, 8, 9])
+    assert list(Standardizer().set_output(transform="pandas").fit_transform(table).index) == [7, 8, 9]
 
 
 def test_arrays_without_scikit_learn(monkeypatch):

@@ -36,11 +36,12 @@ class Standardizer(Transformer):
             makes its largest entry positive; ``"zca"``: W = U Λ^-½ Uᵀ, as near to x - μ as whitened values can be.
 
     NaN is a missing value: it counts nowhere and comes out as NaN. With ``whiten`` a row counts where it is complete.
-    A constant feature, or one that was never seen, is left as it is; so is, by ``whiten``, the length along a
-    direction without variance.
+    Of a constant feature the mean is subtracted, and its scale is 1, as in scikit-learn; one that was never seen is
+    left as it is; so is, by ``whiten``, the length along a direction without variance.
 
     Attributes (after fitting; tensors, float64):
         mean_, var_, scale_: of shape (features,); ``scale_`` is 1 for a constant feature.
+        constant_: which features were seen and have no spread, (features,), boolean; ``repr`` names them.
         n_samples_seen_: how many values each feature had, (features,); with ``whiten`` how many complete rows, ().
         m2_: the sums of squared deviations, (features,), or with ``whiten`` of products, (features, features).
 
@@ -49,7 +50,7 @@ class Standardizer(Transformer):
     Example:
         >>> x = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
         >>> Standardizer().fit(x)(x).tolist()
-        [[-1.0, 5.0], [1.0, 5.0]]
+        [[-1.0, 0.0], [1.0, 0.0]]
     """
 
     n_samples_seen_: Tensor | None
@@ -148,7 +149,19 @@ class Standardizer(Transformer):
     @property
     def scale_(self) -> Tensor:
         """The standard deviation of each feature; 1 where it is constant."""
-        return self.var_.sqrt().masked_fill(self._constant(), 1)
+        return self.var_.sqrt().masked_fill(~self._varies(), 1)
+
+    @property
+    def constant_(self) -> Tensor:
+        """Which features were seen, and have no spread beyond the rounding of their own mean."""
+        constant: Tensor = (self.statistics.count > 0) & ~self._varies()
+        return constant
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """The names of the columns that ``transform`` gives: those that were fitted; of ``pca`` its components'."""
+        names = super().get_feature_names_out(input_features)
+        names[:] = [f"pca{i}" for i in range(len(names))] if self.whiten == "pca" else names
+        return names
 
     # Use.
 
@@ -213,7 +226,13 @@ class Standardizer(Transformer):
         """The settings that are not the default, and how many features were seen."""
         parts = [] if self.dim == 1 else [f"dim={self.dim}"]
         parts += [] if self.whiten is None else [f"whiten={self.whiten!r}"]
-        return ", ".join(parts + ([] if self.mean_ is None else [f"features={len(self.mean_)}"]))
+        if self.mean_ is not None:
+            parts.append(f"features={len(self.mean_)}")
+            names = self.get_feature_names_out() if bool(self.constant_.any()) else []
+            same = [str(name) for name, constant in zip(names, self.constant_.tolist(), strict=False) if constant]
+            more = ["..."] if len(same) > 8 else []
+            parts += [f"constant={', '.join(same[:8] + more)}"] if same and self.whiten != "pca" else []
+        return ", ".join(parts)
 
     # State.
 
@@ -252,22 +271,21 @@ class Standardizer(Transformer):
         for name in _DERIVED:
             setattr(self, name, None)
 
-    def _constant(self) -> Tensor:
-        """Which features have no spread beyond the rounding of their own mean, or no value at all."""
+    def _varies(self) -> Tensor:
+        """Which features have a spread beyond the rounding of their own mean."""
         rounding = 128 * torch.finfo(self.var_.dtype).eps  # a sum in blocks of 2**15 is off by a few dozen of them
         varies: Tensor = self.var_.sqrt() > rounding * self.statistics.mean.abs()  # not where it is NaN
-        return ~varies
+        return varies
 
     def _ready(self) -> tuple[Tensor, Tensor, Tensor]:
         """The center, and the factors forth and back; calculated at the first use after a change."""
         if self._center is not None and self._forth is not None and self._back is not None:
             return self._center, self._forth, self._back
-        constant = self._constant()
-        center = self.statistics.mean.masked_fill(constant, 0)
+        center = self.statistics.mean.masked_fill(self.statistics.count == 0, 0)
         if self.whiten:
             if torch.compiler.is_compiling():
                 raise RuntimeError("call this Standardizer once between its last partial_fit and its compilation")
-            forth, back = _whitening(self.statistics.cov(), ~constant, self.whiten)
+            forth, back = _whitening(self.statistics.cov(), self._varies(), self.whiten)
         else:
             forth, back = self.scale_.reciprocal(), self.scale_
         if not torch.compiler.is_compiling():  # a graph must not leave its own tensors here
