@@ -2,6 +2,7 @@
 
 import math
 import time
+from types import SimpleNamespace
 
 import faulty_programs as programs
 import pytest
@@ -12,6 +13,7 @@ import levelhead as lh
 from levelhead.doctor import remedies, treat, trials
 from levelhead.doctor.evidence.examined import gather
 from levelhead.doctor.findings import Examination, Scores
+from levelhead.doctor.interventions import Interventions
 from levelhead.doctor.rules.network import squashing
 
 #: Seconds: far more than they take, so that a busy machine cuts no examination short.
@@ -83,24 +85,33 @@ def test_a_little_time_gives_a_verdict_that_says_so():
     assert found.seconds < 60
 
 
+CLOCK = [0.0]  # a global: what a step's closure holds is copied
+
+
 def test_a_busy_machine_changes_no_number_of_updates(monkeypatch):
     """Seconds are turned into updates by the fastest of the first ones, not by the clock on the wall."""
-    calls = []
+    monkeypatch.setattr(trials, "time", SimpleNamespace(perf_counter=lambda: CLOCK[0]))
 
-    def step(program, batch):
-        calls.append(0)
-        time.sleep(0.002 if busy[-1] and len(calls) % 3 else 0.0)
-        return programs.standard_step(program, batch)
+    def updates(slow, fast, seconds):
+        calls = []
 
-    counts, busy = [], []
-    for each in (False, True):
-        calls.clear()
-        busy.append(each)
-        counts.append(trials.train(programs.program(step=step, epochs=20), seconds=10.0).updates)
-    assert counts == [320, 320]
-    slow = trials.train(programs.program(step=lambda p, b: time.sleep(0.01), epochs=20), seconds=0.5)
-    assert slow.updates == 32  # 50 fit, and 32 is the power of two below
-    assert slow.cost < 0.5
+        def step(program, batch):
+            calls.append(0)
+            CLOCK[0] += slow if len(calls) % 3 else fast
+
+        return trials.train(programs.program(step=step, epochs=20), seconds=seconds)
+
+    assert [updates(slow, 0.001, 0.5).updates for slow in (0.001, 0.02)] == [320, 320]
+    cut = updates(0.01, 0.01, 0.5)
+    assert cut.updates == 32  # 50 fit, and 32 is the power of two below
+    assert cut.cost == pytest.approx(0.32)
+
+
+def test_a_suspicion_that_there_was_no_time_to_try_leaves_the_verdict_open(monkeypatch):
+    monkeypatch.setattr(Interventions, "_affords", lambda self, cost: False)
+    found = lh.examine(programs.inputs_in_bytes(), budget=BUDGET)
+    assert not found.healthy
+    assert found.verdict.startswith("undecided: time ran out before what speaks for inputs-not-normalized")
 
 
 def test_a_budget_that_is_too_small_is_told_at_once():

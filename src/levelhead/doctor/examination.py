@@ -111,7 +111,10 @@ def _examine(
     )
     undecided = ""
     if not any(v.severity != "info" for v in verdicts):
-        if trying.whole:
+        if trying.untried:
+            causes = ", ".join(dict.fromkeys(s.cause for s in trying.untried))
+            undecided = f"time ran out before what speaks for {causes} was tried; give a larger budget"
+        elif trying.whole:
             verdicts += [Verdict(s, s.severity) for s in suspicions(facts, last=True) if wanted(s.cause)]
         elif facts.idle(base.score):
             undecided = (

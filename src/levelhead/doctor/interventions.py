@@ -66,6 +66,7 @@ class Interventions:
         self.applied: list[Remedy] = []
         self.again: dict[tuple[int, int], Outcome] = {}
         self.untrained: Sequence[Suspicion] = ()
+        self.untried: list[Suspicion] = []
 
     def run_base(self, seconds: float) -> None:
         """Train a copy as it is, for ``seconds`` or somewhat longer: the measure of all the others."""
@@ -267,6 +268,8 @@ class Interventions:
         tried: list[_Tried] = []
         for remedy in suspicion.remedies[: count or None]:
             if not self._affords(self.base.cost):
+                if not suspicion.generic:
+                    self.untried.append(suspicion)
                 said = "time ran out before every suspicion was tried; a larger budget tries them"
                 if said not in self.notes:
                     self.notes.append(said)
