@@ -45,6 +45,7 @@ print(json.dumps([value for name, value in found.items() if name.endswith('_std'
 """
 DUCKDB = """
 import json, sys, duckdb
+duckdb.sql('set enable_progress_bar = false')
 what = ('count', 'avg', 'stddev_pop', 'min', 'max')
 columns = [c[0] for c in duckdb.sql(f"describe select * from '{sys.argv[1]}'").fetchall()]
 asked = ', '.join(f'{each}("{c}")' for c in columns for each in what)

@@ -20,11 +20,14 @@ def printable(text: str) -> str:
 @contextmanager
 def bar(title: str, unit: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     count = "{task.completed:,.0f} of {task.total:,.0f} " + unit if unit else "{task.percentage:3.0f} %"
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(count), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(title, total=1)
 
         def report(done: int, total: int) -> None:

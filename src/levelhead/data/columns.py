@@ -41,6 +41,7 @@ def read_table(path: Path, target: str | None, task: Task | None, reading: Readi
     table = open_table(path, reading)
     blocks = list(table.blocks(lambda done, total: None))
     frame = pl.concat([block for block, _ in blocks], how="vertical_relaxed")
+    frame = frame.with_columns(pl.col(pl.Float64).fill_nan(None))
     rows = np.concatenate([numbers for _, numbers in blocks])
     target, notes = _find_target(path, frame.columns, target)
     cells = frame[target]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from levelhead.data import arrays, images, tables
+from levelhead.data import arrays, tables
 from levelhead.data.accumulator import Accumulator
 from levelhead.data.source import DataError, Progress, Reading, channel_names
+
+if TYPE_CHECKING:
+    from levelhead.data import images
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def describe(
     if path.is_file() and suffix in tables.SUFFIXES:
         return _describe_table(tables.open_table(path, reading), report)
     if path.is_dir():
+        from levelhead.data import images
+
         return _describe_folder(images.scan_folder(path), report, reading)
     from levelhead.data.loading import read
 
@@ -98,29 +102,25 @@ def describe(
 
 
 def _describe_table(table: tables.Table, report: Progress) -> Description:
-    import polars as pl
-
     numbers: Accumulator | None = None
-    missing: dict[str, int] = {}
+    missing: Counter[str] = Counter()
     for frame, _ in table.blocks(report):
         numbers = numbers or Accumulator(len(table.columns))
-        for name, count in frame.null_count().row(0, named=True).items():
-            missing[name] = missing.get(name, 0) + count
-        of_numbers = [i for i, column in enumerate(table.columns) if column.kind == "number"]
-        # One call where all columns are numbers; else one a run of neighbours.
-        for run in np.split(of_numbers, np.flatnonzero(np.diff(of_numbers) != 1) + 1):
-            if len(run):
-                block = frame[:, run[0] : run[-1] + 1].with_columns(pl.all().fill_null(math.nan))
-                numbers.add(block.to_numpy(), slice(run[0], run[-1] + 1))
+        at = 0
+        for number, run in groupby(table.columns, lambda column: column.kind == "number"):  # one call a run of numbers
+            names = [column.name for column in run]
+            if number:
+                numbers.add(frame.select(names).to_numpy(), slice(at, at + len(names)))
+            else:
+                missing.update({name: frame[name].null_count() for name in names})
+            at += len(names)
     assert numbers is not None  # a table without rows is an error
     numbers.offset[:] = [column.offset for column in table.columns]
-    features = [
-        replace(feature, missing=missing[column.name])
-        if column.kind == "number"
-        else replace(feature, kind=column.kind or "number", missing=gone, count=table.rows - gone)
-        for column, feature in zip(table.columns, _features(numbers, tuple(c.name for c in table.columns)), strict=True)
-        for gone in [missing[column.name]]
-    ]
+    features = []
+    for column, feature in zip(table.columns, _features(numbers, tuple(c.name for c in table.columns)), strict=True):
+        gone = missing[column.name] + feature.missing
+        count = feature.count if column.kind == "number" else table.rows - gone
+        features.append(replace(feature, kind=column.kind or "number", missing=gone, count=count))
     return Description(str(table.path), table.rows, tuple(features), tuple(table.notes))
 
 
@@ -133,6 +133,8 @@ def _describe_array(path: Path, report: Progress) -> Description:
 
 
 def _describe_folder(folder: images.Folder, report: Progress, reading: Reading) -> Description:
+    from levelhead.data import images
+
     total, tally = len(folder.files), images.Tally()
     damaged = []
     for index, found in images.pictures(folder, reading, images.Tally.of, resize=reading.image_size):

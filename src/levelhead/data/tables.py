@@ -6,10 +6,11 @@ import codecs
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -80,7 +81,9 @@ class Table:
     _decimals: set[str] = field(default_factory=set)
 
     def blocks(self, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
-        """The rows as numbers (float64, less the column's offset) and texts, null where missing; and their row numbers.
+        """The rows as numbers (float64, less the column's offset) and texts; and their row numbers.
+
+        What is missing is null, or NaN among numbers.
 
         A column is of numbers where more than half of its known cells are, and then all must be; otherwise of texts.
 
@@ -93,7 +96,7 @@ class Table:
             frame = self._clean(block, numbers)
             seen += len(frame)
             if self.reading.drop_missing:
-                complete = frame.select(known=_all_known(frame.columns)).to_series()
+                complete = _complete(frame)
                 frame, numbers = frame.filter(complete), numbers[complete.to_numpy()]  # noqa: PLW2901
             self.rows += len(frame)
             yield frame, numbers
@@ -125,14 +128,17 @@ class Table:
     def _clean(self, raw: pl.DataFrame, numbers: np.ndarray) -> pl.DataFrame:
         import polars as pl
 
-        texts = [column.name for column in self.columns if raw[column.name].dtype == pl.String]
-        floats = [column.name for column in self.columns if raw[column.name].dtype.is_float()]
+        kept = [column.name for column in self.columns]
+        raw = raw if raw.columns == kept else raw.select(kept)
+        types = raw.schema
+        if all(each == pl.Float64 for each in types.values()) and not any(c.offset for c in self.columns):
+            for column in self.columns:
+                column.kind = "number"
+            return raw
+        texts = [name for name in kept if types[name] == pl.String]
         stripped = pl.col(texts).str.strip_chars()
         missing = pl.Series([*MISSING, *self.reading.na])
-        raw = raw.select(column.name for column in self.columns).with_columns(
-            pl.when(stripped.is_in(missing.implode())).then(None).otherwise(stripped).name.keep(),
-            pl.col(floats).cast(pl.Float64).fill_nan(None),
-        )
+        raw = raw.with_columns(pl.when(stripped.is_in(missing.implode())).then(None).otherwise(stripped).name.keep())
         self._decide([column for column in self.columns if column.kind is None], raw)
         return pl.DataFrame([self._parse(column, raw[column.name], numbers) for column in self.columns])
 
@@ -241,10 +247,12 @@ def open_table(path: Path, reading: Reading) -> Table:
     return table
 
 
-def _all_known(names: Sequence[str]) -> pl.Expr:
+def _complete(frame: pl.DataFrame) -> pl.Series:
+    """Whether nothing is missing, row by row."""
     import polars as pl
 
-    return pl.all_horizontal(pl.col(names).is_not_null())
+    known = frame.with_columns(pl.col(pl.Float64).fill_nan(None)).select(pl.all_horizontal(pl.all().is_not_null()))
+    return known.to_series()
 
 
 def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
@@ -285,10 +293,10 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
 
 def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
     path = table.path
-    total, row = path.stat().st_size, 1
+    total, done, row = path.stat().st_size, 0, 1
     header: _Header | None = None
-    with path.open("rb") as file:
-        for piece in _records(path, _texts(table, iter(lambda: file.read(_CHUNK), b""))):
+    with path.open("rb", buffering=2**16) as file:
+        for piece in _ahead(_records(path, _texts(table, _lines(file)))):
             body = piece
             if header is None:
                 header, body = _read_header(path, piece)
@@ -299,9 +307,32 @@ def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame
                 row += taken
                 if len(block):
                     yield block, numbers
-            progress(min(file.tell(), total), total)
+            done += len(piece)
+            progress(min(done, total), total)
+        progress(total, total)
     if header is None:
         raise DataError(f"{path}: the file is empty")
+
+
+def _lines(file: Any) -> Iterator[bytes]:
+    """Pieces that end with a line, where one ends soon: then nothing is to be cut, which would be a copy."""
+    while True:
+        start = file.tell()
+        file.seek(start + _CHUNK)
+        chunk_end = _CHUNK + file.peek().find(b"\n") + 1
+        file.seek(start)
+        if not (chunk := file.read(chunk_end)):
+            return
+        yield chunk
+
+
+def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, each read on a thread while the one before is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = pool.submit(next, pieces, None)
+            yield piece
 
 
 @dataclass(frozen=True, slots=True)
