@@ -34,6 +34,8 @@ class Format:
         """Texts as float64; null where a text is not a number so written."""
         import polars as pl
 
+        if self == PLAIN and (values := texts.cast(pl.Float64, strict=False)).null_count() == texts.null_count():
+            return values
         texts = texts.str.replace("^\u2212", "-").str.replace(r"^\((.*)\)$", "-$1")  # a minus sign, and accountants'
         if self == PLAIN:
             return texts.cast(pl.Float64, strict=False)
@@ -71,6 +73,7 @@ def recognise(texts: pl.Series, reading: Reading) -> tuple[Format, Format | None
     plain_allowed = reading.decimal in (None, ".") and reading.thousands is None
     if plain_allowed and not PLAIN.parse(texts).null_count():
         return PLAIN, None
+    texts = texts.unique(maintain_order=True).head(5000)
     signs = "".join(texts.str.extract_all(f"[{_UNITS}]").explode().drop_nulls().unique().to_list())
     units = ["", *sorted(signs)]
     decimals = [reading.decimal] if reading.decimal else [".", ","]

@@ -96,7 +96,9 @@ def describe(
 
     data = read(source)
     seen = Accumulator(data.x.shape[1])
-    seen.add(data.x.numpy())
+    values = data.x.numpy()
+    values.flags.writeable = False  # they can be the user's own
+    seen.add(values)
     report(len(data.x), len(data.x))
     return Description(data.source, len(data.x), tuple(_features(seen, data.features)), data.notes)
 
@@ -110,7 +112,7 @@ def _describe_table(table: tables.Table, report: Progress) -> Description:
         for number, run in groupby(table.columns, lambda column: column.kind == "number"):  # one call a run of numbers
             names = [column.name for column in run]
             if number:
-                numbers.add(frame.select(names).to_numpy(), slice(at, at + len(names)))
+                numbers.add(frame.select(names).to_numpy(writable=True), slice(at, at + len(names)))
             else:
                 missing.update({name: frame[name].null_count() for name in names})
             at += len(names)

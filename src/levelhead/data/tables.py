@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,7 +35,7 @@ MISSING = (
 )
 
 #: Bytes of a CSV file, rows of another, that are read at once: large enough for the parser to keep two cores busy.
-_CHUNK, _ROWS = 2**22, 2**15
+_CHUNK, _ROWS = 2**23, 2**15
 #: A quote that is still open after so many bytes was never one.
 _LONGEST_RECORD = 2**26
 #: Cells that are not numbers are shown up to here.
@@ -155,8 +157,7 @@ class Table:
             if cells.dtype != pl.String:
                 column.kind = "number"
             else:
-                sample = known.unique(maintain_order=True).head(5000)
-                form, other = formats.recognise(sample, self.reading)
+                form, other = formats.recognise(known, self.reading)
                 good = len(known) - form.parse(known).null_count()
                 column.kind = "number" if 2 * good > len(known) else "text"
                 column.format = form if column.kind == "number" else formats.PLAIN
@@ -283,7 +284,7 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
         if not kept:
             raise DataError(f"{path}: no column holds numbers or texts; {' '.join(table.notes)}")
         done = 0
-        for block in frame.select(wide).collect_batches(chunk_size=_ROWS, maintain_order=True):
+        for block in _few_at_a_time(frame.select(wide)):
             yield block, np.arange(done + 1, done + 1 + len(block))
             done += len(block)
             progress(done, rows)
@@ -291,27 +292,51 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
         raise DataError(f"{path}: not a {kind} file that can be read ({first_line(error)})") from error
 
 
+def _few_at_a_time(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """The blocks of a frame, in order; no more than two row groups are read before they are asked for."""
+    name = "POLARS_ROW_GROUP_PREFETCH_SIZE"  # what is set for the whole process is left as it was
+    before = os.environ.get(name)
+    os.environ[name] = before or "2"
+    try:
+        batches = frame.collect_batches(chunk_size=_ROWS, maintain_order=True)
+        first = next(batches, None)
+    finally:
+        if before is None:
+            del os.environ[name]
+    if first is not None:
+        yield first
+        yield from batches
+
+
 def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+    """Blocks of a CSV file. Two are parsed at once, from the second on: the first decides what the columns are."""
     path = table.path
     total, done, row = path.stat().st_size, 0, 1
     header: _Header | None = None
-    with path.open("rb", buffering=2**16) as file:
-        for piece in _ahead(_records(path, _texts(table, _lines(file)))):
-            body = piece
+    waiting: deque[tuple[bytes, Future[pl.DataFrame | None]]] = deque()
+    with path.open("rb", buffering=2**16) as file, ThreadPoolExecutor(2) as pool:
+        pieces = _records(path, _texts(table, _lines(file)))
+        for body in chain(pieces, (b"",) * 3):  # at last those that wait
+            piece = body
             if header is None:
-                header, body = _read_header(path, piece)
+                header, piece = _read_header(path, body)
                 table.keep(header.names)
                 row = 2
-            if body:
-                block, numbers, taken = _csv_block(table, header, body, row)
+            if piece:
+                waiting.append((piece, pool.submit(_csv_block, table, header, piece)))
+            if waiting and (len(waiting) > 2 or row == 2 or not body):
+                piece, future = waiting.popleft()
+                frame = future.result()
+                if frame is None:
+                    frame, numbers, taken = _csv_by_hand(path, header, piece, row)
+                else:
+                    numbers, taken = np.arange(row, row + len(frame)), len(frame)
                 row += taken
-                if len(block):
-                    yield block, numbers
-            done += len(piece)
-            progress(min(done, total), total)
-        progress(total, total)
-    if header is None:
-        raise DataError(f"{path}: the file is empty")
+                if len(frame):
+                    yield frame, numbers
+                done += len(piece)
+                progress(min(done, total), total)
+    progress(total, total)
 
 
 def _lines(file: Any) -> Iterator[bytes]:
@@ -324,15 +349,6 @@ def _lines(file: Any) -> Iterator[bytes]:
         if not (chunk := file.read(chunk_end)):
             return
         yield chunk
-
-
-def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same, each read on a thread while the one before is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, pieces, None)
-        while (piece := coming.result()) is not None:
-            coming = pool.submit(next, pieces, None)
-            yield piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,8 +453,8 @@ def _separator(start: str) -> str:
     return max(",;\t|", key=fit)
 
 
-def _csv_block(table: Table, header: _Header, body: bytes, row: int) -> tuple[pl.DataFrame, np.ndarray, int]:
-    """Rows of a CSV file, their numbers, and how many records they were; columns that are known as numbers are."""
+def _csv_block(table: Table, header: _Header, body: bytes) -> pl.DataFrame | None:
+    """Rows of a CSV file, numbers where a column is known to hold them; None where the parser does not tell all."""
     import polars as pl
 
     def type_of(column: Column | None) -> pl.DataType:
@@ -463,9 +479,9 @@ def _csv_block(table: Table, header: _Header, body: bytes, row: int) -> tuple[pl
         whole = len(frame) * (len(header.names) - 1)
         short = len(header.names) > 1 and frame[header.names[-1]].null_count()
         if short and (b'"' in body or body.count(header.separator.encode()) != whole):
-            break
-        return frame, np.arange(row, row + len(frame)), len(frame)
-    return _csv_by_hand(table.path, header, body, row)
+            return None
+        return frame
+    return None
 
 
 def _csv_by_hand(path: Path, header: _Header, body: bytes, row: int) -> tuple[pl.DataFrame, np.ndarray, int]:
