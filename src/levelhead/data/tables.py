@@ -293,10 +293,10 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
 
 
 def _few_at_a_time(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """The blocks of a frame, in order; no more than two row groups are read before they are asked for."""
+    """The blocks of a frame, in order; one row group is read ahead of what is asked for."""
     name = "POLARS_ROW_GROUP_PREFETCH_SIZE"  # what is set for the whole process is left as it was
     before = os.environ.get(name)
-    os.environ[name] = before or "2"
+    os.environ[name] = before or "1"
     try:
         batches = frame.collect_batches(chunk_size=_ROWS, maintain_order=True)
         first = next(batches, None)
