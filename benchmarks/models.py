@@ -119,7 +119,7 @@ def compare(name: str, make: Callable[[], nn.Module], x: Tensor, repeats: int) -
             if i >= 3:  # the first ones fill the allocator
                 times[key].append((time.perf_counter() - start) * 1e3)
     a, b = statistics.median(times["ours"]), statistics.median(times["theirs"])
-    fused = sum(text.count(" + ") > 0 and len(text.split(", ")) for text in lh.nn.explain(ours).values())
+    fused = sum(text.count(" + ") > 0 and len(text.split(", ")) for text in lh.nn.explain(ours).fused.values())
     print(f"{name:42} {b:9.1f} {a:9.1f} {b / a:6.2f}x {fused:6d}")
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     stem = [nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
     model = nn.Sequential(*stem, Block(16), Block(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
     converted = lh.convert(copy.deepcopy(model))
-    for name, text in lh.nn.explain(converted).items():
+    for name, text in lh.nn.explain(converted).fused.items():
         print(f"{name or 'model':8} {text}")
 
     x, y = torch.randn(8, 3, 32, 32), torch.randint(10, (8,))

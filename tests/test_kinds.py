@@ -64,7 +64,7 @@ def test_a_norm_that_is_registered_is_known_everywhere(toy, monkeypatch):
     assert kinds.classes("toy_norm") == (ToyNorm,)
     # convert, fusion
     expected = model(x)
-    assert lh.nn.explain(model) == {"": "1 + relu"}
+    assert lh.nn.explain(model).fused == {"": "1 + relu"}
     seen = []
     monkeypatch.setattr(OurToyNorm, "forward", lambda self, x, activation=None: seen.append(activation) or expected)
     kinds.register(TOY)

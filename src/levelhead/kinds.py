@@ -103,6 +103,12 @@ def takes_the_place(*classes: type[nn.Module]) -> None:
     bases = {cls.__name__: kind for cls, kind in _ROWS.items() if cls is kind.base}
     for ours in classes:
         register(replace(bases[ours.__name__], ours=ours))
+        ours._get_name = _shown  # type: ignore[method-assign]  # what a model prints
+
+
+def _shown(module: nn.Module) -> str:
+    cls = type(module)
+    return f"lh.{cls.__name__}" if cls.__module__.startswith("levelhead.") else cls.__name__
 
 
 def every(family: Family) -> Iterator[Kind]:

@@ -104,11 +104,11 @@ def test_converting_twice_changes_nothing():
 
 
 def test_explain_says_what_is_fused_and_what_is_not():
-    assert lh.nn.explain(nn.Sequential(BasicBlock(4, 4), nn.BatchNorm2d(4), nn.Tanh())) == {
+    assert lh.nn.explain(nn.Sequential(BasicBlock(4, 4), nn.BatchNorm2d(4), nn.Tanh())).fused == {
         "": "1 + tanh",
         "0": "self.bn1 + self.relu, self.bn2 + add + self.relu",
     }
-    assert lh.nn.explain(DenseLayer(3)) == {}
+    assert lh.nn.explain(DenseLayer(3)).fused == {}
     with pytest.raises(TypeError, match="got int"):
         lh.nn.explain(3)
 
@@ -133,7 +133,7 @@ def test_a_class_without_source_is_converted_module_by_module():
     model = lh.convert(scope["Typed"]())
     assert type(model) is scope["Typed"]
     assert type(model.norm) is lh.nn.LayerNorm
-    assert lh.nn.explain(model) == {"": "module by module: its source cannot be read"}
+    assert lh.nn.explain(model).left == {"": "module by module: its source cannot be read"}
 
 
 def test_a_forward_that_was_exchanged_on_the_module_is_kept():
@@ -141,7 +141,7 @@ def test_a_forward_that_was_exchanged_on_the_module_is_kept():
     model.forward = types.MethodType(lambda self, x: F.silu(self.bn1(x)), model)
     lh.convert(model)
     assert type(model) is PreActivation
-    assert "exchanged" in lh.nn.explain(model)[""]
+    assert "exchanged" in lh.nn.explain(model).left[""]
 
 
 def test_arguments_attributes_and_chance_are_not_frozen(fused):

@@ -18,7 +18,7 @@ from levelhead.nn.rows import GroupNorm, LayerNorm, RMSNorm
 from levelhead.nn.sync import SyncBatchNorm
 
 if TYPE_CHECKING:
-    from levelhead.nn.conversion import convert, explain
+    from levelhead.nn.conversion import convert, explain, unconvert
     from levelhead.nn.folding import fold
     from levelhead.nn.recalibration import recalibrate
     from levelhead.nn.standardizer import Standardizer
@@ -47,6 +47,7 @@ __all__ = [
     "fold",
     "freeze_norm",
     "recalibrate",
+    "unconvert",
     "unfreeze_norm",
 ]
 
@@ -60,6 +61,7 @@ _LAZY = {
     "explain": "conversion",
     "fold": "folding",
     "recalibrate": "recalibration",
+    "unconvert": "conversion",
 }
 
 

@@ -9,6 +9,7 @@ import logging
 import types
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +19,7 @@ from torch import nn
 
 from levelhead import kinds
 from levelhead.nn import fusion, residuals, rewriting, source
+from levelhead.nn.recognition import Formula, Recognised, recognise
 from levelhead.nn.residuals import Droppers
 from levelhead.nn.rewriting import Names
 from levelhead.nn.source import Unreadable
@@ -27,8 +29,9 @@ _READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 Model = TypeVar("Model", bound=nn.Module)
 
-#: What a class is made from, beside the original: the callees of its methods, or a class of ours; None: a sequence.
-_How = Names | type | None
+#: What a class is made from, beside the original: the callees of its methods, a class of ours, a formula; None where
+#: it is a sequence.
+_How = Names | type | Formula | None
 
 _log = logging.getLogger("levelhead.convert")
 
@@ -39,8 +42,9 @@ def convert(model: Model) -> Model:
     ``activation(norm(x) + residual)`` and ``norm(residual + dropout(x))`` become one call, in ``nn.Sequential``, in the
     methods of the model's own classes and in PyTorch's layers of a transformer; ``explain`` says where. Parameters,
     buffers, hooks, modes and the names in the state_dict stay what they are, and so do references to a module from
-    elsewhere: each keeps its identity and takes another class, a subclass of its own or of its namesake. Lazy modules
-    are converted once they have their shapes.
+    elsewhere: each keeps its identity and takes another class, a subclass of its own or of its namesake. A norm of
+    another library (Llama's RMSNorm, T5's LayerNorm) is taken for what it calculates in a trial on random data. Lazy
+    modules are converted once they have their shapes.
 
     Args:
         model: any module; one that is itself a normalization layer is converted too.
@@ -55,34 +59,95 @@ def convert(model: Model) -> Model:
         >>> convert(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))[1].__class__.__module__
         'levelhead.nn.batch'
     """
-    for _, module, change in _changes(model):
+    changes = list(_changes(model))
+    for _, module, change in changes:
         if change.kind is not None:
             module.__class__ = change.kind
-    for name, text in explain(model).items():
+    report = _explained(model, changes)
+    for name, text in {**report.fused, **report.left}.items():
         _log.info("%s: %s", name or _original(type(model)).__name__, text)
+    if not (report.replaced or report.recognised or report.fused):
+        _log.warning("%s: nothing was converted; print(levelhead.nn.explain(model)) says why", type(model).__name__)
     return model
 
 
-def explain(model: nn.Module) -> dict[str, str]:
-    """What ``convert`` fuses in a model, or has fused, by the name of the module in whose code it stands.
-
-    A module that is not named has nothing to fuse; its normalization layers are replaced one by one.
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``convert`` does to a model, or has done, by the names of its modules.
 
     Args:
-        model: a module, converted or not.
+        replaced: the norms and dropouts that take a class of ours, and which.
+        recognised: the norms of other libraries that a trial on data showed to be one of ours, and which.
+        fused: what becomes one call, as ``"self.bn1 + self.relu, self.bn2 + add + self.relu"``, by the module in whose
+            code it stands.
+        left: why a norm, or the code of a module that has norms, stays as it is.
+    """
 
-    Returns:
-        Texts such as ``"self.bn1 + self.relu, self.bn2 + add + relu"``, or why the code of a module that has
-        normalization layers is left as it is.
+    replaced: dict[str, str]
+    recognised: dict[str, str]
+    fused: dict[str, str]
+    left: dict[str, str]
+
+    def __str__(self) -> str:
+        """The counts, and a line for what is fused and for what is left."""
+        heads = []
+        for what in ("replaced", "recognised"):
+            count = Counter(getattr(self, what).values())
+            kinds_ = ", ".join(f"{kind} {n}" for kind, n in sorted(count.items()))
+            heads.append(f"{what} {count.total()}" + (f" ({kinds_})" if kinds_ else ""))
+        calls = sum(len(text.split(", ")) for text in self.fused.values())
+        lines = ["; ".join([*heads, f"fused {calls}", f"left {len(self.left)}"])]
+        lines += [f"{name or 'the model'}: {text}" for name, text in self.fused.items()]
+        return "\n".join(lines + [f"{name or 'the model'} left: {why}" for name, why in self.left.items()])
+
+
+def explain(model: nn.Module) -> Explanation:
+    """What ``convert`` does to a model, or has done: replaced, recognised, fused, left and why.
+
+    Args:
+        model: a module, converted or not; it is not changed.
 
     Raises:
         TypeError: ``model`` is not a module.
 
     Example:
-        >>> explain(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU()))
-        {'': '1 + relu'}
+        >>> print(explain(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU())))
+        replaced 1 (BatchNorm1d 1); recognised 0; fused 1; left 0
+        the model: 1 + relu
     """
-    return {name: change.text for name, _, change in _changes(model) if change.text}
+    return _explained(model, list(_changes(model)))
+
+
+def unconvert(model: Model) -> Model:
+    """Give every module that ``convert`` changed the class back that it had, in place; a layer of ours its namesake's.
+
+    For tools that know classes by their exact type (quantization, privacy, ``convert_sync_batchnorm``).
+
+    Args:
+        model: any module.
+
+    Returns:
+        The same object.
+
+    Raises:
+        ValueError: a layer has extras that its namesake does not know, as ``activation="relu"``.
+    """
+    new: list[tuple[nn.Module, type[nn.Module]]] = []
+    for name, module in model.named_modules():
+        cls, kind = type(module), kinds.of(module)
+        if kind is not None and cls is kind.ours:
+            extras = [k for k, v in vars(module).items() if k != "forward" and getattr(cls, k, v) != v]
+            if extras:
+                shown = ", ".join(f"{k}={vars(module)[k]!r}" for k in extras)
+                raise ValueError(
+                    f"{name or 'the model'}: torch.nn.{kind.base.__name__} knows no {shown}; take it off first"
+                )
+            new.append((module, kind.base))
+        elif _original(cls) is not cls:
+            new.append((module, _original(cls)))
+    for module, cls in new:
+        module.__class__ = cls
+    return model
 
 
 class _Change(NamedTuple):
@@ -90,17 +155,44 @@ class _Change(NamedTuple):
 
     kind: type[nn.Module] | None
     text: str = ""
+    list: str = "fused"  # the list of an Explanation that it stands in
+
+
+def _explained(model: nn.Module, changes: list[tuple[str, nn.Module, _Change]]) -> Explanation:
+    lists: dict[str, dict[str, str]] = {each: {} for each in ("replaced", "recognised", "fused", "left")}
+    for name, _, change in changes:
+        if change.text:
+            lists[change.list][name] = change.text
+    return Explanation(**lists)
 
 
 def _changes(model: nn.Module) -> Iterator[tuple[str, nn.Module, _Change]]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert takes a torch.nn.Module, got {type(model).__name__}")
     places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
+    known: dict[Any, Formula | None] = {}
     for name, module in list(model.named_modules()):
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
-        replacement = _replacement(module)
-        yield name, module, _Change(replacement) if replacement is not None else _fused(module, places)
+        yield name, module, _change(module, places, known)
+
+
+def _change(module: nn.Module, places: Counter[int], known: dict[Any, Formula | None]) -> _Change:
+    normal = isinstance(module, kinds.Norm)
+    if isinstance(module, torch.jit.ScriptModule):
+        return _Change(None, "it is scripted" if normal else "", "left")
+    if any(base.__name__ == "FSDPModule" for base in type(module).__mro__):
+        why = "fully_shard has made its class; convert the model before it"
+        return _Change(None, why if normal else "", "left")
+    replacement = _replacement(module)
+    if replacement is not None:
+        return _Change(replacement, kinds.of(module).ours.__name__, "replaced")  # type: ignore[union-attr]
+    if isinstance(module, Recognised):
+        return _Change(None, str(module.formula), "recognised")
+    formula = recognise(module, known)
+    if formula is not None:
+        return _Change(_taught(type(module), formula), str(formula), "recognised")
+    if normal or ("norm" in type(module).__name__.lower() and not list(module.children())):
+        return _Change(None, f"{type(module).__name__} calculates no norm that is known", "left")
+    return _fused(module, places)
 
 
 def _replacement(module: Any) -> Any:
@@ -127,7 +219,7 @@ def _fused(module: nn.Module, places: Counter[int]) -> _Change:
             raise Unreadable("forward was exchanged on the module itself")
         new, found = _fused_class(kind, names)
     except Unreadable as reason:
-        return _Change(None, f"module by module: {reason}")
+        return _Change(None, f"module by module: {reason}", "left")
     return _Change(new, ", ".join(found)) if found else _Change(None)
 
 
@@ -227,6 +319,8 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     """
     if isinstance(names, type):
         return _merged(kind, names), []
+    if isinstance(names, Formula):
+        return _taught(kind, names), []
     if names is None:
         bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
         return _subclass(kind, names, bases, ()), []
@@ -249,6 +343,11 @@ def _merged(kind: Any, ours: Any) -> type[nn.Module]:
     return _subclass(kind, ours, (ours, kind), ())
 
 
+def _taught(kind: Any, formula: Formula) -> type[nn.Module]:
+    """A norm of another library's that runs our operator."""
+    return _subclass(kind, formula, (Recognised, kind), (("formula", formula),))
+
+
 @cache
 def _rewrite(method: types.FunctionType, names: Names) -> rewriting.Rewritten | None:
     return rewriting.rewrite(method, names)
@@ -262,9 +361,10 @@ def _rewrite_last(method: types.FunctionType, names: Names) -> types.FunctionTyp
 @cache
 def _subclass(kind: Any, names: Any, bases: Any, members: Any) -> type[nn.Module]:
     """One class for all modules of a kind, as PyTorch's compiler wants it."""
+    prefix = "Fused" if names is None or isinstance(names, Names) else "Levelhead"
     own = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce_ex__": _reduce, _ORIGIN: (kind, names)}
     try:
-        return types.new_class(f"Fused{kind.__name__}", bases, exec_body=lambda space: space.update(members, **own))
+        return types.new_class(f"{prefix}{kind.__name__}", bases, exec_body=lambda space: space.update(members, **own))
     except Exception as error:  # whatever the class's own __init_subclass__ or metaclass thinks of it
         raise Unreadable(f"no subclass can be made of it: {error}") from error
 

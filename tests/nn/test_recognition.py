@@ -1,0 +1,175 @@
+"""A norm of another library is known by what it calculates, and ``explain`` counts all there is."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import levelhead as lh
+
+
+class Llama(nn.Module):
+    def __init__(self, width, eps=1e-6):
+        super().__init__()
+        self.weight, self.variance_epsilon = nn.Parameter(torch.rand(width) + 0.5), eps
+
+    def forward(self, x):
+        wide = x.to(torch.float32)
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return self.weight * wide.to(x.dtype)
+
+
+class Gemma(Llama):
+    def forward(self, x):
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return (wide * (1.0 + self.weight.float())).type_as(x)
+
+
+class ConvNeXt(nn.LayerNorm):
+    """Over the channels of (N, C, H, W)."""
+
+    def forward(self, x):
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps).permute(
+            0, 3, 1, 2
+        )
+
+
+class Written(nn.Module):
+    """A layer norm by hand, with names and an ε of its own."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.beta, self.gamma = nn.Parameter(torch.rand(width)), nn.Parameter(torch.rand(width) + 0.5)
+
+    def forward(self, x):
+        x = x - x.mean(-1, keepdim=True)
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * self.gamma + self.beta
+
+
+class Bare(nn.Module):
+    def forward(self, x):
+        return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+
+
+class BareNorm(Bare):
+    pass
+
+
+class Unbiased(Llama):
+    """Divides by the standard deviation with its ε outside of the root: none of ours."""
+
+    def forward(self, x):
+        return self.weight * x / (x.pow(2).mean(-1, keepdim=True).sqrt() + self.variance_epsilon)
+
+
+class Stopped(Llama):
+    """The same values, other gradients."""
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).detach()
+
+
+class Narrow(Llama):
+    """Gives float32 whatever it takes."""
+
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The names of the operators that were called."""
+    seen = []
+    for name in ("rms_norm", "layer_norm"):
+        original = getattr(lh.ops, name)
+        monkeypatch.setattr(lh.ops, name, lambda *a, _f=original, _n=name, **k: (seen.append(_n), _f(*a, **k))[1])
+    return seen
+
+
+CASES = {
+    "Llama": (lambda: Llama(6), (4, 6), "rms_norm"),
+    "Llama, large ε": (lambda: Llama(6, 1e-2), (2, 3, 6), "rms_norm"),
+    "Gemma": (lambda: Gemma(6), (4, 6), "rms_norm, 1 + weight"),
+    "ConvNeXt": (lambda: ConvNeXt(6), (2, 6, 4, 4), "layer_norm, dimension 1"),
+    "written": (lambda: Written(6), (4, 6), "layer_norm"),
+    "bare": (BareNorm, (4, 6), "rms_norm"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_recognised_and_stays_what_it_is(case, calls):
+    make, shape, formula = CASES[case]
+    plain = nn.Sequential(make())
+    model = lh.convert(copy.deepcopy(plain))
+    assert lh.nn.explain(model) == lh.nn.explain(plain)
+    assert lh.nn.explain(model).recognised == {"0": formula}
+    assert isinstance(model[0], type(plain[0]))
+    assert list(model.state_dict()) == list(plain.state_dict())
+    for scale in (1.0, 1e-3):  # with the smaller one, ε counts
+        for dtype, digits in ((torch.float32, 1e-5), (torch.float64, 1e-5)):
+            a, b = (copy.deepcopy(m).to(dtype) for m in (model, plain))
+            x = (torch.randn(shape, dtype=dtype) * scale).requires_grad_()
+            ours, theirs = a(x), b(x)
+            assert ours.dtype == theirs.dtype
+            torch.testing.assert_close(ours, theirs, rtol=digits, atol=digits)
+            g = torch.randn(shape, dtype=dtype)
+            both = [torch.autograd.grad(y, [x, *m.parameters()], g) for y, m in ((ours, a), (theirs, b))]
+            torch.testing.assert_close(*both, rtol=1e-4, atol=1e-4 / scale)  # dx is of 1 / scale
+    assert calls.count(formula.split(",")[0]) == 4
+    for clone in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert type(clone[0]) is type(model[0])
+        torch.testing.assert_close(clone(x.float()), model(x.float()))
+    assert type(lh.nn.unconvert(model)[0]) is type(plain[0])
+
+
+@pytest.mark.parametrize("make", [lambda: Unbiased(6), lambda: Stopped(6), lambda: nn.Linear(6, 6)])
+def test_what_only_looks_like_one_is_left(make):
+    plain = make()
+    assert lh.nn.explain(nn.Sequential(plain)).recognised == {}
+    assert type(lh.convert(copy.deepcopy(plain))) is type(plain)
+
+
+def test_types_that_were_not_tried_take_the_way_of_the_class(calls):
+    x = torch.randn(4, 6)
+    mixed, narrow = lh.convert(Llama(6)), lh.convert(Narrow(6).bfloat16())
+    assert mixed(x.bfloat16()).dtype == torch.float32
+    assert narrow(x.bfloat16()).dtype == torch.float32
+    assert not calls
+    half = lh.convert(Llama(6).bfloat16())(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert calls == ["rms_norm"]
+    traced = torch.fx.symbolic_trace(nn.Sequential(mixed))
+    torch.testing.assert_close(traced(x), mixed(x))
+
+
+def test_the_report_counts():
+    model = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), Llama(6), Unbiased(6), Bare(), nn.Dropout())
+    model[4].__class__ = type("OddNorm", (Unbiased,), {})
+    report = lh.nn.explain(model)
+    assert str(report) == (
+        "replaced 2 (BatchNorm1d 1, Dropout 1); recognised 1 (rms_norm 1); fused 1; left 1\n"
+        "the model: 1 + relu\n"
+        "4 left: OddNorm calculates no norm that is known"
+    )
+
+
+def test_a_model_in_which_nothing_is_converted_is_named(caplog):
+    lh.convert(nn.Linear(2, 2))
+    assert caplog.messages == ["Linear: nothing was converted; print(levelhead.nn.explain(model)) says why"]
+
+
+def test_what_is_ours_is_shown():
+    assert repr(lh.convert(nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3)))).count("lh.") == 2
+
+
+def test_unconvert_gives_the_classes_back():
+    plain = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU(), Llama(3), nn.Dropout())
+    model = lh.nn.unconvert(lh.convert(copy.deepcopy(plain)))
+    assert [type(m) for m in model.modules()] == [type(m) for m in plain.modules()]
+    torch.testing.assert_close(model.eval()(torch.ones(2, 3)), plain.eval()(torch.ones(2, 3)))
+    with pytest.raises(ValueError, match=r"0: torch.nn.BatchNorm1d knows no activation='relu'; take it off first"):
+        lh.nn.unconvert(nn.Sequential(lh.nn.BatchNorm1d(3, activation="relu")))
