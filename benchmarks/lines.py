@@ -14,7 +14,7 @@ BUDGETS = {
     "moments.py covariance.py records.py lessons.py allocator.py": 900,
     "ops": 5400,
     "nn": 3300,
-    "init regularizers": 2100,
+    "init regularizers weights.py": 2100,
     "doctor": 6000,
     "data training": 3200,
     "studies": 3600,

@@ -136,6 +136,25 @@ def test_integers_and_booleans_count_as_numbers(dtype):
     assert_is(Moments.of(x), x.numpy())
 
 
+def test_integers_beyond_float64_keep_their_differences():
+    x = torch.tensor([0, 1000, 2000, 3000]).repeat(20_000)
+    columns = torch.stack([x + 10**18, x, -x - 10**18], 1)
+    columns[0, 1] = 7
+    found = Moments.of(columns, 0)
+    exact = [np.array([int(v) - int(c[0]) for v in c], dtype=np.float64).std() for c in columns.T]
+    np.testing.assert_allclose(found.std(), exact, rtol=1e-14)
+    assert float(columns[:, 0].double().std(correction=0)) != pytest.approx(exact[0], rel=1e-3), (
+        "float64 alone must fail"
+    )
+    np.testing.assert_allclose(found.mean, [1e18 + 1500, columns[:, 1].double().mean(), -1e18 - 1500], rtol=1e-15)
+    mask = torch.ones(len(x), 1, dtype=torch.bool)
+    mask[::2] = False
+    half = [np.array([int(v) - int(c[0]) for v in c[1::2]], dtype=np.float64).std() for c in columns.T]
+    np.testing.assert_allclose(Moments.of(columns, 0, mask).std(), half, rtol=1e-14)
+    ends = torch.tensor([-(2**62) - 2**62, 2**62, 2**63 - 1])
+    assert float(Moments.of(ends).mean) == pytest.approx(float(ends.double().mean()), rel=1e-15)
+
+
 def test_empty_and_one_value():
     nothing, one = Moments.of(torch.zeros(0, 3), 0), Moments.of(torch.tensor([[1.0, 2.0, 3.0]]), 0)
     assert int(nothing.count) == 0

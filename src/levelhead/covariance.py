@@ -101,13 +101,11 @@ class Comoments:
         if self.mean.shape != other.mean.shape:
             shapes = f"{len(self.mean)} and {len(other.mean)}"
             raise ValueError(f"comoments merge only where they are of the same features, got {shapes} features")
+        each = self.moments.merge(other.moments)
         count = self.count + other.count
-        share = other.count.to(self.mean.dtype) / count  # NaN where both are empty, and so is the mean
-        mine = self.mean.where(self.count > 0, other.mean)  # else NaN would pass from an empty one to the other
-        delta = other.mean.where(other.count > 0, mine) - mine
-        mean = torch.where(count > 0, mine + delta * share, torch.nan)
-        between = torch.outer(delta, delta) * (self.count * share)
-        return type(self)(count, mean, self.comoment + other.comoment + between.masked_fill(count == 0, 0))
+        delta = (other.mean - self.mean).masked_fill((self.count == 0) | (other.count == 0), 0)
+        between = torch.outer(delta, delta) * (self.count * other.count.to(delta.dtype) / count.clamp(min=1))
+        return type(self)(count, each.mean, self.comoment + other.comoment + between)
 
     def __add__(self, other: Comoments) -> Self:
         return self.merge(other) if isinstance(other, Comoments) else NotImplemented

@@ -69,7 +69,8 @@ class Moments:
     ) -> Self:
         """The moments of ``x`` over the dimensions ``dim``.
 
-        The arithmetic is float64 where the device has it (float32 otherwise), whatever the type of ``x``.
+        The arithmetic is float64 where the device has it (float32 otherwise), whatever the type of ``x``. Integers
+        beyond 2⁵³ are counted from one among them, which costs no digits.
 
         Args:
             x: values of any shape; integers and booleans count as numbers.
@@ -95,6 +96,9 @@ class Moments:
                 raise IndexError(f"dimension {d} is out of range for x of shape {tuple(x.shape)}")
         dims = tuple({d % x.ndim: None for d in dims})
         ignore_nan = ignore_nan and x.is_floating_point()
+        if x.dtype == torch.int64 and x.numel() and dims and bool((origin := _origin(x, dims)).any()):
+            near = cls.of(x - origin, dims, mask)
+            return cls(near.count, near.mean + origin.squeeze(dims), near.m2)
         if mask is None and dims:
             for function in _fast:
                 if (found := function(x, dims, ignore_nan)) is not None:
@@ -229,6 +233,12 @@ class Moments:
 def statistics_dtype(device: torch.device) -> torch.dtype:
     """The widest type that a device calculates in."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _origin(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """What is to be taken off integers that float64 does not hold; 0 where it does, or where nothing would help."""
+    low, high = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
+    return low.where(((low < -(2**53)) | (high > 2**53)) & (high - low >= 0), 0)  # below 0 where it does not fit
 
 
 def _check_mask(mask: Tensor, x: Tensor) -> Tensor:
