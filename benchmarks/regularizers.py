@@ -1,9 +1,9 @@
 """What regularizers cost: a step of AdamW on 25 million parameters, bare and with each of them attached.
 
 First the results are checked: L2 attached to AdamW is its own decay to the bit, and L1 thresholds by αλ. Then all are
-timed by turns, so that a busy machine slows them alike. ``own decay`` is AdamW with a weight_decay and nothing attached. ``ratio`` is the median of the turns' ratios to the bare
-step of the same form. ``in the loss`` is what the same penalty costs when it is added to a loss: its forward and
-backward, on top of the bare step.
+timed by turns, so that a busy machine slows them alike. ``own decay`` is AdamW with a weight_decay and nothing
+attached. ``ratio`` is the median of the turns' ratios to the bare step of the same form. ``in the loss`` is what the
+same penalty costs when it is added to a loss: its forward and backward, on top of the bare step.
 
     python benchmarks/regularizers.py [--turns 9] [--threads 2] [--forms default foreach fused]
 """

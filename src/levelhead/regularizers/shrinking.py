@@ -47,8 +47,6 @@ class Shrinking(Attachment):
             _give_back(optimizer)
         if skipped(optimizer):
             return
-        if self._own:
-            self._split(optimizer)
         # A closure makes the gradients only within the step.
         closure = len(args) > 1 or kwargs.get("closure") is not None
         self._on_all(
@@ -57,6 +55,8 @@ class Shrinking(Attachment):
                 and any(p.requires_grad and (closure or p.grad is not None) for p in one.parameters.values())
             )
         )
+        if self._own:  # last: what is refused must leave no trace
+            self._split(optimizer)
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         _give_back(optimizer)
