@@ -6,7 +6,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check numpy==2.4.6 scikit-learn==1.9.1 skglm==0.5 celer==0.7.4 adelie==1.1.52 group-lasso==1.5.0
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check numpy==1.26.4 scikit-learn==1.9.1 skglm==0.5 celer==0.7.4 adelie==1.1.52 group-lasso==1.5.0
 cat >"$folder/program.py" <<'PROGRAM'
 from importlib.metadata import version
 
