@@ -6,6 +6,7 @@ import ast
 import contextlib
 import copyreg
 import logging
+import re
 import types
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from levelhead import kinds
-from levelhead.nn import fusion, residuals, rewriting, source
+from levelhead.nn import fusion, residuals, rewriting, source, uses
 from levelhead.nn.recognition import Formula, Recognised, recognise
 from levelhead.nn.residuals import Droppers
 from levelhead.nn.rewriting import Names
@@ -271,6 +272,8 @@ def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Na
     norms, activations, sequences, dropouts, row_norms = set(), set(), set(), set(), set()
     trees = {}
     for name, method in _methods(kind).items():
+        if name != "forward" and module._modules.keys().isdisjoint(uses.names(method.__code__)):
+            continue  # its source, of a file of thousands of lines maybe, need not be read
         try:
             trees[name] = source.read(method)
         except Unreadable:
@@ -327,7 +330,11 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     members: list[tuple[str, Any]] = []
     twins: list[tuple[str, Any]] = []
     found: list[str] = []
+    callees = " ".join({*names.norms, *names.sequences, *names.droppers.dropouts, *names.droppers.methods})
+    words = set(re.findall(r"\w+", callees)) - {"self"}
     for name, method in _methods(kind).items():
+        if not names.local_norms and words.isdisjoint(uses.names(method.__code__)):
+            continue
         with contextlib.suppress(Unreadable):  # that method stays as it is
             rewritten = _rewrite(method, names)
             if rewritten is not None:

@@ -25,11 +25,12 @@ def _methods(cls: type[nn.Module]) -> dict[str, types.FunctionType]:
     return found
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
+def names(code: types.CodeType) -> Iterator[str]:
+    """The globals and attributes that some code names, functions within it included."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            yield from _names(inner)
+            yield from names(inner)
 
 
 def _reached(methods: dict[str, types.FunctionType]) -> set[str]:
@@ -39,7 +40,7 @@ def _reached(methods: dict[str, types.FunctionType]) -> set[str]:
         name = left.pop()
         if name in methods and name not in reached:
             reached.add(name)
-            left += _names(methods[name].__code__)
+            left += names(methods[name].__code__)
     return reached
 
 
@@ -55,14 +56,14 @@ def reads_any(cls: type[nn.Module]) -> bool:
 
 def _named(cls: type[nn.Module]) -> set[str]:
     methods = _methods(cls)
-    return {name for method in _reached(methods) for name in _names(methods[method].__code__)}
+    return {name for method in _reached(methods) for name in names(methods[method].__code__)}
 
 
 def method_that_calls(cls: type[nn.Module], parts: Collection[str]) -> str | None:
     """The method, none that ``forward`` calls, in which one of these parts of a module is called."""
     methods = _methods(cls)
     for name in methods.keys() - _reached(methods):
-        if name.startswith("__") or not set(parts) & set(_names(methods[name].__code__)):
+        if name.startswith("__") or not set(parts) & set(names(methods[name].__code__)):
             continue
         with contextlib.suppress(source.Unreadable):
             for node in ast.walk(source.read(methods[name])):
