@@ -310,7 +310,7 @@ def examine(
             script = _script(what, arguments, module)
             found, treated = command.run_script(script, budget=budget, steps=steps, patch=patch, **chosen), None
         else:
-            found, treated = command.run(what, treat=treat, budget=budget or 30.0, **chosen)
+            found, treated = command.run(what, treat=treat, budget=30.0 if budget is None else budget, **chosen)
         if html is not None:
             from levelhead.report import render_examination
 
