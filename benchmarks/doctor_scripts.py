@@ -91,20 +91,31 @@ def main() -> None:
             (asked.write / f"{name}.py").write_text(text)
         return
     command = ["watch", "--json", "OUT"] if asked.watch else ["examine", "--json"]
+    results = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        results = list(pool.map(lambda item: judge(item[0], *item[1], command), chosen.items()))
-    for r in results:
-        said = r.get("findings") or ([r["error"].strip().splitlines()[-1:]] if "error" in r else ["nothing"])
-        mark = ("ok" if r.get("place") else "cause" if r.get("cause") else "-") if r["faulty"] else "healthy"
-        print(f"{mark:8s}{r['name']:24s}{r['seconds']:6.1f} s  {'; '.join(map(str, said))}")
+        for r in pool.map(lambda item: judge(item[0], *item[1], command), chosen.items()):
+            results.append(r)
+            show(r)
+    sum_up(results)
+    if asked.out:
+        asked.out.write_text(json.dumps(results, indent=1))
+
+
+def show(r: dict) -> None:
+    """A line a script."""
+    said = r.get("findings") or ([r["error"].strip().splitlines()[-1:]] if "error" in r else ["nothing"])
+    mark = ("ok" if r.get("place") else "cause" if r.get("cause") else "-") if r["faulty"] else "healthy"
+    print(f"{mark:8s}{r['name']:24s}{r['seconds']:6.1f} s  {'; '.join(map(str, said))}", flush=True)
+
+
+def sum_up(results: list[dict]) -> None:
+    """How many are right."""
     bad = [r for r in results if r["faulty"]]
     good = [r for r in results if not r["faulty"]]
     for what in ("detected", "cause", "place"):
         print(f"{what}: {sum(bool(r.get(what)) for r in bad)} of {len(bad)}")
     print(f"healthy with a critical finding: {sum(bool(r.get('critical')) for r in good)} of {len(good)}")
     print(f"healthy with any warning: {sum(bool(r.get('detected')) for r in good)} of {len(good)}")
-    if asked.out:
-        asked.out.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
