@@ -113,7 +113,9 @@ def run_script(
         raise ProgramError(f"the budget must be above 0 seconds, got {budget:g}")
     wanted = chosen(_split(select), _split(ignore))
     with _progress(console) as tell:
-        found = examine_script(script, budget=120.0 if budget is None else budget, steps=steps or STEPS, wanted=wanted, progress=tell)
+        found = examine_script(
+            script, budget=120.0 if budget is None else budget, steps=steps or STEPS, wanted=wanted, progress=tell
+        )
     if patch is not None:
         changes = [f.patch for f in found.findings if f.patch.startswith("--- ")]
         if not changes:

@@ -1,0 +1,200 @@
+"""A stranger's script, run again with one change at a time: in scratch copies, cut off, compared with its own noise."""
+
+import json
+import math
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+from levelhead.doctor import ProgramError
+from levelhead.doctor.script import Script
+from levelhead.doctor.script.again import Runs
+from levelhead.doctor.script.changes import mismatched
+from levelhead.doctor.script.examined import examine_script, gain
+from levelhead.doctor.script.patch import patch
+
+LOOP = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+x = torch.randn(300, 4)
+y = (x[:, 0] + x[:, 1] > 0).long() + (x[:, 2] > 1).long()
+model = nn.Sequential(
+    nn.Linear(4, 16),
+    nn.ReLU(),
+    nn.Linear(16, 3),
+    {end}
+)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+for i in range(80):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x[:200]), y[:200])
+    loss.backward()
+    optimizer.step()
+    if i % 20 == 19:
+        with torch.no_grad():
+            F.cross_entropy(model(x[200:]), y[200:])
+"""
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Writes a script into a folder of its own, which is then the working directory."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def write(text, end=""):
+        (folder / "train.py").write_text(textwrap.dedent(text).replace("{end}", end))
+        return Script("train.py")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "floor", "expected"),
+    [
+        (2.0, 1.0, 3.0, 0.5),  # half of the way from 3 to 1 was not gone
+        (3.5, 1.0, 3.0, 1.0),  # worse than a constant answer: all of it
+        (1.0, 2.0, 3.0, -1.0),
+        (1.0, 4.0, 3.0, 0.0),
+        (math.nan, 1.0, 3.0, 1.0),
+        (1.0, math.nan, 3.0, 0.0),
+    ],
+)
+def test_gain(before, after, floor, expected):
+    assert gain(before, after, floor) == expected
+
+
+def test_shapes_that_would_be_broadcast():
+    assert mismatched(torch.zeros(5, 1), torch.zeros(5))
+    assert not mismatched(torch.zeros(5, 1), torch.zeros(5, 1))
+    assert not mismatched(torch.zeros(5, 5), torch.zeros(5))
+    assert not mismatched(torch.zeros(1), torch.zeros(()))
+    assert not mismatched(torch.zeros(6), torch.zeros(2, 3))
+
+
+LINE = "    nn.Softmax(dim=1),\n"
+BACKWARD = "for x in xs:\n    loss = f(x)\n    loss.backward()\n    o.step()\n"
+
+
+@pytest.mark.parametrize(
+    ("cause", "faulty", "mended"),
+    [
+        ("output-mismatch", "m = S(\n    nn.Linear(2, 3),\n" + LINE + ")\n", "m = S(\n    nn.Linear(2, 3),\n)\n"),
+        ("gradients-accumulate", BACKWARD, BACKWARD.replace("    loss.b", "    o.zero_grad()\n    loss.b")),
+        ("gradient-ascent", "(-loss).backward()\n", "loss.backward()\n"),
+        ("gradient-ascent", "SGD(p, maximize=True)\n", "SGD(p, maximize=False)\n"),
+        ("learning-rate-too-high", "o = SGD(p, lr=5.0, weight_decay=5.0)\n", "o = SGD(p, lr=0.5, weight_decay=5.0)\n"),
+        ("learning-rate-too-high", "a.add_argument('--lr', default=5.0)\n", "a.add_argument('--lr', default=0.5)\n"),
+        ("learning-rate-too-high", "ä, lr = 1, 5.0\n", "ä, lr = 1, 0.5\n"),
+        ("penalty-too-strong", "SGD(p, lr=1, weight_decay=3.0)\n", "SGD(p, lr=1, weight_decay=0.0)\n"),
+        ("dropout-too-strong", "d = nn.Dropout(p=0.9)\n", "d = nn.Dropout(p=0.0)\n"),
+        ("eval-mode-in-training", "m.eval()\n" + BACKWARD, "m.eval()\nm.train()\n" + BACKWARD),
+        ("learning-rate-too-high", "SGD(a, lr=5.0)\nSGD(b, lr=5.0)\n", None),  # which of the two?
+        ("inputs-not-normalized", "x = 1\n", None),
+    ],
+)
+def test_a_patch_is_a_diff_of_the_script(tmp_path, cause, faulty, mended):
+    path = tmp_path / "train.py"
+    path.write_text(faulty)
+    found = patch(path, cause, [5.0], 0.1)
+    assert path.read_text() == faulty
+    if mended is None:
+        assert not found
+        return
+    (tmp_path / "fix.diff").write_text(found + "\n")
+    done = subprocess.run(["git", "apply", "fix.diff"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.read_text() == mended
+
+
+def test_runs_are_cut_off_seeded_and_kept(script):
+    runs = Runs(script(LOOP), deadline=120)
+    first, same, other = runs.all([("", "", 0, 30, 0.0), ("rate x 10", "", 0, 30, 0.0), ("", "", 1, 30, 0.0)])
+    assert first.steps == 30
+    assert first.losses[0] == same.losses[0]  # the script sets no seed; the first loss is before any change
+    assert first.losses[0] != other.losses[0]
+    assert first.losses[-1] != same.losses[-1]
+    assert [step for step, _ in first.validation] == [20]
+    runs._run = None  # nothing is run again
+    assert runs.one("", "", 0, 30, 0.0) == first
+    runs.forget()
+    with pytest.raises(TypeError):
+        runs.one("", "", 0, 30, 0.0)
+
+
+def test_what_a_script_writes_stays_in_a_scratch_copy(script, tmp_path):
+    outside = tmp_path / "precious.pt"
+    outside.write_text("precious")
+    inside = "torch.save(model.state_dict(), 'best.pt')\nopen('log.txt', 'w').write('x')\n"
+    runs = Runs(script(LOOP + inside), deadline=120)
+    done = runs.one("", "", 0, 1000, 0.0)
+    assert (done.steps, done.error) == (80, "")
+    assert [path.name for path in Path().iterdir()] == ["train.py"]
+    for line in (f"torch.save(model.state_dict(), {str(outside)!r})", f"open({str(outside)!r}, 'w')"):
+        done = Runs(script(LOOP + line), deadline=120).one("", "", 0, 1000, 0.0)
+        assert outside.read_text() == "precious"
+        assert "exit status 1" in done.error
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise OSError('no data here')", "fails before its first update"),
+        ("import argparse\na = argparse.ArgumentParser()\na.add_argument('x')\na.parse_args()", "exit status 2"),
+        ("print(1)", "makes no update"),
+    ],
+)
+def test_what_trains_nothing_is_one_line(script, text, said):
+    script(text)
+    command = [sys.executable, "-m", "levelhead", "examine", "--json", "train.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert not done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("levelhead:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in done.stderr
+    assert "usage:" not in done.stderr
+
+
+def test_a_softmax_too_many_is_proven_and_patched(script):
+    found = examine_script(script(LOOP, "nn.Softmax(dim=1),"), budget=60)
+    assert (found.findings[0].cause, found.findings[0].where) == ("output-mismatch", "3")
+    assert "-    nn.Softmax(dim=1)," in found.findings[0].patch.splitlines()
+    before = next(t for t in found.trials if t.change == "as it is")
+    after = next(t for t in found.trials if t.cause == "output-mismatch")
+    assert after.score > before.score
+    assert after.gain > 0.1
+    assert json.loads(json.dumps(found.to_dict(), default=str))["findings"]
+
+
+def test_a_healthy_script_has_no_finding(script):
+    found = examine_script(script(LOOP), budget=60)
+    assert [f for f in found.findings if f.severity == "critical"] == []
+    assert {t.change for t in found.trials} >= {"as it is", "other seeds", "a tenth of the learning rate"}
+
+
+def test_a_script_of_tensors_alone_can_be_run(script):
+    text = (
+        LOOP.replace("model(x[:200])", "x[:200] @ w")
+        .replace("model(x[200:])", "x[200:] @ w")
+        .replace("model.parameters()", "[w]")
+    )
+    done = Runs(script("import torch\nw = torch.zeros(4, 3, requires_grad=True)\n" + text), deadline=120).one(
+        "", "", 0, 10, 0.0
+    )
+    assert done.steps == 10
+
+
+def test_a_missing_script_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProgramError, match="no such file"):
+        examine_script(Script("none.py"))
