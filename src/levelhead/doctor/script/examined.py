@@ -193,7 +193,9 @@ def _specific(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[str
         "shape": bool(facts["mismatch"]),
         "once": facts["twice"],
         "attached": "loss-detached" in causes,
-        "weights": "constant-init" in causes or any(not SMALL < size < LARGE for _, size in facts["layers"]),
+        # Beside a part that is not trained other random weights of it may win by chance.
+        "weights": not facts["untrained"]
+        and ("constant-init" in causes or any(not SMALL < size < LARGE for _, size in facts["layers"])),
         "bends": "missing-nonlinearity" in causes,
         "dropout": bool(facts["dropout"]),
         "decay": facts["decay"] > 0,
@@ -242,8 +244,9 @@ class _Search:
             orders.append(("", "", 1, self.first.steps, 0.0))
         done = self.runs.all(orders)
         if math.isnan(self.noise):
-            other = self.measure.of(done[-1])
-            self.noise = abs(self.before - other) if math.isfinite(self.before - other) else 0.0
+            other, floor = self.measure.of(done[-1]), self.measure.floor
+            both = min(self.before, floor) - min(other, floor)  # how much worse than a constant says nothing
+            self.noise = abs(both) if math.isfinite(both) else 0.0
             self.trials.append(_trial("other seeds", "", other, done[-1], 0.0))
         for name, ran in zip(names, done, strict=False):
             self.results[name] = ran
@@ -253,7 +256,7 @@ class _Search:
                 if ran.steps >= self.first.steps or ran.error == ""
                 else 0.0
             )
-            if math.isfinite(self.before) and self.before - after <= 2 * self.noise:
+            if math.isfinite(self.before) and min(self.before, self.measure.floor) - after <= 2 * self.noise:
                 won = 0.0
             if CHANGES[name].fits and not _end_of(ran) < _end_of(self.first):
                 won = 0.0
@@ -292,12 +295,11 @@ class _Search:
         facts, cause = self.first.facts, CHANGES[name].cause
         known = next((f for f in seen if f.cause == cause), None)
         if name == "weights":
-            sizes = [(n, s) for n, s in facts["layers"] if s > 0 and math.isfinite(s)]
-            far = max(sizes, key=lambda pair: abs(math.log(pair[1])), default=("", 1.0))
             same = next((f for f in seen if f.cause == "constant-init"), None)
             if same is not None:
                 return same.cause, same.where
-            return ("init-too-large" if far[1] > 1 else "init-too-small"), far[0] or "loop"
+            name, size = next(pair for pair in facts["layers"] if not SMALL < pair[1] < LARGE)
+            return ("init-too-small" if size <= SMALL else "init-too-large"), name
         if known is not None:
             return cause, known.where
         group = RULES[cause].group
