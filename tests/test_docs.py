@@ -67,7 +67,7 @@ def test_a_program_runs(page, name, tmp_path, monkeypatch):
 def start(*command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     assert result.returncode == 0, result.stderr[-3000:]
 
