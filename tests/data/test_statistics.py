@@ -194,3 +194,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
         command = [sys.executable, "-c", code, str(path)]
         peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024)
     assert peaks[1] - peaks[0] < 25, peaks
+
+
+def test_a_table_is_printed_without_torch(tmp_path):
+    (tmp_path / "t.csv").write_text("x,t\n1,a\n2,b\n")
+    code = (
+        "import sys; from levelhead.cli import main; sys.argv[0] = 'levelhead'\ntry: main()\nexcept SystemExit: pass\n"
+    )
+    code += "assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "stats", str(tmp_path / "t.csv")]
+    assert "1.5" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
