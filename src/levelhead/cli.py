@@ -139,7 +139,7 @@ def study(
     depth: Annotated[int | None, typer.Option("--depth", help="Hidden layers, or blocks of a convnet.")] = None,
     target_score: Annotated[
         float | None,
-        typer.Option("--target-score", help="Count steps to this score, not to the baseline's median best."),
+        typer.Option("--target-score", help="Count steps to this score, not to 98 % of the baseline's best."),
     ] = None,
     standardize: StandardizeOption = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; one a core by default.")] = None,

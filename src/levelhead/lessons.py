@@ -9,11 +9,13 @@ from typing import Any, Literal, Self
 
 from levelhead.records import Chart, Interval, chart_from, read_json, write_json
 
-Ruling = Literal["supported", "not supported", "not decided"]
+Ruling = Literal["supported", "not supported", "no difference", "not decided"]
 Side = Literal["above", "below", "within"]
 
 #: The signs that stand beside the words, so that nothing hangs on colour.
-SIGNS: dict[Ruling, str] = {"supported": "✓", "not supported": "✗", "not decided": "?"}
+SIGNS: dict[Ruling, str] = {"supported": "✓", "not supported": "✗", "no difference": "=", "not decided": "?"}
+#: The largest effect that is no difference worth the name, by unit, written before any run; 0 for other units.
+DELTAS = {"percentage points": 0.5, "per cent": 0.5, "times": 1.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Verdict:
         side: the claim is supported where the interval lies ``above`` the threshold, ``below`` it, or ``within``
             plus and minus the threshold.
         threshold: in the effect's unit; fixed before the runs.
-        ruling: ``not supported`` where the whole interval lies on the other side, ``not decided`` where it does not.
+        ruling: ``not supported`` where the whole interval lies beyond the threshold on the other side; else
+            ``no difference`` where it lies within what its unit counts as none (``DELTAS``); else ``not decided``.
         remark: why nothing is decided, or what was chosen after looking; empty where there is nothing to say.
     """
 
@@ -148,6 +151,13 @@ def _contours(raw: dict[str, Any]) -> Contours:
     return Contours(**{**raw, "panels": panels})
 
 
+def nothing(unit: str, *, ratio: bool) -> tuple[float, float]:
+    """The effects of a unit that are no difference worth the name."""
+    if ratio:
+        return 1 / DELTAS.get(unit, 1.0), DELTAS.get(unit, 1.0)
+    return -DELTAS.get(unit, 0.0), DELTAS.get(unit, 0.0)
+
+
 def number(value: float) -> str:
     """A number to three digits, thousands apart, and without an exponent down to a thousandth."""
     if not math.isfinite(value):
@@ -163,11 +173,17 @@ def number(value: float) -> str:
 def figure(verdict: Verdict) -> str:
     """The effect and its interval in words."""
     interval = verdict.interval
+    unit = f" {verdict.unit}" if verdict.unit else ""
+    if math.isinf(interval.value) and interval.low > 0:
+        return f"at least {number(interval.low)}{unit}"
+    if verdict.unit == "times" and interval.value == 0 and math.isfinite(interval.high):
+        return f"at most {number(interval.high)}{unit}"
     if not math.isfinite(interval.value):
         return "no figure"
-    unit = f" {verdict.unit}" if verdict.unit else ""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+    if math.isnan(interval.low) or math.isnan(interval.high):
         return f"{number(interval.value)}{unit}"
+    if math.isinf(interval.high):
+        return f"{number(interval.value)}{unit} [{number(interval.low)}, no bound]"
     return f"{number(interval.value)}{unit} [{number(interval.low)}, {number(interval.high)}]"
 
 
@@ -176,4 +192,6 @@ def rule(verdict: Verdict) -> str:
     threshold = number(verdict.threshold)
     if verdict.side == "within":
         return f"supported within ±{threshold}"
-    return f"supported {verdict.side} {threshold}"
+    delta = DELTAS.get(verdict.unit, 0.0)
+    none = f", no difference within {'a factor of ' if verdict.unit == 'times' else '±'}{delta:g}" if delta else ""
+    return f"supported {verdict.side} {threshold}{none}"

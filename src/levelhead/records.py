@@ -201,6 +201,8 @@ class Answer:
         runs: the run files that the table and the curves are made from, relative to the answer's folder.
         notes: what a reader must know to judge the figures, a sentence each.
         environment: versions, machine and command, as ``records.environment`` gives them.
+        chance: the validation score of always the most frequent class, or of the mean.
+        luck: up to here a score is no better than chance.
     """
 
     study: str
@@ -216,6 +218,8 @@ class Answer:
     runs: tuple[str, ...]
     notes: tuple[str, ...]
     environment: dict[str, Any]
+    chance: float = math.nan
+    luck: float = math.nan
 
     def save(self, path: Path) -> None:
         """Write the answer as one JSON file, whole or not at all."""
@@ -233,7 +237,7 @@ class Answer:
             return cls(
                 **{
                     **raw,
-                    "target": float(raw["target"]),
+                    **{name: float(raw.get(name, math.nan)) for name in ("target", "chance", "luck")},
                     "rows": tuple(_row(row) for row in raw["rows"]),
                     "charts": tuple(chart_from(chart) for chart in raw["charts"]),
                     "runs": tuple(raw["runs"]),

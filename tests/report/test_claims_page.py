@@ -71,8 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_counts_and_tells_every_verdict(folder: Path) -> None:
     text = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text.split())
-    assert "6 claims measured: 2 supported, 2 not supported, 2 not decided." in text
-    assert text.count("Gain: 2.2 times [1.5, 3]; supported above 1.") == 2
+    assert "6 claims measured: 2 supported, 2 not supported, 0 no difference, 2 not decided." in text
+    assert text.count("Gain: 2.2 times [1.5, 3]; supported above 1, no difference within a factor of 1.1.") == 2
     assert text.count("Gain: no figure; supported above 1.") == 2
     assert "By seed: 2, 2.5." in text
     assert "A quick run" not in text
@@ -139,10 +139,9 @@ def test_numbers(value: float, text: str) -> None:
 def test_the_table_of_markdown() -> None:
     rows = markdown([make_lesson("first")]).splitlines()
     assert len(rows) == 2 + 3
-    assert (
-        rows[2] == "| It helps. (lecture 1) | `first` | gain: 2.2 times [1.5, 3]; supported above 1 | **supported** |"
-    )
-    assert (figure(CLAIM), rule(CLAIM)) == ("2.2 times [1.5, 3]", "supported above 1")
+    judged = "supported above 1, no difference within a factor of 1.1"
+    assert rows[2] == f"| It helps. (lecture 1) | `first` | gain: 2.2 times [1.5, 3]; {judged} | **supported** |"
+    assert (figure(CLAIM), rule(CLAIM)) == ("2.2 times [1.5, 3]", judged)
 
 
 def test_a_folder_that_lost_a_study_is_named(tmp_path: Path) -> None:

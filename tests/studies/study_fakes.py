@@ -27,7 +27,7 @@ class FakeData:
 
     @property
     def train(self):
-        return Split(torch.zeros(self.size), torch.zeros(self.size))
+        return Split(torch.zeros(self.size), torch.arange(self.size) % 10)
 
     validation = test = train
 

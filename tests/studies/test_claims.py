@@ -8,7 +8,8 @@ import pytest
 from levelhead.lessons import figure
 from levelhead.lessons import rule as rule_in_words
 from levelhead.records import Curve, Interval, Run
-from levelhead.studies.claims import Claim, mean, rule
+from levelhead.studies.claims import Claim, rule, steps_ratio
+from levelhead.studies.outcome import mean
 from levelhead.studies.samples import Samples
 
 INF, NAN = math.inf, math.nan
@@ -19,7 +20,13 @@ def make_run(arm, seed, best, **changes):
         "validation_score": Curve((0, 10, 20), (0.1, best, best - 0.05)),
         "train_score": Curve((0, 20), (0.1, 1.0)),
     }
-    fields = {"steps": 20, "recipe": {"steps": 20}, "status": "finished", "curves": curves, "test_score": 0.5} | changes
+    fields = {
+        "steps": 20,
+        "recipe": {"steps": 20, "evaluate_every": 10},
+        "status": "finished",
+        "curves": curves,
+        "test_score": 0.5,
+    } | changes
     return Run(arm, seed, seconds=0.1, metric="accuracy", data={}, **fields)
 
 
@@ -39,10 +46,13 @@ def samples(on, off):
         (0.1, 0.2, "above", 0, "supported"),
         (-0.1, 0.2, "above", 0, "not decided"),
         (-0.2, -0.1, "above", 0, "not supported"),
-        (0.0, 0.0, "above", 0, "not supported"),
+        (0.0, 0.0, "above", 0, "no difference"),
         (-0.2, -0.1, "below", 0, "supported"),
         (0.1, 0.2, "below", 0, "not supported"),
-        (0.0, 0.2, "below", 0, "not supported"),
+        (0.0, 0.2, "below", 0, "not decided"),
+        (-0.04, 0.04, "above", 0, "no difference"),
+        (-0.04, 0.06, "below", 0, "not decided"),
+        (0.01, 0.04, "above", 0, "supported"),
         (0.4, 0.6, "below", 0.5, "not decided"),
         (-0.4, 0.4, "within", 0.5, "supported"),
         (0.4, 0.6, "within", 0.5, "not decided"),
@@ -54,7 +64,7 @@ def samples(on, off):
     ],
 )
 def test_the_rule(low, high, side, threshold, ruling):
-    assert rule(Interval((low + high) / 2, low, high), side, threshold) == ruling
+    assert rule(Interval((low + high) / 2, low, high), side, threshold, (-0.05, 0.05)) == ruling
 
 
 def test_the_interval_of_three_is_students():
@@ -112,10 +122,26 @@ def test_verdicts_in_words():
     assert (figure(verdict), rule_in_words(verdict)) == ("0.01 points [0.01, 0.01]", "supported within ±0.5")
 
 
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_no_effect_in_any_seed_is_no_difference(side):
+    verdict = claim(side=side).judge(samples(on=[0.5] * 5, off=[0.5] * 5))
+    assert (verdict.effects, verdict.ruling) == ((0,) * 5, "no difference")
+
+
+def test_a_miss_is_a_bound_and_never_the_budget():
+    speed = claim(effect="steps", **steps_ratio("off", "on", 0.6))
+    verdict = speed.judge(samples(on=[0.9] * 5, off=[0.5] * 5))
+    assert (verdict.interval.value, verdict.interval.low) == (INF, 2)  # on after 10 steps, off not in 20
+    assert (verdict.ruling, figure(verdict)) == ("supported", "at least 2 times")
+    assert verdict.remark == "The target was missed with seed 0, 1, 2, 3, 4, which counts as a bound."
+    nobody = speed.judge(samples(on=[0.5] * 5, off=[0.5] * 5))
+    assert (nobody.ruling, figure(nobody)) == ("not decided", "no figure")
+
+
 def test_figures_of_a_run():
     runs = [make_run("on", 0, 0.9), make_run("on", 1, 0.8, status="diverged"), make_run("on", 2, 0.2, curves={})]
     got = Samples.of(runs)
-    assert [got.steps("on", seed, 0.85) for seed in got.seeds] == [10, 20, 20], "no more than the budget"
+    assert [got.steps("on", seed, 0.85) for seed in got.seeds] == [10, INF, INF], "a miss is no number of steps"
     assert got.gap("on", 0) == pytest.approx(1.0 - 0.85)
     assert math.isnan(got.last("on", 1, "validation_score")), "a diverged run has no last score"
     assert got.best("on", 1) == 0.8

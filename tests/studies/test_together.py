@@ -70,11 +70,12 @@ def test_a_mistake_is_one_clear_line(arguments, message, tmp_path, monkeypatch):
     assert message in result.stderr.replace("\n", " ")
 
 
-def test_the_list_has_every_claim(monkeypatch):
+def test_the_list_has_every_study_and_that_of_one_its_claims(monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     result = CliRunner().invoke(cli.app, ["study", "--list"])
     assert result.exit_code == 0
     assert "dropout" in result.stdout
+    result = CliRunner().invoke(cli.app, ["study", "learning-rate", "--list"])
     assert "Batch normalization allows higher learning rates." in result.stdout
 
 

@@ -8,7 +8,6 @@ learning rate and initialization of a sweep, or the comparison would flatter bat
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from levelhead.studies import arms as arm_settings
 from levelhead.studies import words
 from levelhead.studies.batch_norm_lesson import lesson
 from levelhead.studies.jobs import Job
-from levelhead.studies.outcome import best_scores, median, speedup_to_best
+from levelhead.studies.outcome import SHARE, best_scores, chance, goal, median, speedup, steps_to
 from levelhead.studies.study import Study
 from levelhead.studies.sweep import Sweep
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from levelhead.studies.settings import Settings
     from levelhead.training import Recipe
 
-QUESTION = "How many fewer steps does batch normalization need to the best score of a tuned network without it?"
+QUESTION = "How many fewer steps does batch normalization need to 98 % of a tuned plain network's best score?"
 DATA, STANDARDIZE = "mnist5k", True
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -117,7 +116,7 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
 
     charts = [_sweep_chart(own, swept[own.name], base, table[0].metric)]
     if pairs:
-        charts.append(_depth_chart(pairs, swept, by_depth, start.steps))
+        charts.append(_depth_chart(pairs, swept, by_depth, chance(data)[1]))
     notes = [
         f"Every arm has the initialization ({base.initialization}) and, times 1, 5 or 30, the learning rate "
         f"({base.learning_rate:g}) at which {baseline} did best in the sweep, which has a seed of its own."
@@ -171,13 +170,17 @@ def _sweep_chart(sweep: Sweep, runs: Sequence[Run], best: Recipe, metric: str) -
     )
 
 
-def _depth_chart(pairs: Sequence[_Pair], swept: dict[str, list[Run]], made: dict[str, list[Run]], budget: int) -> Chart:
+def _depth_chart(
+    pairs: Sequence[_Pair], swept: dict[str, list[Run]], made: dict[str, list[Run]], least: float
+) -> Chart:
     gains, notes = [], []
     for pair in pairs:
         plain, normed = made[pair.plain.name], made[pair.normed.name]
-        scores, metric = best_scores(plain), plain[0].metric
-        target = statistics.median_low(scores) if scores else math.nan
-        gain = speedup_to_best(plain, normed, budget)
+        metric = plain[0].metric
+        target = goal(plain, least) if best_scores(plain) else math.inf
+        recipe = pair.plain.recipe
+        slow, fast = ([steps_to(run, target) for run in runs] for runs in (plain, normed))
+        gain = speedup(slow, fast, recipe.steps, recipe.evaluate_every)
         gains.append(gain)
         tuned = [sweep.best(swept[sweep.name]) for sweep in (pair.plain, pair.normed)]
         notes.append(
@@ -199,7 +202,7 @@ def _depth_chart(pairs: Sequence[_Pair], swept: dict[str, list[Run]], made: dict
     return Chart(
         title="The speed-up by depth",
         x_label="hidden layers",
-        y_label="times fewer steps to the tuned plain network's best",
+        y_label=f"times fewer steps to {SHARE:.0%} of the tuned plain network's best",
         lines=(line,),
         note=". ".join(notes) + ". At each depth both have the best learning rate of a sweep, and plain the best "
         "initialization; the files are runs/tuned-*.json and runs/sweep-*.json.",
@@ -212,15 +215,19 @@ def _with_sentence(answer: Answer, study: Study, data: Dataset) -> Answer:
 
     rows = {row.arm: row for row in answer.rows}
     first = rows.get("BN-baseline")
-    if first is None:
+    if first is None or first.arm == answer.baseline or words.nobody(answer):
         return words.with_sentence(answer, data.name)
     target = words.score(answer.target, answer.metric)
-    rivals = [row for row in answer.rows if row.arm != answer.baseline]
-    fastest = min(rivals, key=lambda row: (row.steps.value, -row.best.value))
+    base = rows[answer.baseline]
+    fastest = words.fastest([row for row in answer.rows if row.arm != answer.baseline])
     name = "the tuned plain network"
-    clause = words.against(first, target, answer.steps, name)
+    clause = words.against(first, base, target, answer.steps, name)
     what = words.network(study.arms[answer.baseline].to_dict())
-    sentence = f"On {data.name} ({what}), batch norm at the plain network's learning rate {clause}"
+    sentence = (
+        f"{words.verdict(first.speedup)}: on {data.name} ({what}), batch norm at the plain network's learning rate "
+        f"{clause}"
+    )
     if fastest.arm != first.arm:
-        sentence += f"; the fastest arm, {fastest.arm}, {words.against(fastest, target, answer.steps, name)}"
+        clause = words.against(fastest, base, target, answer.steps, name)
+        sentence += f". {words.verdict(fastest.speedup)}: the fastest arm, {fastest.arm}, {clause}"
     return replace(answer, sentence=sentence + ".")

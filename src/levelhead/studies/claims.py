@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from levelhead.lessons import Ruling, Side, Verdict
+from levelhead.lessons import Ruling, Side, Verdict, nothing
 from levelhead.records import Interval
+from levelhead.studies.outcome import mean
 
 if TYPE_CHECKING:
     from levelhead.studies.samples import Samples
@@ -29,6 +29,7 @@ class Claim:
         unit: of the effect.
         ratio: the effect is a ratio: its mean is geometric, and the threshold a ratio too.
         remark: what was chosen after looking.
+        interval: of all seeds; None is ``outcome.mean`` of their effects.
     """
 
     text: str
@@ -40,14 +41,18 @@ class Claim:
     unit: str = ""
     ratio: bool = False
     remark: str = ""
+    interval: Callable[[Samples], Interval] | None = None
 
     def judge(self, samples: Samples) -> Verdict:
         """The verdict of the runs; a seed without an effect leaves the claim undecided."""
         effects = tuple(float(self.measure(samples, seed)) for seed in samples.seeds)
-        interval = mean(effects, ratio=self.ratio)
-        ruling, reason = rule(interval, self.side, self.threshold), ""
+        interval = self.interval(samples) if self.interval else mean(effects, ratio=self.ratio)
+        span = nothing(self.unit, ratio=self.ratio)
+        ruling, reason = rule(interval, self.side, self.threshold, span), ""
         lost = [seed for seed, effect in zip(samples.seeds, effects, strict=True) if not math.isfinite(effect)]
-        if lost:
+        if lost and self.interval:
+            reason = f"The target was missed with seed {', '.join(map(str, lost))}, which counts as a bound."
+        elif lost:
             reason = f"Seed {', '.join(map(str, lost))} has no such effect."
         elif len(effects) == 1:
             reason = "One seed has no interval."
@@ -66,43 +71,36 @@ class Claim:
         )
 
 
-def rule(interval: Interval, side: Side, threshold: float) -> Ruling:
-    """What an interval says: it lies on the claim's side of the threshold, on the other, or on both."""
+def steps_ratio(slow: str, fast: str, target: float) -> dict[str, Any]:
+    """The fields of a claim about steps to a validation score, slow over fast: measure, interval and threshold."""
+    return {
+        "measure": lambda samples, seed: samples.ratio(slow, fast, seed, target),
+        "interval": lambda samples: samples.speedup(slow, fast, target),
+        "threshold": 1.0,
+        "unit": "times",
+        "ratio": True,
+    }
+
+
+def rule(interval: Interval, side: Side, threshold: float, span: tuple[float, float] | None = None) -> Ruling:
+    """What an interval says: it lies on the claim's side of the threshold, on the other, or within what counts as none.
+
+    Args:
+        interval: of the effect.
+        side: the claim's.
+        threshold: the claim's; an end that equals it lies on neither side.
+        span: the effects that are no difference worth the name.
+    """
     low, high = interval.low, interval.high
     if math.isnan(low) or math.isnan(high):
         return "not decided"
     match side:
         case "above":
-            holds, fails = low > threshold, high <= threshold
+            holds, fails = low > threshold, high < threshold
         case "below":
-            holds, fails = high < threshold, low >= threshold
+            holds, fails = high < threshold, low > threshold
         case "within":
-            holds, fails = -threshold < low and high < threshold, low >= threshold or high <= -threshold
-    return "supported" if holds else "not supported" if fails else "not decided"
-
-
-def mean(values: Sequence[float], *, ratio: bool = False) -> Interval:
-    r"""The mean with its 95 % interval by Student's t; of ratios the geometric mean.
-
-    .. math:: \bar x \pm t_{0.975, n - 1}\, s / \sqrt n
-
-    Exact for normal effects, and for three seeds and more close to it where they are not far from symmetric; unlike
-    the bootstrap it keeps its 95 % at three seeds, where t is 4.3.
-
-    Returns:
-        NaN throughout where a value is not finite or there is none, NaN ends where there is but one.
-
-    Source: Student 1908, "The probable error of a mean".
-    """
-    usable = all(math.isfinite(value) and (value > 0 or not ratio) for value in values)
-    if not values or not usable:
-        return Interval(math.nan, math.nan, math.nan)
-    scaled = [math.log(value) for value in values] if ratio else list(values)
-    middle = statistics.fmean(scaled)
-    if len(scaled) == 1:
-        return Interval(values[0], math.nan, math.nan)
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(len(scaled) - 1, 0.975)) * statistics.stdev(scaled) / math.sqrt(len(scaled))
-    ends = (middle, middle - half, middle + half)
-    return Interval(*map(math.exp, ends)) if ratio else Interval(*ends)
+            holds, fails = -threshold < low and high < threshold, low > threshold or high < -threshold
+    if holds or fails:
+        return "supported" if holds else "not supported"
+    return "no difference" if span is not None and span[0] <= low and high <= span[1] else "not decided"

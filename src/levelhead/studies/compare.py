@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from levelhead.studies.pool import Pool
     from levelhead.studies.settings import Settings
 
-QUESTION = "Which of these recipes reaches the first one's best score in the fewest steps?"
+QUESTION = "Which of these recipes reaches 98 % of the first one's best score in the fewest steps?"
 DATA, STANDARDIZE = "mnist5k", True
 
 

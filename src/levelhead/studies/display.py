@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -129,7 +130,7 @@ def print_lessons(lessons: Sequence[Lesson], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    styles = {"supported": "green", "not supported": "red", "not decided": "yellow"}
+    styles = {"supported": "green", "not supported": "red", "no difference": "blue", "not decided": "yellow"}
     for lesson in lessons:
         table = Table(
             box=box.SIMPLE_HEAD, title=lesson.question, title_justify="left", title_style="bold", pad_edge=False
@@ -185,7 +186,9 @@ def print_answer(answer: Answer, console: Console) -> None:
         narrow = console.width < 110
         table.add_row(escape(row.arm), *(cell.replace(" [", "\n[") if narrow else cell for cell in map(escape, cells)))
     console.print(table)
-    console.print("Medians over seeds, with 95 % bootstrap intervals.", style="dim", highlight=False)
+    by_chance = "" if math.isnan(answer.chance) else f" By chance: {words.chance(answer)}."
+    said = "Medians over seeds with 95 % bootstrap intervals; speed-ups paired by seed." + by_chance
+    console.print(said, style="dim", highlight=False)
     console.print(Padding(answer.sentence, (1, 0)), highlight=False, markup=False)
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from levelhead.records import Chart, Line
-from levelhead.studies.claims import mean
+from levelhead.studies.outcome import mean
 from levelhead.studies.samples import Samples
 
 #: What the areas and the bars of charts are.

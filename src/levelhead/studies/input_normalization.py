@@ -6,7 +6,7 @@ After LeCun et al. 1998, "Efficient backprop", sections 4.3 and 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional
 from levelhead.lessons import Contours, Panel
 from levelhead.records import Chart
 from levelhead.studies import drawing
-from levelhead.studies.claims import Claim
+from levelhead.studies.claims import Claim, steps_ratio
 from levelhead.studies.lecture import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import Inputs
@@ -64,10 +64,6 @@ def bowl(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str
         for b in grid
     ]
     return found | {"surface": surface, "grid": grid.tolist()}
-
-
-def _faster(slow: str, fast: str) -> Callable[[Samples, int], float]:
-    return lambda samples, seed: samples.steps(slow, seed, TARGET) / samples.steps(fast, seed, TARGET)
 
 
 def _rounder(samples: Samples, seed: int) -> float:
@@ -122,10 +118,7 @@ STUDY = Lecture(
             text="If the inputs are normalized before training, training gets faster.",
             source="lectures 001, 002, 004",
             effect="steps to 90 % accuracy, raw over standardized, each at its best learning rate",
-            measure=_faster("raw", "standardized"),
-            threshold=1.0,
-            unit="times",
-            ratio=True,
+            **steps_ratio("raw", "standardized", TARGET),
         ),
         Claim(
             text="Normalized inputs make the contours of the cost more symmetrical and circular.",
@@ -140,10 +133,7 @@ STUDY = Lecture(
             text="Whitening the inputs makes training faster than standardizing them.",
             source="lecture 002",
             effect="steps to 90 % accuracy, standardized over whitened, each at its best learning rate",
-            measure=_faster("standardized", "whitened"),
-            threshold=1.0,
-            unit="times",
-            ratio=True,
+            **steps_ratio("standardized", "whitened", TARGET),
         ),
     ),
     draw=_draw,

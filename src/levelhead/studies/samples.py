@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from levelhead.records import Curve, Run
-from levelhead.studies.outcome import best_scores, steps_to
+from levelhead.records import Curve, Interval, Run
+from levelhead.studies.outcome import best_scores, speedup, steps_to
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,19 @@ class Samples:
         return statistics.geometric_mean(values) if values and min(values) > 0 else math.nan
 
     def steps(self, arm: str, seed: int, target: float) -> float:
-        """Steps to a validation score, at least 1; a run that did not get there counts its whole budget.
+        """Steps to a validation score, at least 1; infinite for a run that did not get there."""
+        return max(1.0, steps_to(self[arm, seed], target))
 
-        Counting no more than the budget makes a slow arm look faster than it is, so that a gain over it is a lower
-        bound.
-        """
-        run = self[arm, seed]
-        budget = float(run.recipe["steps"])
-        return max(1.0, min(budget, steps_to(run, target)))
+    def ratio(self, slow: str, fast: str, seed: int, target: float) -> float:
+        """Steps of one arm over another's: infinite where only the slow one missed, 0 where the fast one, NaN both."""
+        above, below = self.steps(slow, seed, target), self.steps(fast, seed, target)
+        return math.nan if math.isinf(above) and math.isinf(below) else above / below
+
+    def speedup(self, slow: str, fast: str, target: float) -> Interval:
+        """The same over all seeds, with its interval: see ``outcome.speedup``."""
+        above, below = ([self.steps(arm, seed, target) for seed in self.seeds] for arm in (slow, fast))
+        recipe = self[slow, self.seeds[0]].recipe
+        return speedup(above, below, recipe["steps"], recipe["evaluate_every"])
 
     def gap(self, arm: str, seed: int) -> float:
         """Training score less validation score at the end: what was learned and does not generalize."""

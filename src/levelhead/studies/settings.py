@@ -34,7 +34,7 @@ class Settings:
         standardize: inputs are standardized from the training data; None is as the study says.
         seeds: how many seeds each arm is run with; None is 5, or 3 where ``quick``.
         quick: a study of claims takes fewer seeds and steps.
-        target_score: the validation score that steps are counted to; None takes the baseline's median best.
+        target_score: the validation score that steps are counted to; None takes 98 % of the baseline's best.
         workers: processes; None is one a core.
         accelerator: ``cpu``, ``cuda``, ``auto``, ...
         out: the folder of the runs and the report; None is ``reports/<study>-<data>``.

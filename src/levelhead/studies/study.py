@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from levelhead.records import Answer, Chart, Interval, Run, environment
 from levelhead.studies import words
 from levelhead.studies.jobs import ArmFailedError, Job, locked
-from levelhead.studies.outcome import best_scores, row, speedup, speedup_to_best, steps_to
+from levelhead.studies.outcome import SHARE, best_scores, chance, goal, row, speedup, steps_to
 from levelhead.studies.pool import Pool, Train, Watcher
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Study:
         data: what every run trains on: a ``Dataset``, or what ``levelhead.data.load`` takes.
         arms: recipes by name, all of the same number of steps; the first is the baseline of the speed-ups.
         seeds: how many seeds (0, 1, ...) each arm is run with, or which; they replace the recipes' own.
-        target: the validation score that steps are counted to; None takes the baseline's median best score.
+        target: the validation score that steps are counted to; None takes 98 % of the baseline's median best score.
         name: a short name for the record.
 
     Raises:
@@ -117,10 +116,12 @@ class Study:
         """Sum up the runs, in the usual sentence or a study's own."""
         by_arm = {arm: [run for run in runs if run.arm == arm] for arm in self.arms}
         baseline = by_arm[self.baseline]
-        target = self.goal(baseline)
+        by_chance, luck = chance(data)
+        target = self.goal(baseline, luck)
         steps = self.arms[self.baseline].steps
         rows = tuple(
-            row(arm, self._changes(arm), made, target, self._gain(arm, made, baseline)) for arm, made in by_arm.items()
+            row(arm, self._changes(arm), made, target, self._gain(arm, made, baseline, target))
+            for arm, made in by_arm.items()
         )
         answer = Answer(
             study=self.name,
@@ -129,7 +130,7 @@ class Study:
             target=target,
             target_from="given"
             if self.target is not None
-            else f"median over seeds of the best score of {self.baseline}",
+            else f"{SHARE:.0%} of the median over seeds of the best score of {self.baseline}",
             metric=baseline[0].metric,
             steps=steps,
             baseline=self.baseline,
@@ -138,10 +139,12 @@ class Study:
             runs=tuple(job.path.relative_to(folder).as_posix() for job in self.jobs(folder)),
             notes=(*notes, *self._notes(runs), *data.notes),
             environment=environment(),
+            chance=by_chance,
+            luck=luck,
         )
         return answer if sentence else words.with_sentence(answer, data.name)
 
-    def goal(self, baseline: Sequence[Run]) -> float:
+    def goal(self, baseline: Sequence[Run], least: float) -> float:
         """The score that steps are counted to.
 
         Raises:
@@ -149,19 +152,16 @@ class Study:
         """
         if self.target is not None:
             return self.target
-        scores = best_scores(baseline)
-        if not scores:
+        if not best_scores(baseline):
             raise ArmFailedError(f"no run of the baseline {self.baseline!r} has a score: {baseline[0].message}")
-        return statistics.median_low(scores)  # a score that a run had, so that half of them reach it
+        return goal(baseline, least)
 
-    def _gain(self, arm: str, runs: Sequence[Run], baseline: Sequence[Run]) -> Interval:
-        budget = self.arms[self.baseline].steps
+    def _gain(self, arm: str, runs: Sequence[Run], baseline: Sequence[Run], target: float) -> Interval:
         if arm == self.baseline:
             return Interval(1.0, 1.0, 1.0)
-        if self.target is None:
-            return speedup_to_best(baseline, runs, budget)
-        ours, theirs = ([steps_to(run, self.target) for run in some] for some in (runs, baseline))
-        return speedup(theirs, ours, budget)
+        recipe = self.arms[self.baseline]
+        theirs, ours = ([steps_to(run, target) for run in some] for some in (baseline, runs))
+        return speedup(theirs, ours, recipe.steps, recipe.evaluate_every)
 
     def _changes(self, arm: str) -> dict[str, Any]:
         ours, theirs = self.arms[arm].to_dict(), self.arms[self.baseline].to_dict()
@@ -181,11 +181,10 @@ class Study:
                 f"With {n} seeds a median's 95 % bootstrap interval is the range of the seeds; it covers the truth "
                 f"with probability {100 * (1 - 0.5 ** (n - 1)):.4g} %."
             )
-        if self.target is None:
-            notes.append(
-                "The intervals of the speed-ups resample the target with the baseline's runs; those of the steps "
-                "take it as it is."
-            )
+        notes.append(
+            "A speed-up is the geometric mean of the ratios of the same seed, with Student's t on their logarithms; "
+            "where a run missed the target, their median, which is then a bound or has one."
+        )
         versions = {str(run.environment.get("versions")) for run in runs}
         if len(versions) > 1:
             notes.append("The runs were made with different versions of packages: see the run files.")

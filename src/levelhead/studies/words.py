@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from levelhead.lessons import DELTAS, nothing
 from levelhead.records import Answer, Interval, Row
+from levelhead.studies.claims import rule
 
 
 def score(value: float, metric: str) -> str:
@@ -47,37 +49,73 @@ def ratio(interval: Interval) -> str:
     return f"{_times(interval.value)} [{_times(interval.low)}, {high}]"
 
 
-def against(row: Row, target: str, budget: int, baseline: str) -> str:
-    """How an arm compares with the baseline: a clause without a subject."""
+def verdict(gain: Interval) -> str:
+    """What a speed-up's interval says, to begin a sentence with."""
+    match rule(gain, "above", 1.0, nothing("times", ratio=True)):
+        case "supported":
+            return "Faster"
+        case "not supported":
+            return "Slower"
+        case "no difference":
+            return f"No difference shown, and none larger than {DELTAS['times']:g} times"
+        case _:
+            return "No difference shown"
+
+
+def against(row: Row, base: Row, target: str, budget: int, name: str) -> str:
+    """How an arm compares with the baseline, which goes by ``name``: a clause without a subject."""
     gain = row.speedup
-    if math.isinf(row.steps.value):
-        return f"does not reach {target} in {budget:,} steps ({row.reached} of {row.runs} seeds do)"
-    if math.isinf(gain.value):
-        return (
-            f"reaches {target} in {row.steps.value:,.0f} steps, and {baseline} not in {budget:,}: "
-            f"at least {_times(gain.low)} times fewer"
-        )
+    reached = f"{row.reached} of {row.runs} seeds reach it, and {base.reached} of {base.runs} of {name}"
+    if row.reached < row.runs or base.reached < base.runs:
+        bounds = [f"at least {_times(gain.low)}"] if gain.low > 0 else []
+        bounds += [f"at most {_times(gain.high)}"] if math.isfinite(gain.high) else []
+        known = f"{' and '.join(bounds)} times as fast as {name}" if bounds else "the ratio is not known"
+        return f"is judged by its steps to {target} in {budget:,}: {reached}; {known}"
     high = "no bound above" if math.isinf(gain.high) else _times(gain.high)
-    if gain.value >= 1:
-        text = f"reaches {target} in {_times(gain.value)} times fewer steps"
-        between = f"{_times(gain.low)} to {high}"
-    else:
-        text = f"needs {_times(1 / gain.value)} times as many steps to {target}"
-        between = f"{_reciprocal(gain.high)} to {_reciprocal(gain.low)}"
-    real = "" if gain.low > 1 or gain.high < 1 else ", so that no difference is shown"
-    return f"{text} (95 % interval {between}{real}) {'than' if gain.value >= 1 else 'as'} {baseline}"
+    if gain.value == 1:
+        return f"needs as many steps to {target} as {name}"
+    if gain.value > 1:
+        return (
+            f"reaches {target} in {_times(gain.value)} times fewer steps (95 % interval {_times(gain.low)} to {high}) "
+            f"than {name}"
+        )
+    between = f"{_reciprocal(gain.high)} to {_reciprocal(gain.low)}"
+    return f"needs {_times(1 / gain.value)} times as many steps to {target} (95 % interval {between}) as {name}"
+
+
+def fastest(rows: Sequence[Row]) -> Row:
+    """The arm with the fewest steps, of equal ones that with the best score."""
+    return min(rows, key=lambda row: (row.steps.value, -row.best.value))
+
+
+def nobody(answer: Answer) -> str:
+    """That no arm learned, where none did; else nothing."""
+    bests = [row.best.value for row in answer.rows if math.isfinite(row.best.value)]
+    if math.isnan(answer.luck) or any(best > answer.luck for best in bests):
+        return ""
+    best = score(max(bests, default=math.nan), answer.metric)
+    return f"No arm learned: the best {answer.metric} of any is {best}, and {chance(answer)}"
+
+
+def chance(answer: Answer) -> str:
+    """What a model has that ignores its inputs."""
+    what = "the most frequent class alone" if answer.metric == "accuracy" else "the mean alone"
+    return f"{what} gives {score(answer.chance, answer.metric)}"
 
 
 def with_sentence(answer: Answer, data: str) -> Answer:
     """The answer with the usual sentence: the fastest other arm against the baseline, whatever comes out."""
     others = [row for row in answer.rows if row.arm != answer.baseline]
-    target = score(answer.target, answer.metric)
+    base = next(row for row in answer.rows if row.arm == answer.baseline)
+    if none := nobody(answer):
+        return replace(answer, sentence=f"{none}, on {data}.")
     if not others:
-        best = scores(answer.rows[0].best, answer.metric)
+        best = scores(base.best, answer.metric)
         return replace(answer, sentence=f"On {data}, {answer.baseline} comes to a best {answer.metric} of {best}.")
-    fastest = min(others, key=lambda row: (row.steps.value, -row.best.value))
-    clause = against(fastest, target, answer.steps, answer.baseline)
-    return replace(answer, sentence=f"On {data}, the fastest arm, {fastest.arm}, {clause}.")
+    best_arm = fastest(others)
+    clause = against(best_arm, base, score(answer.target, answer.metric), answer.steps, answer.baseline)
+    which = "the other arm" if len(others) == 1 else f"the fastest of {len(others)} other arms"
+    return replace(answer, sentence=f"{verdict(best_arm.speedup)}: on {data}, {which}, {best_arm.arm}, {clause}.")
 
 
 def network(recipe: Mapping[str, Any]) -> str:
