@@ -73,7 +73,7 @@ def test_the_page_counts_and_tells_every_verdict(folder: Path) -> None:
     text = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text.split())
     assert "6 claims measured: 2 supported, 2 not supported, 0 no difference, 2 not decided." in text
     assert text.count("Gain: 2.2 times [1.5, 3]; supported above 1, no difference within a factor of 1.1.") == 2
-    assert text.count("Gain: no figure; supported above 1.") == 2
+    assert text.count("Gain: no figure; supported above 1, no difference within a factor of 1.1.") == 2
     assert "By seed: 2, 2.5." in text
     assert "A quick run" not in text
     assert (folder / "verdicts.md").read_text(encoding="utf-8").count("**supported**") == 2
