@@ -102,6 +102,11 @@ def never_ends(recipe, data, *, progress, **rest):
         time.sleep(0.01)
 
 
+def crooked(recipe, data):
+    """A network that takes no rows of the data."""
+    return torch.nn.Linear(3, 2)
+
+
 @functools.cache
 def digits():
     """The digits, loaded once."""

@@ -19,6 +19,7 @@ from levelhead.records import Run
 from levelhead.studies import Study, StudyError
 from levelhead.studies.jobs import Job, file_name, kept, locked
 from levelhead.studies.pool import Pool, Silent
+from levelhead.training import Recipe
 
 
 class Listener(Silent):
@@ -214,3 +215,32 @@ def test_workers_die_with_their_parent(tmp_path, monkeypatch):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     until(lambda: all(gone(pid) for pid in pids), 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"network": "nosuchmodule:net"}, "No module named 'nosuchmodule'"),
+        ({"network": "study_fakes:crooked"}, "study_fakes:crooked' fails on an input of shape"),
+        ({"batch_size": 100_000}, r"batch_size = 100000 is more than the \d+ training rows"),
+    ],
+)
+def test_what_cannot_run_is_told_once_before_any_worker_starts(fields, message, tmp_path):
+    arms = {"plain": fakes.RECIPES["plain"], "odd": fakes.RECIPES["plain"].replace(**fields)}
+    many = study(data=fakes.digits(), arms=arms)
+    with Pool(fakes.digits(), workers=2) as pool:
+        with pytest.raises(StudyError, match=f"arm 'odd': .*{message}.*; nothing was run"):
+            pool.run("runs", many.jobs(tmp_path))
+        assert not pool._workers
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_arms_that_are_the_same_show_no_difference(tmp_path):
+    """A/A, with real runs: the same recipe and seeds under two names."""
+    recipe = Recipe(depth=1, width=16, steps=60, evaluate_every=5, learning_rate=0.3)
+    answer = study(data=fakes.digits(), arms={"one": recipe, "other": recipe}).run(tmp_path, workers=2)
+    one, other = answer.rows
+    assert (one.steps, one.best, one.reached) == (other.steps, other.best, other.reached)
+    assert other.speedup.low < 1 < other.speedup.high
+    assert answer.sentence.startswith("No difference shown")
+    assert 0.08 < answer.chance < 0.13, "ten classes"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from levelhead.allocator import tune_allocator
 from levelhead.records import Run
-from levelhead.studies.jobs import Job, StudyError, described, failed, kept, save
+from levelhead.studies.jobs import ArmFailedError, Job, StudyError, described, failed, kept, save
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -65,6 +65,25 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Draw nothing."""
+
+
+def preflight(jobs: Sequence[Job], data: Dataset) -> None:
+    """Build the network of every arm once, which passes two rows through a user's own, and look at the batch size.
+
+    Raises:
+        ArmFailedError: a network or a batch size does not go with the data; nothing is run.
+    """
+    from levelhead.training.batches import Batches
+    from levelhead.training.networks import build
+
+    for job in {job.arm: job for job in jobs}.values():
+        view = job.experiment.view if job.experiment else None
+        try:
+            seen = data if view is None else view(data, job.recipe.seed)
+            Batches(seen.train.inputs, seen.train.targets, job.recipe.batch_size, job.recipe.seed)
+            build(job.recipe, seen)
+        except Exception as error:  # a user's network may raise anything
+            raise ArmFailedError(f"arm {job.arm!r}: {error}; nothing was run") from error
 
 
 class Pool:
@@ -123,7 +142,8 @@ class Pool:
         """Make the runs that are not there yet, and return all of them in the order of the jobs.
 
         Raises:
-            StudyError: a run could not be stored (a full disk), or workers do not start.
+            StudyError: a run could not be stored (a full disk), or workers do not start; ``ArmFailedError`` where
+                an arm's network cannot be built, which is told before any run.
         """
         self.watcher.stage(title, jobs)
         found: dict[int, Run] = {}
@@ -135,6 +155,8 @@ class Pool:
             elif reason:
                 self.watcher.say(reason)
         todo = deque((index, 1) for index in range(len(jobs)) if index not in found)
+        if self._train is None:
+            preflight([jobs[index] for index, _ in todo], self.data)
         while len(self._workers) < min(self.size, len(todo)):
             self._workers.append(self._start())
         left = len(todo)
