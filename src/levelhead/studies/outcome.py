@@ -120,13 +120,15 @@ def speedup(baseline: Sequence[float], arm: Sequence[float], budget: float, ever
 def chance(data: Dataset) -> tuple[float, float]:
     """The validation score of always the most frequent class (or the mean), and the score that is more than luck.
 
-    Of an accuracy p of n validation rows that is two standard errors more, sqrt(p (1 - p) / n) each; an r2 above 0.
+    Of an accuracy p of n validation rows that is two standard errors more, sqrt(p (1 - p) / n) each, but always less
+    than no mistake; an r2 above 0.
     """
     if data.task != "classification":
         return 0.0, 0.0
     values, counts = data.train.targets.unique(return_counts=True)
     share = float((data.validation.targets == values[counts.argmax()]).double().mean())
-    return share, share + 2 * math.sqrt(share * (1 - share) / len(data.validation.targets))
+    n = len(data.validation.targets)
+    return share, min(share + 2 * math.sqrt(share * (1 - share) / n), 1 - 0.5 / n)
 
 
 def goal(baseline: Sequence[Run], least: float) -> float:
