@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from levelhead import ops
 from levelhead.nn import masks
-from levelhead.nn.extras import Tracked
+from levelhead.nn.extras import is_traced, recorded
 from levelhead.nn.policy import DEFAULT, Kept, StatePolicy, recomputed
 from levelhead.ops.masked import check_counts
 
 
-class _Batch(Tracked, Kept):
+class _Batch(Kept):
     memory: str | None = None
 
     def __init__(
@@ -46,6 +46,8 @@ class _Batch(Tracked, Kept):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
+        if is_traced(input):
+            return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         if self.policy is not None or mask is not None or lengths is not None:
             mask = masks.resolve(input, mask, lengths, -1)
@@ -59,10 +61,12 @@ class _Batch(Tracked, Kept):
                 momentum = _cumulative(self.num_batches_tracked)
             if again:
                 momentum = 0.0
-        return ops.batch_norm(
+        updates = keeps and self.training
+        mean, var = self._estimates() if updates else (self.running_mean, self.running_var) if keeps else (None, None)
+        y = ops.batch_norm(
             input,
-            self.running_mean if keeps else None,
-            self.running_var if keeps else None,
+            mean,
+            var,
             self.weight,
             self.bias,
             self.training or (self.running_mean is None and self.running_var is None),
@@ -73,6 +77,9 @@ class _Batch(Tracked, Kept):
             unbiased=self.unbiased,
             memory=self.memory,
         )
+        if updates:
+            self._kept(mean, var)
+        return y
 
     def _forward_by_policy(
         self, input: Tensor, residual: Tensor | None, activation: str | None, mask: Tensor | None

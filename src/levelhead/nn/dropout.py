@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from levelhead import ops
+from levelhead.nn.extras import is_traced, recorded
 
 
 class Dropout(nn.Dropout):
@@ -12,6 +13,8 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout(input, p, training)``."""
+        if is_traced(input):
+            return recorded(self, input)
         return ops.dropout(input, self.p, self.training, self.inplace)
 
 
@@ -20,6 +23,8 @@ class Dropout1d(nn.Dropout1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout1d(input, p, training)``."""
+        if is_traced(input):
+            return recorded(self, input)
         return ops.dropout1d(input, self.p, self.training, self.inplace)
 
 
@@ -28,6 +33,8 @@ class Dropout2d(nn.Dropout2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout2d(input, p, training)``."""
+        if is_traced(input):
+            return recorded(self, input)
         return ops.dropout2d(input, self.p, self.training, self.inplace)
 
 
@@ -36,6 +43,8 @@ class Dropout3d(nn.Dropout3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout3d(input, p, training)``."""
+        if is_traced(input):
+            return recorded(self, input)
         return ops.dropout3d(input, self.p, self.training, self.inplace)
 
 
@@ -44,6 +53,8 @@ class AlphaDropout(nn.AlphaDropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.alpha_dropout(input, p, training)``."""
+        if is_traced(input):
+            return recorded(self, input)
         return ops.alpha_dropout(input, self.p, self.training)
 
 
@@ -52,4 +63,6 @@ class FeatureAlphaDropout(nn.FeatureAlphaDropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.feature_alpha_dropout(input, p, training)``."""
+        if is_traced(input):
+            return recorded(self, input)
         return ops.feature_alpha_dropout(input, self.p, self.training)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.fx import Proxy
+from torch.nn.modules.batchnorm import _NormBase
 
 from levelhead import ops
 from levelhead.nn.freezing import Freezable
+
+
+def is_traced(x: object) -> bool:
+    """Whether ``torch.fx`` traces: then a stand-in comes in a tensor's place."""
+    return isinstance(x, Proxy)
+
+
+def recorded(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    """What ``torch.fx`` records of a call: the module as one node, as it does with those of ``torch.nn``."""
+    tracer = args[0].tracer
+    return cast(Tensor, tracer.create_proxy("call_module", tracer.path_of_module(module), args, kwargs))
 
 
 class Fused(nn.Module):
@@ -31,15 +46,69 @@ class Fused(nn.Module):
         return super().extra_repr() + own
 
 
-class Tracked(Freezable, Fused):
-    """A mixin for modules that keep running estimates: ``unbiased`` decides which variance they keep."""
+class Tracked(Freezable, Fused, _NormBase):
+    """A mixin for modules that keep running estimates: ``unbiased`` decides which variance they keep.
+
+    Estimates in 16 bits stand still as soon as a step is less than half of their last digit (in bfloat16, batches of
+    the constant 100 would end at 96). What each loses in rounding is kept beside it, in buffers that no state_dict
+    holds.
+    """
 
     unbiased: bool = True
+    _mean_rest: Tensor
+    _var_rest: Tensor
 
     def __init__(self, *args: Any, unbiased: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not unbiased:
             self.unbiased = unbiased
+
+    def _estimates(self) -> tuple[Tensor | None, Tensor | None]:
+        """The running estimates to update: themselves, or in float32 where they have 16 bits; see ``_kept``."""
+        mean, var = self.running_mean, self.running_var
+        if mean is None or var is None or mean.dtype.itemsize != 2:
+            return mean, var
+        if getattr(self, "_mean_rest", None) is None:
+            if torch.compiler.is_compiling():  # a graph can hold no new buffers
+                return mean, var
+            self._forget_rests()
+        return mean.float() + self._mean_rest, var.float() + self._var_rest
+
+    @torch.no_grad()
+    def _kept(self, mean: Tensor | None, var: Tensor | None) -> None:
+        """Write what ``_estimates`` gave, updated, into the buffers."""
+        if mean is self.running_mean or mean is None or var is None:
+            return
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        for wide, narrow, rest in ((mean, self.running_mean, self._mean_rest), (var, self.running_var, self._var_rest)):
+            narrow.copy_(wide)
+            rest.copy_(wide - narrow.float())
+
+    def _forget_rests(self) -> None:
+        for name, estimate in (("_mean_rest", self.running_mean), ("_var_rest", self.running_var)):
+            self.register_buffer(name, None if estimate is None else torch.zeros_like(estimate), persistent=False)
+
+    def reset_running_stats(self) -> None:
+        """Back to mean 0, variance 1 and nothing counted."""
+        super().reset_running_stats()
+        if getattr(self, "_mean_rest", None) is not None:
+            self._forget_rests()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        count = prefix + "num_batches_tracked"
+        metadata, strict = args[:2]
+        refused = strict and metadata.get("version", 1) >= 2
+        absent = prefix + "running_mean" in state_dict and count not in state_dict
+        if self.num_batches_tracked is not None and absent and not refused:
+            warnings.warn(
+                f"the state_dict has no {count}, as those from before PyTorch 0.4.1: the layer keeps its count of"
+                f" {int(self.num_batches_tracked)} batches",
+                stacklevel=2,
+            )
+        if getattr(self, "_mean_rest", None) is not None:
+            self._forget_rests()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """The namesake's arguments and the extras that are set."""

@@ -10,7 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from levelhead import ops
 from levelhead.nn import masks
-from levelhead.nn.extras import Tracked
+from levelhead.nn.extras import Tracked, is_traced, recorded
 from levelhead.nn.policy import recomputed
 
 
@@ -25,6 +25,8 @@ class _Instance(Tracked, _InstanceNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(instance_norm(input) + residual)``; see the class."""
+        if is_traced(input):
+            return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         single = input.ndim == self._get_no_batch_dim()  # type: ignore[no-untyped-call]  # one example, no batch
         channels = input.shape[0 if single else 1]
@@ -35,10 +37,11 @@ class _Instance(Tracked, _InstanceNorm):
             warnings.warn(f"{message}; without affine it is not used", stacklevel=2)
         input = input.unsqueeze(0) if single else input
         again = self.running_mean is not None and self.training and recomputed()
+        mean, var = self._estimates() if self.training else (self.running_mean, self.running_var)
         y = ops.instance_norm(
             input,
-            self.running_mean,
-            self.running_var,
+            mean,
+            var,
             self.weight,
             self.bias,
             self.training or not self.track_running_stats,
@@ -49,6 +52,8 @@ class _Instance(Tracked, _InstanceNorm):
             unbiased=self.unbiased,
             mask=mask if lengths is None else masks.resolve(input, mask, lengths, -1),
         )
+        if self.training:
+            self._kept(mean, var)
         return y.squeeze(0) if single else y
 
 

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import _disable_current_modes
 
 from levelhead.moments import Moments
+from levelhead.nn.extras import Tracked
 from levelhead.ops import reference
 
 
@@ -68,7 +69,7 @@ def recomputed() -> bool:
     return not is_dynamo_compiling() and _backward_pass() != -1
 
 
-class Kept(_BatchNorm):
+class Kept(Tracked, _BatchNorm):
     """A mixin for batch norm: its running estimates follow a policy."""
 
     policy: StatePolicy | None = None
@@ -115,8 +116,11 @@ class Kept(_BatchNorm):
         valid = batch.count > 1
         weight = self._weight(policy) * valid
         correction = (batch.count - int(unbiased)).clamp(min=1)
-        for running, value in ((self.running_mean, batch.mean), (self.running_var, batch.m2 / correction)):
+        estimates = self._estimates()
+        for running, value in zip(estimates, (batch.mean, batch.m2 / correction), strict=True):
+            assert running is not None
             running.lerp_(value.masked_fill(~valid, 0).to(running.dtype), weight.to(running.dtype))
+        self._kept(*estimates)
 
     def _finite(self, batch: Moments, policy: StatePolicy) -> bool:
         bad = ((batch.count > 0) & ~(batch.mean.isfinite() & batch.m2.isfinite())).flatten().nonzero()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from levelhead import ops
 from levelhead.nn import masks
-from levelhead.nn.extras import Fused
+from levelhead.nn.extras import Fused, is_traced, recorded
 
 
 class LayerNorm(Fused, nn.LayerNorm):
@@ -33,6 +33,8 @@ class LayerNorm(Fused, nn.LayerNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(layer_norm(input) + residual)``."""
+        if is_traced(input):
+            return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         return ops.layer_norm(
             input,
             self.normalized_shape,
@@ -58,6 +60,8 @@ class RMSNorm(Fused, nn.RMSNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(rms_norm(x) + residual)``."""
+        if is_traced(x):
+            return recorded(self, x, residual, activation=activation, mask=mask, lengths=lengths)
         return ops.rms_norm(
             x,
             self.normalized_shape,
@@ -85,6 +89,8 @@ class GroupNorm(Fused, nn.GroupNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(group_norm(input) + residual)``; see ``ops.group_norm``."""
+        if is_traced(input):
+            return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         return ops.group_norm(
             input,
             self.num_groups,

@@ -13,6 +13,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from levelhead import ops
 from levelhead.nn import masks
 from levelhead.nn.batch import _Batch
+from levelhead.nn.extras import is_traced, recorded
 
 
 class SyncBatchNorm(_Batch):
@@ -63,6 +64,8 @@ class SyncBatchNorm(_Batch):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
+        if is_traced(input):
+            return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         if not (self.training and self._group()):
             return super().forward(input, residual, activation=activation, mask=mask, lengths=lengths)
         self._check_input_dim(input)

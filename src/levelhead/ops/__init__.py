@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.fx import wrap
 from torch.nn import functional as F
 
+from levelhead.ops import cpu, inplace, library, masked, nested, reference
 from levelhead.ops import cpu_moments as cpu_moments  # gives Moments its kernel
-from levelhead.ops import inplace, library, masked, nested, reference
 from levelhead.ops.dropouts import (
     alpha_dropout,
     dropout,
@@ -50,6 +51,11 @@ __all__ = [
     "normalize_batch",
     "rms_norm",
 ]
+
+# torch.fx records a call of these as one node: what they ask of a tensor, a tracer's stand-in cannot answer.
+for _name in __all__:
+    if _name not in ("Normalized", "backends", "check_activation"):
+        wrap(_name)
 
 
 def batch_norm(
@@ -104,11 +110,8 @@ def batch_norm(
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
     """
-    simple = activation is None and residual is None and mask is None and unbiased and memory is None
-    if simple and _small(input) and type(momentum) is float:
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     act = check_activation(activation)
-    inplace.check(memory, act, residual, mask)
+    inplace.check(memory, act, residual, mask, input)
     if mask is not None and training:
         _check_running(running_mean, running_var)
         found = normalize_batch(input, weight, bias, eps, activation=activation, residual=residual, mask=mask)
@@ -123,7 +126,7 @@ def batch_norm(
         return _finish(y, residual, act, mask)
     tracks = training and running_mean is not None
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or not tracks)
-    if plain and _pytorchs(input, residual, act, library.SMALL_BATCH):
+    if plain and library.exporting():
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
         return _finish(y, residual, act)
 
@@ -161,7 +164,7 @@ def batch_norm(
     else:
         y, mean, var = library.normalize(input, scale, shift, residual, dims, eps, act)
     if running_mean is not None and running_var is not None and input.numel():
-        _track(running_mean, running_var, mean.flatten(), var.flatten(), values, momentum, unbiased)
+        _track(running_mean, running_var, mean.view(-1), var.view(-1), values, momentum, unbiased)
     return y
 
 
@@ -260,7 +263,7 @@ def instance_norm(
         y = instance_norm(input, *estimates, weight, bias, True, momentum, eps, unbiased=unbiased, mask=mask)
         return _finish(y, residual, act, mask)
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or running_mean is None)
-    if plain and _pytorchs(input, residual, act):
+    if plain and library.exporting():
         y = F.instance_norm(input, running_mean, running_var, weight, bias, True, float(momentum), eps)
         return _finish(y, residual, act)
 
@@ -324,9 +327,6 @@ def layer_norm(
 
     Source: Ba, Kiros & Hinton 2016, "Layer Normalization", eq. 4.
     """
-    # PyTorch's plain layer norm is as exact, and faster up to 8 * SMALL elements (benchmarks/norms.py).
-    if activation is None and residual is None and mask is None and _small(input, library.SMALL * 8):
-        return F.layer_norm(input, normalized_shape, weight, bias, eps)
     return _row_norm(input, normalized_shape, weight, bias, eps, activation, residual, True, mask)
 
 
@@ -361,8 +361,6 @@ def rms_norm(
 
     Source: Zhang & Sennrich 2019, "Root Mean Square Layer Normalization", eq. 4.
     """
-    if activation is None and residual is None and mask is None and _small(input):
-        return F.rms_norm(input, normalized_shape, weight, eps)
     return _row_norm(input, normalized_shape, weight, None, eps, activation, residual, False, mask)
 
 
@@ -395,19 +393,14 @@ def group_norm(
         A tensor of the shape, type and memory format of ``input``.
 
     Raises:
-        ValueError: one value a group in a batch of one.
         RuntimeError: C is not divisible, a parameter is not of shape (C,), or fewer than two dimensions.
 
     Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
     """
-    # PyTorch's channels-last kernel takes E[x²] - mean²: at a mean of 1e4 it is off by 1,000.
-    exact = input.is_contiguous() or torch.compiler.is_exporting()
-    if activation is None and residual is None and mask is None and exact and _small(input):
-        return F.group_norm(input, num_groups, weight, bias, eps)
     act = check_activation(activation)
     if _composed(input, residual):
         return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, act, mask)
-    if mask is None and exact and _pytorchs(input, residual, act):
+    if mask is None and library.exporting():
         return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, act)
 
     if input.ndim < 2:
@@ -417,11 +410,6 @@ def group_norm(
         raise RuntimeError(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape"
             f" {tuple(input.shape)} and num_groups={num_groups}"
-        )
-    if input.numel() == num_groups:
-        raise ValueError(
-            f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)} in"
-            f" {num_groups} groups: the variance of one value says nothing; use fewer groups"
         )
     _check_floating(input)
     _check_channels(input, {"weight": weight, "bias": bias}, channels)
@@ -475,7 +463,7 @@ def _row_norm(
         y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)
         return _finish(y, residual, act, mask)
     shape = list(normalized_shape)
-    if mask is None and _pytorchs(input, residual, act):
+    if mask is None and library.exporting():
         if center:
             y = F.layer_norm(input, shape, weight, bias, 1e-5 if eps is None else eps)
         else:
@@ -496,8 +484,12 @@ def _row_norm(
                 f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape"
                 f" {list(parameter.shape)} and normalized_shape = {shape}"
             )
-        if parameter is not None:
+        if parameter is not None and center:
             _check_type(input, name, parameter)
+    if not center and weight is not None and weight.dtype != input.dtype:
+        weight = weight.to(
+            torch.promote_types(input.dtype, torch.float32)
+        )  # PyTorch's RMS norm takes any pair of types
     if eps is None:
         eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
     input = _autocast_to_float32(input)
@@ -506,16 +498,6 @@ def _row_norm(
         return masked.normalize(input, masked.check(mask, input), weight, bias, residual, dims, eps, act, center).y
     y, *_ = library.normalize(input, weight, bias, residual, dims, eps, act, center)
     return y
-
-
-def _small(input: Tensor, most: int = library.SMALL) -> bool:
-    """Whether a plain norm goes to PyTorch's kernel: said before anything else, since here every check is felt."""
-    return library.FORCED is None and not torch.compiler.is_exporting() and input.numel() <= most
-
-
-def _pytorchs(input: Tensor, residual: Tensor | None, activation: str, small: int = library.SMALL) -> bool:
-    """Whether the dispatch picks PyTorch's kernel."""
-    return library.backend_for(input, small, fused=residual is not None or activation != "") == "torch"
 
 
 def _composed(input: Tensor, residual: Tensor | None) -> bool:
@@ -540,7 +522,6 @@ def _autocast_to_float32(x: Tensor) -> Tensor:
     return x.float() if x.is_cuda and torch.is_autocast_enabled("cuda") and x.dtype != torch.float64 else x
 
 
-@torch.no_grad()
 def _track(
     running_mean: Tensor,
     running_var: Tensor,
@@ -551,10 +532,13 @@ def _track(
     unbiased: bool,
 ) -> None:
     """Move the running estimates towards the batch's statistics, which were taken over ``values`` values."""
-    if unbiased:
-        var = var * (values / (values - 1))
-    for running, batch in ((running_mean, mean), (running_var, var)):
-        running.lerp_(batch.to(running.dtype), momentum)
+    correction = values / (values - 1) if unbiased else 1.0
+    if type(momentum) is float and cpu.track(running_mean, running_var, mean, var, momentum, correction):
+        return
+    var = var * correction
+    with torch.no_grad():
+        for running, batch in ((running_mean, mean), (running_var, var)):
+            running.lerp_(batch.to(running.dtype), momentum)
 
 
 def _check_floating(x: Tensor) -> None:

@@ -107,6 +107,27 @@ def normalize(
     return y, mean, var
 
 
+def track(
+    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, momentum: float, correction: float
+) -> bool:
+    """Move running estimates towards a batch's mean and ``correction`` times its variance; False where it cannot."""
+    if torch.compiler.is_compiling() or not PRESENT:
+        return False
+    dtype = running_mean.dtype
+    if (
+        torch._C._len_torch_dispatch_stack()
+        or not all(type(t) is Tensor and t.is_cpu and t.is_contiguous() for t in (running_mean, running_var, mean, var))
+        or dtype not in (torch.float32, torch.float64)
+        or running_var.dtype != dtype
+        or mean.dtype != torch.float64
+    ):
+        return False
+    addresses = map(_address, (mean, var, running_mean, running_var))
+    _module.track(dtype == torch.float64, mean.numel(), momentum, correction, *addresses)
+    torch.autograd.graph.increment_version((running_mean, running_var))
+    return True
+
+
 def standardize(
     x: Tensor,
     mean: Tensor,

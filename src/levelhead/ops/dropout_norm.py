@@ -23,7 +23,7 @@ _MOST = 2**35
 
 def serves(x: Tensor, residual: Tensor, shape: Sequence[int], *parameters: Tensor | None) -> bool:
     """Whether a kernel can do this; what it cannot do, and every mistake, is for the parts."""
-    if library.backend_for(x, fused=True) not in ("cpu", "triton") or not library.plain(x) or library.transformed():
+    if library.backend_for(x) not in ("cpu", "triton") or not library.plain(x) or library.transformed():
         return False
     kernels = dropout_operator.kernels_for(x)
     if kernels is philox or not kernels.serves_rows(math.prod(shape)):

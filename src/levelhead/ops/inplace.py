@@ -32,14 +32,24 @@ INVERSES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 }
 
 
+#: The largest |b| / |w|, by which z is less exact than y, and the least u of elu, where it is so by exp(-u): z is exact
+#: to 2e-6 in float32, and for the one element in a billion with so low a u to 7e-5.
+_STEEPEST, _LEAST = 32.0, -7.0
+
 _Maybe = Tensor | None
 
 
-def check(memory: str | None, activation: str, residual: Tensor | None = None, mask: Tensor | None = None) -> None:
+def check(
+    memory: str | None,
+    activation: str,
+    residual: Tensor | None = None,
+    mask: Tensor | None = None,
+    input: Tensor | None = None,
+) -> None:
     """Refuses what cannot be done in place.
 
     Raises:
-        ValueError: an unknown ``memory``, an activation without an inverse, a residual or a mask.
+        ValueError: an unknown ``memory``, an activation without an inverse, a residual, a mask, or an input of 16 bits.
     """
     if memory is None:
         return
@@ -54,6 +64,11 @@ def check(memory: str | None, activation: str, residual: Tensor | None = None, m
         raise ValueError("memory='inplace' takes no residual: add it outside, out of place, or use memory=None")
     if mask is not None:
         raise ValueError("memory='inplace' takes no mask, whose zeros have no inverse; use memory=None")
+    if input is not None and input.dtype.itemsize == 2:
+        raise ValueError(
+            f"memory='inplace' recovers z = (y - bias)/weight from the result, and {input.dtype} rounds it: a channel"
+            " of zeros would get a gradient of its weight; use memory=None, or an input in float32"
+        )
 
 
 def normalize(
@@ -99,7 +114,7 @@ class _InPlace(torch.autograd.Function):
             y, *statistics = _forward(x, weight, bias, mean, var, dims, eps, activation, False)
             if activation == "elu":
                 lowest = torch.amin(y, [0, *range(2, y.ndim)])
-                channels |= ~(lowest >= math.expm1(_limits(y)[1]))
+                channels |= ~(lowest >= math.expm1(_LEAST))
         index = channels.nonzero().flatten() if bool(channels.any()) else None
         kept = None if index is None else x.index_select(1, index)
         if overwrite:
@@ -187,14 +202,5 @@ def _unclear(x: Tensor, weight: _Maybe, bias: _Maybe, activation: str) -> Tensor
     least = torch.finfo(x.dtype).tiny / INVERSES[activation][1]  # below it y is subnormal
     unclear = ~(size >= least)
     if bias is not None:
-        unclear |= ~(bias.flatten().abs() <= _limits(x)[0] * size)
+        unclear |= ~(bias.flatten().abs() <= _STEEPEST * size)
     return unclear
-
-
-def _limits(x: Tensor) -> tuple[float, float]:
-    """The largest |b| / |w|, by which z is less exact than y, and the least u of elu, where it is so by exp(-u).
-
-    With float32 z is exact to 2e-6, and for the one element in a billion with so low a u to 7e-5; types of 16 bits
-    have no digits to lose.
-    """
-    return (2.0, -math.log(2.0)) if x.dtype.itemsize == 2 else (32.0, -7.0)

@@ -29,15 +29,6 @@ from levelhead.ops.reference import Dims, Statistics
 
 Backend = Literal["torch", "cpu", "triton", "reference"]
 
-#: The most elements for which a call costs more than the work, so that PyTorch's own kernel is the fastest.
-SMALL = 2**16
-#: For batch norm, whose kernel in PyTorch costs less a call than ours (benchmarks/norms.py).
-SMALL_BATCH = 2**18
-#: Likewise on a GPU, for a plain norm, and for one with an activation or a residual behind it. Not measured yet, so
-#: conservative: a Triton kernel takes the host about 20 µs longer to start than one of PyTorch's, in which 3 TB/s move
-#: 60 MB, 2^23 float32 in and out; a fused call saves PyTorch two more kernels and their traffic.
-SMALL_ON_GPU, SMALL_FUSED_ON_GPU = 2**23, 2**20
-
 _KNOWN = ("reference", "cpu", "triton")
 
 
@@ -67,16 +58,19 @@ def _forced_backend() -> Backend | None:
 FORCED = _forced_backend()
 
 
-def backend_for(x: Tensor, small: int = SMALL, fused: bool = False) -> Backend:
-    """Which backend computes on ``x``, with more behind the norm if ``fused``: the table of dispatch.
+def exporting() -> bool:
+    """Whether a program is recorded that is to run where levelhead is not installed: then PyTorch's operators are."""
+    return FORCED is None and (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())
+
+
+def backend_for(x: Tensor) -> Backend:
+    """Which backend computes on ``x``: the table of dispatch. It does not look at the size.
 
     ==================================  ===========  =====================================================
     when                                 backend      why
     ==================================  ===========  =====================================================
     ``LEVELHEAD_BACKEND`` is set         that one     it never falls back silently
     exporting (torch.export, ONNX)       torch        the program runs where levelhead is not installed
-    at most ``small`` elements           torch        the call costs more than the work
-    on a GPU, at most ``SMALL_ON_GPU``   torch        likewise; ``SMALL_FUSED_ON_GPU`` with more behind the norm
     on the CPU, kernels compiled         cpu          as exact, and the fastest
     on a GPU, Triton present             triton       as exact, and the fastest
     everything else                      reference    exact at any offset and scale
@@ -86,12 +80,9 @@ def backend_for(x: Tensor, small: int = SMALL, fused: bool = False) -> Backend:
     """
     if FORCED is not None:
         return FORCED
-    # Exporting first: to look at the size would bind an exported program to it.
-    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export() or x.numel() <= small:
+    if exporting():
         return "torch"
     if x.device.type == "cuda":
-        if x.numel() <= (SMALL_FUSED_ON_GPU if fused else SMALL_ON_GPU):
-            return "torch"
         if not triton.absent():
             return "triton"
         _say_once(triton.absent())
@@ -145,10 +136,10 @@ def normalize(
     if transformed():
         stats = reference.statistics(x, dims, center)
         return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
-    if plain(x):
+    if plain(x) and (residual is None or plain(residual)):
         if not differentiated(x, weight, bias, residual):
             return _normalize(x, weight, bias, residual, dims, eps, activation, center)
-        output = _Direct.apply(x, weight, bias, residual, dims, eps, activation, center)  # type: ignore[no-untyped-call]
+        output = _direct(x, weight, bias, residual, dims, eps, activation, center)
         return cast(tuple[Tensor, Tensor, Tensor], output)
     result: tuple[Tensor, Tensor, Tensor] = torch.ops.levelhead.normalize(
         x, weight, bias, residual, list(dims), eps, activation, center
@@ -170,10 +161,10 @@ def standardize(
     if transformed():
         stats = Statistics(reference.widen(mean), reference.widen(var))
         return reference.forward(x, stats, weight, bias, residual, eps, activation)
-    if plain(x):
+    if plain(x) and (residual is None or plain(residual)):
         if not differentiated(x, weight, bias, residual):
             return _standardize(x, mean, var, weight, bias, residual, eps, activation)
-        given = _DirectGiven.apply(x, mean, var, weight, bias, residual, eps, activation)  # type: ignore[no-untyped-call]
+        given = _direct_given(x, mean, var, weight, bias, residual, eps, activation)
         return cast(Tensor, given)
     result: Tensor = torch.ops.levelhead.standardize(x, mean, var, weight, bias, residual, eps, activation)
     return result
@@ -366,6 +357,11 @@ class _DirectGiven(torch.autograd.Function):
         return (dx, None, None, *parameters, None, None)
 
 
+#: ``Function.apply`` less its question whether a transform of torch.func is at work: ``transformed`` has answered it.
+_direct: Callable[..., Any] = super(torch.autograd.Function, _Direct).apply
+_direct_given: Callable[..., Any] = super(torch.autograd.Function, _DirectGiven).apply
+
+
 def plain(x: Tensor) -> bool:
     """Whether this is eager execution on plain tensors: nothing compiles, traces or wraps."""
     return (
@@ -373,6 +369,7 @@ def plain(x: Tensor) -> bool:
         and type(x) in _PLAIN
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._get_tracing_state() is None
+        and not x.is_neg()  # the dispatcher negates the values that the kernels read
     )
 
 

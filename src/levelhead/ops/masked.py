@@ -170,17 +170,17 @@ def _kernel(
     center: bool,
     group: str,
 ) -> Normalized:
-    moments = _moments(x, mask, dims, eps)
-    if group:
-        moments = moments.all_reduce(_group(group))
-    shape = [1 if d in dims else size for d, size in enumerate(x.shape)]
-    count = moments.count.to(moments.mean.dtype).expand(moments.shape).reshape(shape)
-    mean, m2 = moments.mean.reshape(shape), moments.m2.reshape(shape)
-    var = m2 / count
-    if not center:
-        mean, var = torch.zeros_like(mean), var + mean * mean
-    none = count == 0
-    mean, var = mean.masked_fill(none, 0), var.masked_fill(none, 1)
+    if center:
+        moments = _moments(x, mask, dims, eps)
+        if group:
+            moments = moments.all_reduce(_group(group))
+        shape = [1 if d in dims else size for d, size in enumerate(x.shape)]
+        count = moments.count.to(moments.mean.dtype).expand(moments.shape).reshape(shape)
+        none = count == 0
+        mean, var = moments.mean.reshape(shape).masked_fill(none, 0), moments.m2.reshape(shape) / count
+        var = var.masked_fill(none, 1)
+    else:
+        (mean, var), count = _statistics(x, mask, dims, center, group)
     rest = None if residual is None else clean(residual, mask)
     y = library._standardize(clean(x, mask), mean, var, weight, bias, rest, eps, activation)
     return Normalized(_own(clean(y, mask), x), mean, var, count.clone())

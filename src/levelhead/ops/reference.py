@@ -154,7 +154,7 @@ def _gelu_tanh_slope(u: Tensor) -> Tensor:
 #: By name, with the defaults of torch.nn: leaky_relu has slope 0.01, elu has alpha 1; "" is the identity.
 ACTIVATIONS: dict[str, Activation] = {
     "": Activation(lambda u: u, torch.ones_like),
-    "relu": Activation(F.relu, lambda u: (u > 0).to(u.dtype)),
+    "relu": Activation(F.relu, lambda u: (~(u <= 0)).to(u.dtype)),  # 1 at NaN, as in PyTorch
     "leaky_relu": Activation(F.leaky_relu, lambda u: torch.where(u > 0, torch.ones_like(u), 0.01)),
     "elu": Activation(F.elu, lambda u: torch.where(u > 0, 1.0, torch.exp(u.clamp(max=0)))),
     "silu": Activation(F.silu, _silu_slope),

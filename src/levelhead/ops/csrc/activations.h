@@ -88,7 +88,7 @@ struct Relu : Forwards {
     explicit Relu(int) {}
     static constexpr bool needs_input = true;
     template <class A> LH_INLINE Vec<A> value(Vec<A> u) const { return u < 0 ? Vec<A>{} : u; }
-    template <class A> LH_INLINE Vec<A> gradient(Vec<A> dy, Vec<A> u) const { return u > 0 ? dy : Vec<A>{}; }
+    template <class A> LH_INLINE Vec<A> gradient(Vec<A> dy, Vec<A> u) const { return u <= 0 ? Vec<A>{} : dy; }  // NaN lets dy through, as in PyTorch
 };
 
 // All others: what they cost hides the switch and, so that the code stays small, a call.

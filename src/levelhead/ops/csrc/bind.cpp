@@ -85,6 +85,15 @@ Task task(int layout, int type, int activation, bool across, bool center, bool g
     return t;
 }
 
+// Running estimates of `n` channels, of type A, move by `momentum` towards a batch's mean and `correction` times its variance.
+template <class A> void track(int64_t n, double momentum, double correction, const double* mean, const double* var,
+                              A* running_mean, A* running_var) {
+    for (int64_t c = 0; c < n; ++c) {
+        running_mean[c] += A(momentum * (mean[c] - double(running_mean[c])));
+        running_var[c] += A(momentum * (correction * var[c] - double(running_var[c])));
+    }
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -108,6 +117,12 @@ NB_MODULE(_kernels, m) {
         t.dy = at<void>(dy), t.dx = at<void>(dx), t.dresidual = at<void>(dresidual);
         t.dweight = at<void>(dweight), t.dbias = at<void>(dbias), t.from_output = from_output;
         run(chosen.kernels.backward, t);
+    });
+    m.def("track", [](bool wide, int64_t n, double momentum, double correction, Address mean, Address var,
+                      Address running_mean, Address running_var) {
+        const double *batch_mean = at<double>(mean), *batch_var = at<double>(var);
+        if (wide) track(n, momentum, correction, batch_mean, batch_var, at<double>(running_mean), at<double>(running_var));
+        else track(n, momentum, correction, batch_mean, batch_var, at<float>(running_mean), at<float>(running_var));
     });
     m.def("dropout", [](int type, int64_t n, Address state, int threshold, double scale, double shift, double fill,
                         int threads, Address x, Address residual, Address y) {

@@ -107,7 +107,7 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
         add(threads, rows);
         bool far = false;
         for (int64_t c = 0; c < channels; ++c) {
-            if (sizeof(A) == 4 && out_of_range(sq[c], sum[c], n)) {
+            if (out_of_range<A>(sq[c], sum[c], n)) {
                 Moments m = moments_in_double(Regions<T>{x + c, rows, 1, channels}, center);
                 mean[c] = m.mean, var[c] = m.var;
                 continue;

@@ -25,8 +25,9 @@ constexpr double FAR = 16;           // how much larger than m2 the shifted sum 
 constexpr double LARGE = 1e37;       // near the end of float
 constexpr double SMALL = 1e-30;      // a mean square that float cannot hold well
 
-// Whether float sums of squares say nothing.
-LH_INLINE bool out_of_range(double squares, double sum, double n) {
+// Whether sums in the calculating type A say nothing: not finite, or beyond what a float holds well.
+template <class A> LH_INLINE bool out_of_range(double squares, double sum, double n) {
+    if (sizeof(A) == 8) return !(squares - squares == 0);
     return !(squares < LARGE) || (squares < SMALL * n && (squares > 0 || sum != 0));
 }
 
@@ -76,7 +77,7 @@ template <class T> Moments moments(Regions<T> at, bool center) {
             });
         }
         sums.flush();
-        if (sizeof(A) == 4 && out_of_range(sums.sum2, sums.sum1, n)) return moments_in_double(at, center);
+        if (out_of_range<A>(sums.sum2, sums.sum1, n)) return moments_in_double(at, center);
         if (!center) return {0, sums.sum2 / n};
         double delta = sums.sum1 / n, m2 = sums.sum2 - sums.sum1 * delta;
         if (round == 2 || !(sums.sum2 > FAR * m2)) return {double(shift) + delta, (m2 < 0 ? 0 : m2) / n};
@@ -89,6 +90,10 @@ LH_INLINE Moments merged(const double* mean, const double* var, int64_t sets) {
     double m = 0, v = 0;
     for (int64_t k = 0; k < sets; ++k) m += (mean[k] - mean[0]) / double(sets);
     m += mean[0];
+    if (!(m - m == 0)) {  // infinite ones: their sum says with which sign
+        m = 0;
+        for (int64_t k = 0; k < sets; ++k) m += mean[k];
+    }
     for (int64_t k = 0; k < sets; ++k) v += (var[k] + (mean[k] - m) * (mean[k] - m)) / double(sets);
     return {m, v};
 }

@@ -92,7 +92,7 @@ def activate(u, ACTIVATION: tl.constexpr):
 def slope(u, ACTIVATION: tl.constexpr):
     """The derivative of ``activate``, which has a formula for each but the identity."""
     if ACTIVATION == "relu":
-        result = tl.where(u > 0, u * 0 + 1, u * 0)
+        result = 1 - (u <= 0).to(u.dtype)  # 1 at NaN, as in PyTorch
     elif ACTIVATION == "leaky_relu":
         result = tl.where(u > 0, u * 0 + 1, u * 0 + 0.01)
     elif ACTIVATION == "elu":
