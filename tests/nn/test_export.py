@@ -8,7 +8,7 @@ import torch
 
 from levelhead import nn
 
-SMALL, LARGE = 2, 600  # below and above the size from which levelhead computes itself
+SMALL, LARGE = 2, 600
 
 
 def model():

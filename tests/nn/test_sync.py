@@ -209,4 +209,4 @@ def test_constructor_and_state_as_pytorchs():
     ours.load_state_dict(theirs.state_dict())
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     assert ours.process_group == "group"
-    assert str(ours) == str(theirs)
+    assert str(ours) == f"lh.{theirs}"

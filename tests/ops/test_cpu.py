@@ -76,7 +76,7 @@ def test_by_default_the_best_instruction_set_runs():
 
 
 def test_an_unknown_instruction_set_is_named():
-    result = run("import levelhead", LEVELHEAD_CPU="sse9")
+    result = run("import levelhead.ops", LEVELHEAD_CPU="sse9")
     assert result.returncode != 0
     assert "LEVELHEAD_CPU='sse9' is not an instruction set; choose one of baseline, avx2, avx512" in result.stderr
 
@@ -85,7 +85,7 @@ def test_an_instruction_set_that_this_cpu_has_not_is_refused():
     absent = [name for name in cpu._KNOWN if name not in cpu._module.instruction_sets()]
     if not absent:
         pytest.skip("this CPU has all of them")
-    result = run("import levelhead", LEVELHEAD_CPU=absent[0])
+    result = run("import levelhead.ops", LEVELHEAD_CPU=absent[0])
     assert result.returncode != 0
     assert f"LEVELHEAD_CPU={absent[0]} cannot be served: this CPU and build have" in result.stderr
 
@@ -98,7 +98,6 @@ from levelhead import ops
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     ops.batch_norm(torch.randn(8, 6), None, None, training=True)
-    assert not said, said
     for _ in range(2):
         y = ops.batch_norm(torch.randn(700, 100), None, None, training=True)
     ops.layer_norm(torch.randn(6000, 100), (100,))
@@ -107,7 +106,7 @@ print(len(said), said[0].category.__name__, said[0].message)
 """
 
 
-def test_without_kernels_the_reference_runs_and_says_so_once_at_the_first_large_input():
+def test_without_kernels_the_reference_runs_and_says_so_once():
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LEVELHEAD_")}
     result = subprocess.run(
         [sys.executable, "-c", ABSENT], env=environment, capture_output=True, text=True, check=False

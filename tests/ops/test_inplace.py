@@ -140,7 +140,7 @@ def test_compiled_and_transformed_it_is_the_ordinary_one(transform):
         y = ops.batch_norm(x * 1, None, None, training=True, activation="leaky_relu", memory="inplace")
         return (y * torch.cos(torch.arange(y.numel())).view_as(y)).sum()
 
-    x = torch.randn(8, 130, 9, 9, requires_grad=True)  # above library.SMALL
+    x = torch.randn(8, 130, 9, 9, requires_grad=True)
     (expected,) = torch.autograd.grad(loss(x), x)
     if transform == "func":
         torch.testing.assert_close(torch.func.grad(loss)(x.detach()), expected, rtol=1e-4, atol=1e-5)

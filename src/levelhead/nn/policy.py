@@ -119,7 +119,7 @@ class Kept(Tracked, _BatchNorm):
         estimates = self._estimates()
         for running, value in zip(estimates, (batch.mean, batch.m2 / correction), strict=True):
             assert running is not None
-            running.lerp_(value.masked_fill(~valid, 0).to(running.dtype), weight.to(running.dtype))
+            reference.track(running, value.masked_fill(~valid, 0), weight)
         self._kept(*estimates)
 
     def _finite(self, batch: Moments, policy: StatePolicy) -> bool:

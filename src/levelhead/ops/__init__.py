@@ -535,10 +535,8 @@ def _track(
     correction = values / (values - 1) if unbiased else 1.0
     if type(momentum) is float and cpu.track(running_mean, running_var, mean, var, momentum, correction):
         return
-    var = var * correction
-    with torch.no_grad():
-        for running, batch in ((running_mean, mean), (running_var, var)):
-            running.lerp_(batch.to(running.dtype), momentum)
+    for running, batch in ((running_mean, mean), (running_var, var * correction)):
+        reference.track(running, batch, momentum)
 
 
 def _check_floating(x: Tensor) -> None:

@@ -60,7 +60,12 @@ FORCED = _forced_backend()
 
 def exporting() -> bool:
     """Whether a program is recorded that is to run where levelhead is not installed: then PyTorch's operators are."""
-    return FORCED is None and (torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export())
+    if FORCED is not None:
+        return False
+    # The older ONNX exporter traces; asked for first, since the question itself is slow.
+    return torch.compiler.is_exporting() or (
+        torch._C._get_tracing_state() is not None and torch.onnx.is_in_onnx_export()
+    )
 
 
 def backend_for(x: Tensor) -> Backend:
@@ -113,9 +118,14 @@ def _say_once(why: str) -> None:
     warnings.warn(f"levelhead runs its slow reference: {why}", RuntimeWarning, stacklevel=4)
 
 
-def _check_forced(x: Tensor, dims: Dims | None) -> None:
-    """Refuses what the kernels did not serve, where they are forced; an empty tensor has no work in it."""
-    if FORCED is not None and x.numel():
+def _fall_back(x: Tensor, dims: Dims | None) -> None:
+    """Before the reference: says once that there are no kernels, or refuses what forced ones did not serve.
+
+    An empty tensor has no work in it.
+    """
+    if FORCED is None:
+        backend_for(x)
+    elif x.numel():
         raise RuntimeError(
             f"LEVELHEAD_BACKEND={FORCED} cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device}, normalized"
             f" over dimensions {dims}; unset it, or use reference"
@@ -207,7 +217,7 @@ def _normalize(
         served = kernels.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
         if served is not None:
             return served
-        _check_forced(x, dims)
+        _fall_back(x, dims)
     stats = reference.statistics(x, dims, center)
     return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
 
@@ -228,7 +238,7 @@ def _standardize(
         served = kernels.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
         if served is not None:
             return served
-        _check_forced(x, None)
+        _fall_back(x, None)
     stats = Statistics(reference.widen(mean), reference.widen(var))
     return reference.forward(x, stats, weight, bias, residual, eps, activation)
 
@@ -269,7 +279,7 @@ def _backward(
         )
         if served is not None:
             return served
-        _check_forced(x, dims)
+        _fall_back(x, dims)
     stats = Statistics(reference.widen(mean), reference.widen(var))
     return reference.backward(dy, x, stats, weight, bias, residual, eps, activation, dims, center)
 

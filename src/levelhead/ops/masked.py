@@ -136,7 +136,7 @@ def track(
     mean, var = batch.mean.reshape(-1, channels), batch.var.reshape(-1, channels) * correction
     for running, values in ((running_mean, mean), (running_var, var)):
         average = (values.masked_fill(~valid, 0) * share).sum(0)
-        running.lerp_(average.to(running.dtype), weight.to(running.dtype))
+        reference.track(running, average, weight)
 
 
 def _plain(

@@ -63,6 +63,15 @@ def statistics(x: Tensor, dims: Dims, center: bool = True) -> Statistics:
     return Statistics(mean, (wide - mean).square().mean(dims, keepdim=True))
 
 
+@torch.no_grad()
+def track(running: Tensor, batch: Tensor, momentum: float | Tensor) -> None:
+    """Move a running estimate: ``running = (1 - momentum) * running + momentum * batch``, rounded once.
+
+    In this form an infinite estimate stays infinite; ``lerp_`` would make it NaN.
+    """
+    running.copy_((1 - momentum) * widen(running) + momentum * widen(batch))
+
+
 def forward(
     x: Tensor,
     stats: Statistics,

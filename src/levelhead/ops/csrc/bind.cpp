@@ -89,8 +89,8 @@ Task task(int layout, int type, int activation, bool across, bool center, bool g
 template <class A> void track(int64_t n, double momentum, double correction, const double* mean, const double* var,
                               A* running_mean, A* running_var) {
     for (int64_t c = 0; c < n; ++c) {
-        running_mean[c] += A(momentum * (mean[c] - double(running_mean[c])));
-        running_var[c] += A(momentum * (correction * var[c] - double(running_var[c])));
+        running_mean[c] = A((1 - momentum) * double(running_mean[c]) + momentum * mean[c]);
+        running_var[c] = A((1 - momentum) * double(running_var[c]) + momentum * (var[c] * correction));
     }
 }
 
