@@ -416,13 +416,14 @@ def group_norm(
     input = _autocast_to_float32(input)
     groups = (num_groups, channels // num_groups)
     shape = (*groups, *[1] * (input.ndim - 2))
-    grouped = None if residual is None else residual.unflatten(1, groups)
+    split = (input.shape[0], *groups, *input.shape[2:])
+    grouped = None if residual is None else residual.view(split)
     rest = (_view(weight, shape), _view(bias, shape), grouped, tuple(range(2, input.ndim + 1)), eps, act)
     if mask is not None:
-        mask = masked.check(mask, input).unflatten(1, groups)
-        return masked.normalize(input.unflatten(1, groups), mask, *rest).y.flatten(1, 2)
-    y, *_ = library.normalize(input.unflatten(1, groups), *rest)
-    return y.flatten(1, 2)
+        mask = masked.check(mask, input).view(split)
+        return masked.normalize(input.view(split), mask, *rest).y.reshape(input.shape)
+    y, *_ = library.normalize(input.view(split), *rest)
+    return y.reshape(input.shape)
 
 
 def check_activation(name: str | None) -> str:
