@@ -6,9 +6,8 @@ Each result is checked first, values and gradients: against float64, an error of
 of dropout bit for bit that of the CPU. Then all contenders are timed by turns, between CUDA events around enough calls
 for a millisecond, each call on the next of so many inputs that they do not stay in the L2 cache; a figure is the median
 of the turns. ``floor`` is the bytes that must move over the bandwidth of a large copy in the same run; ``share`` is the
-floor over levelhead's time. ``levelhead`` is what a user gets, through the dispatch; ``kernel`` is our Triton kernel
-where the dispatch picks PyTorch's, to set the dispatch's threshold by. Without a GPU it says so and ends with status 2;
-``--device cpu`` runs the same program on the CPU, to test it.
+floor over levelhead's time. ``levelhead`` is what a user gets, through the dispatch. Without a GPU it says so and ends
+with status 2; ``--device cpu`` runs the same program on the CPU, to test it.
 """
 
 from __future__ import annotations
@@ -286,22 +285,9 @@ def measure(case: Case, machine: Machine, backward: bool, compiled: bool) -> tup
     functions = dict(case.contenders)
     if compiled:
         functions["compile"] = torch.compile(case.contenders["eager"], dynamic=False)
-    small = case.bytes // case.dtype.itemsize <= library.SMALL_ON_GPU
-    if machine.gpu and small and not case.random:
-        functions["kernel"] = in_kernels(case.contenders["levelhead"])
     runs = {name: step(function, inputs, gradients if backward else None) for name, function in functions.items()}
     found = machine.medians(runs)
     return found, machine.peak(runs["levelhead"])
-
-
-def in_kernels(function: Function) -> Function:
-    """The same through the Triton kernels, whatever the dispatch says."""
-
-    def run(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        with forced("triton"):
-            return function(*inputs)
-
-    return run
 
 
 def step(function: Function, inputs: list[list[Tensor]], gradients: list[Tensor] | None) -> Callable[[], object]:
@@ -319,7 +305,7 @@ def step(function: Function, inputs: list[list[Tensor]], gradients: list[Tensor]
 
 def table(part: str, machine: Machine, bandwidth: float, compiled: bool) -> None:
     """Checks and times the cases of a part."""
-    names = ["levelhead", "eager", *(["compile"] if compiled else []), *(["liger"] if liger() else []), "kernel"]
+    names = ["levelhead", "eager", *(["compile"] if compiled else []), *(["liger"] if liger() else [])]
     print(f"\n{part}: ms and, in brackets, their ratio to levelhead; floor and share of it; peak memory of levelhead")
     print(
         f"{'work':24} {'shape':>18} {'type':>8} {'pass':>7} "
