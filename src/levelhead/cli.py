@@ -425,15 +425,13 @@ def stats(
 
     In constant memory, however large the file is.
     """
-    from rich.console import Console
-
     from levelhead import statistics
 
     with _clear_errors():
         from levelhead.data import Reading
 
         asked = Reading.of(reading)
-        statistics.show(data, Console(), Console(stderr=True), as_json=json_, save=save, reading=asked)
+        statistics.show(data, as_json=json_, save=save, reading=asked)
 
 
 @app.command(

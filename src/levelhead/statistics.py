@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levelhead.terminal import bar, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from levelhead.data import Description, Reading
     from levelhead.nn import Standardizer
 
 
-def show(
-    source: str, out: Console, console: Console, *, as_json: bool, save: Path | None = None, reading: Reading
-) -> None:
+def show(source: str, *, as_json: bool, save: Path | None = None, reading: Reading) -> None:
     """Print the statistics of every feature as a table or as JSON (a number that is not there is null).
 
     Args:
         source: the data.
-        out: what the statistics are printed to.
-        console: what else is said.
         as_json: JSON, and no table.
         reading: how the source is read.
         save: a file that a ``Standardizer`` of the features that are numbers is written to.
@@ -41,16 +36,16 @@ def show(
             standardizer_files.check_suffix(save)  # before hours of reading
         except ValueError as error:
             raise DataError(str(error)) from error
-    with bar("reading", "", console) as progress:
+    with bar("reading") as progress:
         found = describe(source, progress=progress, reading=reading)
     if as_json:
-        out.out(json.dumps(_null(found.to_dict()), indent=1, allow_nan=False), highlight=False)
+        print(json.dumps(_null(found.to_dict()), indent=1, allow_nan=False))
     else:
-        _print_table(found, out)
+        _print_table(found)
     if save is not None:
         numbers = _standardizer(found)
         numbers.save(save)
-        console.print(f"Standardizer of {numbers.n_features_in_} features: {save}", highlight=False, markup=False)
+        print(f"Standardizer of {numbers.n_features_in_} features: {printable(str(save))}", file=sys.stderr)
 
 
 def _standardizer(found: Description) -> Standardizer:
@@ -70,8 +65,9 @@ def _standardizer(found: Description) -> Standardizer:
     return Standardizer.from_moments(moments, feature_names=[feature.name for feature in numbers])
 
 
-def _print_table(found: Description, out: Console) -> None:
+def _print_table(found: Description) -> None:
     from rich import box
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -84,6 +80,7 @@ def _print_table(found: Description, out: Console) -> None:
         numbers = [_number(value) for value in (feature.mean, feature.std, feature.min, feature.max)]
         counts = [f"{feature.missing:,}", *([f"{feature.infinite:,}"] if with_infinite else [])]
         table.add_row(escape(feature.name), f"{feature.count:,}", *numbers, *counts)
+    out = Console()
     out.print(f"{printable(found.source)}: {found.rows:,} rows", highlight=False, markup=False)
     out.print(table)
     for note in found.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,16 +19,17 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def bar(title: str, unit: str, console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; nothing elsewhere."""
-    if not console.is_terminal:
+def bar(title: str, unit: str = "", console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, on that of standard error where no other is given; nothing elsewhere."""
+    if not (sys.stderr.isatty() if console is None else console.is_terminal):  # rich is slow to import
         yield lambda done, total: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     count = "{task.completed:,.0f} of {task.total:,.0f} " + unit if unit else "{task.percentage:3.0f} %"
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(count), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console or Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=1)
 
         def report(done: int, total: int) -> None:

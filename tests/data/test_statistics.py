@@ -1,18 +1,22 @@
 """Streaming statistics against NumPy in float64, whatever the file and however it is cut."""
 
 import csv
+import itertools
 import json
 import math
 import subprocess
 import sys
+from functools import reduce
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from PIL import Image
 
-from levelhead import records
+from levelhead import Moments, records
 from levelhead.data import BUILT_IN, DataError, arrays, describe, load, tables
+from levelhead.data.summary import Summary
 
 NAMES = ("a", "b", "c")
 
@@ -207,3 +211,21 @@ def test_a_table_is_printed_without_torch(tmp_path):
     code += "assert 'torch' not in sys.modules"
     command = [sys.executable, "-c", code, "stats", str(tmp_path / "t.csv")]
     assert "1.5" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("cuts", [[0, 500, 1000], [0, 1, 2, 700, 700, 1000]])
+def test_pieces_merge_as_moments_do(cuts):
+    """One formula, spelled for numbers, for arrays and for tensors."""
+    x = 1e9 + np.random.default_rng(0).normal(size=(1000, 2)) * [1e-2, 1e6]
+    pieces = [x[start:end] for start, end in itertools.pairwise(cuts)]
+    moments = reduce(Moments.merge, [Moments.of(torch.from_numpy(piece), 0) for piece in pieces if len(piece)])
+    arrayed = reduce(Summary.merge, map(arrays.summary_of, filter(len, pieces)), Summary())
+    for i, feature in enumerate(arrays.each_of(arrayed)):
+        wide = x[:, i].astype(np.longdouble)
+        column = reduce(Summary.merge, [Summary.of_column(pl.Series(piece[:, i])) for piece in pieces], Summary())
+        for found in (feature, column):
+            assert (found.count, found.low, found.high) == (1000, x[:, i].min(), x[:, i].max())
+            assert found.origin + found.mean == pytest.approx(float(moments.mean[i]), rel=1e-15)
+            # Moments carry the whole mean, rounded at 1e9 to 1e-7, from piece to piece; these carry it from an origin.
+            assert found.m2 == pytest.approx(float(moments.m2[i]), rel=1e-6)
+            assert found.m2 == pytest.approx(float(np.square(wide - wide.mean()).sum()), rel=1e-13)

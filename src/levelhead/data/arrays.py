@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from levelhead.data.source import DataError, Progress, channel_names, closest, first_line, listed
+from levelhead.data.source import EXACT, DataError, Progress, channel_names, closest, first_line, listed
+from levelhead.data.summary import Summary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,8 +55,8 @@ class Arrays:
         """What the features are called."""
         return feature_names(self.shape, self.features)
 
-    def blocks(self, progress: Progress) -> Iterator[tuple[NDArray[Any], slice]]:
-        """Values as (part, features) or (part, features, ...), with the features that they are of."""
+    def blocks(self, progress: Progress) -> Iterator[tuple[NDArray[Any], int]]:
+        """Values as (part, features) or (part, features, ...), with the first feature that they are of."""
         for member in self.members:
             with _opened(self.path, member) as (file, shape, fortran, dtype):
                 layout = _memory_layout(shape, channel_axis(shape), fortran)
@@ -158,6 +159,61 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
     return 3 if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else 1
 
 
+def summary_of(block: NDArray[Any]) -> Summary:
+    """Of an array (rows, features) or (rows, features, ...), as arrays of one entry a feature."""
+    values, taken = np.moveaxis(block, 1, 0).reshape(block.shape[1], -1), np.zeros(block.shape[1])
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        taken = offsets(values[:, 0])
+        values = less(values, taken[:, None])
+    values = values.astype(np.float64)  # a copy, in which the deviations take their place
+    finite = np.isfinite(values)
+    known: Any = True if finite.all() else finite
+    count = finite.sum(1)
+    missing = np.isnan(values).sum(1)
+    infinite = values.shape[1] - missing - count
+    low, high = values.min(1, where=known, initial=np.inf), values.max(1, where=known, initial=-np.inf)
+    first = np.where(count > 0, values[np.arange(len(values)), finite.argmax(1)], 0)
+    values[~finite] = 0
+    np.subtract(values, first[:, None], out=values, where=known)
+    mean = values.sum(1) / np.maximum(count, 1)
+    np.subtract(values, mean[:, None], out=values, where=known)
+    rest = values.sum(1) / np.maximum(count, 1)
+    m2 = np.einsum("fr,fr->f", values, values) - rest * rest * count
+    origin = np.where(taken != 0, taken, first) if taken.any() else first  # whole numbers of any size
+    return Summary(origin, count, mean + rest, m2, low + taken, high + taken, missing, infinite)
+
+
+def summary_of_counts(values: NDArray[np.float64], counts: NDArray[np.int64]) -> Summary:
+    """Of values in ascending order that each feature has as often as ``counts``, (features, values), says."""
+    count = np.maximum(counts.sum(1), 1)
+    mean = counts @ values / count
+    m2 = (counts * (values - mean[:, None]) ** 2).sum(1)
+    low, high = (np.where(counts > 0, values, far) for far in (np.inf, -np.inf))
+    return Summary(0.0, counts.sum(1), mean, m2, low.min(1), high.max(1))
+
+
+def each_of(summary: Summary) -> list[Summary]:
+    """The features of a summary that holds arrays, by themselves."""
+    fields = np.broadcast_arrays(*(np.asarray(getattr(summary, name), object) for name in Summary.__slots__))
+    return [Summary(*values) for values in zip(*(field.tolist() for field in fields), strict=True)]
+
+
+def offsets(first: NDArray[Any]) -> NDArray[Any]:
+    """What is to be taken off integers of 64 bits, for float64 to hold them: the first of each, if too large."""
+    return np.where(np.abs(first.astype(float)) > EXACT, first, first.dtype.type(0)).astype(object)
+
+
+def less(values: NDArray[Any], offset: NDArray[Any]) -> NDArray[Any]:
+    """Integers of 64 bits less the offsets, as float64; exact where the differences are."""
+    if not offset.any():
+        return values
+    low, high = int(values.min()), int(values.max())
+    if max(high - int(offset.min()), int(offset.max()) - low) < 2**63:  # then the difference fits, wrapped or not
+        taken = (offset % 2**64).astype(np.uint64)
+        return (values.astype(np.uint64) - taken).view(np.int64).astype(np.float64)
+    return values.astype(np.float64) - offset.astype(np.float64)
+
+
 def _names(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -193,7 +249,7 @@ def _memory_layout(shape: tuple[int, ...], axis: int | None, fortran: bool) -> t
 
 def _blocks(
     file: IO[bytes], path: Path, dtype: np.dtype[Any], layout: tuple[int, int, int], progress: Progress
-) -> Iterator[tuple[NDArray[Any], slice]]:
+) -> Iterator[tuple[NDArray[Any], int]]:
     outer, features, inner = layout
     chunk = max(1, _CHUNK // dtype.itemsize)
     total = outer * features * inner * dtype.itemsize
@@ -217,9 +273,9 @@ def _blocks(
         for start in range(0, outer, step):
             size = min(step, outer - start)
             block = read(size * features * inner)
-            yield block.reshape((size, features) if inner == 1 else (size, features, inner)), slice(None)
+            yield block.reshape((size, features) if inner == 1 else (size, features, inner)), 0
         return
     for _ in range(outer):  # a run of one feature is longer than a block
         for feature in range(features):
             for start in range(0, inner, chunk):
-                yield read(min(chunk, inner - start)).reshape(-1, 1), slice(feature, feature + 1)
+                yield read(min(chunk, inner - start)).reshape(-1, 1), feature

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,11 +41,11 @@ def read_table(path: Path, target: str | None, task: Task | None, reading: Readi
     blocks = list(table.blocks(lambda done, total: None))
     frame = pl.concat([block for block, _ in blocks], how="vertical_relaxed")
     frame = frame.with_columns(pl.col(pl.Float64).fill_nan(None))
-    rows = np.concatenate([numbers for _, numbers in blocks])
+    rows = pl.concat([numbers for _, numbers in blocks])
     target, notes = _find_target(path, frame.columns, target)
     cells = frame[target]
     if cells.null_count():
-        row = int(rows[cells.is_null().arg_true()[0]])
+        row = rows[cells.is_null().arg_true()[0]]
         problem = "the target is missing; fill it in, remove the row, or use --drop-missing"
         raise DataError.at(path, problem, row=row, column=target)
     y, classes, chosen, why = _target_values(cells, path, rows, target, task)
@@ -65,7 +64,7 @@ def read_table(path: Path, target: str | None, task: Task | None, reading: Readi
     return Unsplit(path.name, str(path), chosen, x, y, classes, tuple(features), (why, *table.notes, *notes))
 
 
-def _numbers(cells: pl.Series, path: Path, rows: np.ndarray) -> Tensor:
+def _numbers(cells: pl.Series, path: Path, rows: pl.Series) -> Tensor:
     """Float64 values, NaN where there is none.
 
     Raises:
@@ -74,7 +73,7 @@ def _numbers(cells: pl.Series, path: Path, rows: np.ndarray) -> Tensor:
     infinite = cells.is_infinite().fill_null(False).arg_true()
     if len(infinite):
         problem = "the value is infinite; correct it or leave it empty"
-        raise DataError.at(path, problem, row=int(rows[infinite[0]]), column=str(cells.name))
+        raise DataError.at(path, problem, row=rows[infinite[0]], column=str(cells.name))
     return torch.tensor(cells.fill_null(float("nan")).to_numpy())
 
 
@@ -90,7 +89,7 @@ def _find_target(path: Path, columns: Sequence[str], target: str | None) -> tupl
 
 
 def _target_values(
-    cells: pl.Series, path: Path, rows: np.ndarray, target: str, task: Task | None
+    cells: pl.Series, path: Path, rows: pl.Series, target: str, task: Task | None
 ) -> tuple[Tensor, tuple[str, ...], Task, str]:
     """Targets, names of classes, the task and why."""
     import polars as pl
@@ -116,7 +115,7 @@ def _target_values(
     return *class_indices(values), chosen, why
 
 
-def _encode(cells: pl.Series, path: Path, rows: np.ndarray) -> tuple[list[Tensor], list[str], list[str]]:
+def _encode(cells: pl.Series, path: Path, rows: pl.Series) -> tuple[list[Tensor], list[str], list[str]]:
     """One column as columns of numbers, their names, and what there is to say."""
     import polars as pl
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from levelhead.data import arrays
-from levelhead.data.accumulator import less, offsets
-from levelhead.data.arrays import channel_axis, feature_names
+from levelhead.data.arrays import channel_axis, feature_names, less, offsets
 from levelhead.data.dataset import Task, Unsplit, as_float
 from levelhead.data.source import DataError, closest, first_line
 from levelhead.data.split import choose_task, class_indices

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from levelhead.data.accumulator import Accumulator
+from levelhead.data.arrays import summary_of, summary_of_counts
 from levelhead.data.source import DataError, Reading, listed
+from levelhead.data.summary import Summary
 from levelhead.terminal import printable
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -165,7 +166,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[float, int], NDArray[np.int64]] = {}  # by white and channels: (channels, values)
-        self._real = {1: Accumulator(1), 3: Accumulator(3)}  # by channels
+        self._real = Summary()
         self._said: Counter[tuple[int, tuple[str, ...]]] = Counter()
 
     @staticmethod
@@ -182,25 +183,17 @@ class Tally:
         self._said[picture.channels, picture.said] += 1
         if counts is None:
             pixels = picture.pixels.reshape(-1, picture.channels)
-            self._real[picture.channels].add(pixels.astype(np.float64) / picture.white)
+            self._real = self._real.merge(summary_of(pixels.astype(np.float64) / picture.white))
             return
         so_far = self._counts.get((picture.white, picture.channels))
         self._counts[picture.white, picture.channels] = counts if so_far is None else so_far + counts
 
-    def accumulated(self) -> Accumulator:
+    def summary(self) -> Summary:
         """The statistics, of one channel or of three."""
-        seen = Accumulator(self._channels)
-        for (white, channels), counts in self._counts.items():
-            for at in range(self._channels):
-                seen.add_counts(np.arange(counts.shape[1]) / white, counts[at % channels], at)
-        for channels, real in self._real.items():
-            for at in range(self._channels if real.count.any() or real.missing.any() else 0):
-                seen.absorb(real, at % channels, at)
+        seen = self._real
+        for (white, _), counts in self._counts.items():
+            seen = seen.merge(summary_of_counts(np.arange(counts.shape[1]) / white, counts))
         return seen
-
-    @property
-    def _channels(self) -> int:
-        return max(channels for channels, _ in self._said)
 
     def told(self) -> Counter[str]:
         """How many pictures each sentence is of."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+#: The integers up to here are float64 values, all of them.
+EXACT = 2**53
 #: Called as ``progress(done, total)``, in bytes, rows or files.
 Progress = Callable[[int, int], object]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
-from itertools import groupby
+import math
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levelhead.data import arrays, tables
-from levelhead.data.accumulator import Accumulator
+from levelhead.data import tables
 from levelhead.data.source import DataError, Progress, Reading, channel_names
+from levelhead.data.summary import Summary
 
 if TYPE_CHECKING:
-    from levelhead.data import images
+    import polars as pl
+
+    from levelhead.data import arrays, images
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,59 +86,51 @@ def describe(
     """
     path = Path(source)
     report = progress or (lambda done, total: None)
-    suffix = path.suffix.lower()
-    if path.is_file() and suffix in arrays.SUFFIXES:
-        return _describe_array(path, report)
-    if path.is_file() and suffix in tables.SUFFIXES:
+    if path.is_file() and path.suffix.lower() in tables.SUFFIXES:
         return _describe_table(tables.open_table(path, reading), report)
-    if path.is_dir():
-        from levelhead.data import images
+    from levelhead.data import arrays, images
 
+    if path.is_file() and path.suffix.lower() in arrays.SUFFIXES:
+        return _describe_array(arrays.open_arrays(path), report)
+    if path.is_dir():
         return _describe_folder(images.scan_folder(path), report, reading)
     from levelhead.data.loading import read
 
     data = read(source)
-    seen = Accumulator(data.x.shape[1])
-    values = data.x.numpy()
-    values.flags.writeable = False  # they can be the user's own
-    seen.add(values)
     report(len(data.x), len(data.x))
-    return Description(data.source, len(data.x), tuple(_features(seen, data.features)), data.notes)
+    features = map(_feature, data.features, arrays.each_of(arrays.summary_of(data.x.numpy())))
+    return Description(data.source, len(data.x), tuple(features), data.notes)
 
 
 def _describe_table(table: tables.Table, report: Progress) -> Description:
-    numbers: Accumulator | None = None
-    missing: Counter[str] = Counter()
-    for frame, _ in table.blocks(report):
-        numbers = numbers or Accumulator(len(table.columns))
-        at = 0
-        for number, run in groupby(table.columns, lambda column: column.kind == "number"):  # one call a run of numbers
-            names = [column.name for column in run]
-            if number:
-                numbers.add(frame.select(names).to_numpy(writable=True), slice(at, at + len(names)))
-            else:
-                missing.update({name: frame[name].null_count() for name in names})
-            at += len(names)
-    assert numbers is not None  # a table without rows is an error
-    numbers.offset[:] = [column.offset for column in table.columns]
-    features = []
-    for column, feature in zip(table.columns, _features(numbers, tuple(c.name for c in table.columns)), strict=True):
-        gone = missing[column.name] + feature.missing
-        count = feature.count if column.kind == "number" else table.rows - gone
-        features.append(replace(feature, kind=column.kind or "number", missing=gone, count=count))
+    seen: dict[str, Summary] = defaultdict(Summary)
+    with ThreadPoolExecutor(2) as pool:  # polars works outside Python's lock
+        for frame, _ in table.blocks(report):
+            for name, found in zip(frame.columns, pool.map(_of_column, frame.get_columns()), strict=True):
+                seen[name] = seen[name].merge(found)
+    features = (_feature(one.name, seen[one.name], one.kind or "number", one.offset) for one in table.columns)
     return Description(str(table.path), table.rows, tuple(features), tuple(table.notes))
 
 
-def _describe_array(path: Path, report: Progress) -> Description:
-    source = arrays.open_arrays(path)
-    seen = Accumulator(source.features)
-    for block, at in source.blocks(report):
-        seen.add(block, at)
-    return Description(str(path), source.rows, tuple(_features(seen, source.names)), source.notes)
+def _of_column(column: pl.Series) -> Summary:
+    if column.dtype.is_float():
+        return Summary.of_column(column)
+    missing = column.null_count()
+    return Summary(count=len(column) - missing, missing=missing)
+
+
+def _describe_array(source: arrays.Arrays, report: Progress) -> Description:
+    from levelhead.data import arrays
+
+    seen: dict[int, Summary] = defaultdict(Summary)  # by the first of the features that are read together
+    for block, first in source.blocks(report):
+        seen[first] = seen[first].merge(arrays.summary_of(block))
+    each = [one for together in seen.values() for one in arrays.each_of(together)]
+    return Description(str(source.path), source.rows, tuple(map(_feature, source.names, each)), source.notes)
 
 
 def _describe_folder(folder: images.Folder, report: Progress, reading: Reading) -> Description:
-    from levelhead.data import images
+    from levelhead.data import arrays, images
 
     total, tally = len(folder.files), images.Tally()
     damaged = []
@@ -147,13 +142,16 @@ def _describe_folder(folder: images.Folder, report: Progress, reading: Reading) 
         report(index + 1, total)
     if len(damaged) == total:
         raise DataError(f"{folder.path}: every image is damaged")
-    seen = tally.accumulated()
+    seen = arrays.each_of(tally.summary())
     notes = images.what_was_done(folder, tally.told(), damaged)
-    names = channel_names(len(seen.count))
-    return Description(str(folder.path), total - len(damaged), tuple(_features(seen, names)), tuple(notes))
+    features = map(_feature, channel_names(len(seen)), seen)
+    return Description(str(folder.path), total - len(damaged), tuple(features), tuple(notes))
 
 
-def _features(seen: Accumulator, names: tuple[str, ...]) -> list[Feature]:
-    columns = (seen.count, *seen.columns(), seen.missing, seen.infinite)
-    values = zip(*(column.tolist() for column in columns), strict=True)
-    return [Feature(name, "number", *row) for name, row in zip(names, values, strict=True)]
+def _feature(name: str, seen: Summary, kind: tables.Kind = "number", offset: int = 0) -> Feature:
+    """Of the values less the offset that was seen."""
+    mean = std = low = high = math.nan
+    if seen.count and kind == "number":
+        mean, low, high = (float(offset + value) for value in (seen.origin + seen.mean, seen.low, seen.high))
+        std = math.sqrt(max(seen.m2, 0) / seen.count)  # below 0 by rounding
+    return Feature(name, kind, seen.count, mean, std, low, high, seen.missing, seen.infinite)

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import os
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,11 +15,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from levelhead.data import formats
-from levelhead.data.accumulator import EXACT
-from levelhead.data.source import DataError, Progress, Reading, closest, first_line, listed, rows_of
+from levelhead.data.source import EXACT, DataError, Progress, Reading, closest, first_line, listed, rows_of
 from levelhead.terminal import printable
 
 if TYPE_CHECKING:
@@ -35,7 +33,7 @@ MISSING = (
 )
 
 #: Bytes of a CSV file, rows of another, that are read at once: large enough for the parser to keep two cores busy.
-_CHUNK, _ROWS = 2**23, 2**15
+_CHUNK, _ROWS = 2**23, 2**16
 #: A quote that is still open after so many bytes was never one.
 _LONGEST_RECORD = 2**26
 #: Cells that are not numbers are shown up to here.
@@ -82,7 +80,7 @@ class Table:
     sparse: bool = False
     _decimals: set[str] = field(default_factory=set)
 
-    def blocks(self, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+    def blocks(self, progress: Progress) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
         """The rows as numbers (float64, less the column's offset) and texts; and their row numbers.
 
         What is missing is null, or NaN among numbers.
@@ -99,7 +97,7 @@ class Table:
             seen += len(frame)
             if self.reading.drop_missing:
                 complete = _complete(frame)
-                frame, numbers = frame.filter(complete), numbers[complete.to_numpy()]  # noqa: PLW2901
+                frame, numbers = frame.filter(complete), numbers.filter(complete)  # noqa: PLW2901
             self.rows += len(frame)
             yield frame, numbers
         self._stop_at_odd_cells()
@@ -127,7 +125,7 @@ class Table:
         if not self.columns:
             raise DataError(f"{self.path}: no column is left")
 
-    def _clean(self, raw: pl.DataFrame, numbers: np.ndarray) -> pl.DataFrame:
+    def _clean(self, raw: pl.DataFrame, numbers: pl.Series) -> pl.DataFrame:
         import polars as pl
 
         kept = [column.name for column in self.columns]
@@ -195,7 +193,7 @@ class Table:
             example = int(written.arg_max() or 0)
             self.notes.append(f"Column {column.name!r} {form.words(known[example], numbers[example])}.")
 
-    def _parse(self, column: Column, cells: pl.Series, numbers: np.ndarray) -> pl.Series:
+    def _parse(self, column: Column, cells: pl.Series, numbers: pl.Series) -> pl.Series:
         import polars as pl
 
         if column.kind == "text":
@@ -212,7 +210,7 @@ class Table:
         odd = (values.is_null() & cells.is_not_null()).arg_true()
         column.odd_count += len(odd)
         for index in odd.head(_SHOWN - len(column.odd)):
-            column.odd.append((int(numbers[index]), cells[index]))
+            column.odd.append((numbers[index], cells[index]))
         return values
 
     def _stop_at_odd_cells(self) -> None:
@@ -256,7 +254,7 @@ def _complete(frame: pl.DataFrame) -> pl.Series:
     return known.to_series()
 
 
-def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
     """Blocks of a Parquet or Feather file; what is neither number nor text is left out with a reason."""
     import polars as pl
 
@@ -285,7 +283,7 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
             raise DataError(f"{path}: no column holds numbers or texts; {' '.join(table.notes)}")
         done = 0
         for block in _few_at_a_time(frame.select(wide)):
-            yield block, np.arange(done + 1, done + 1 + len(block))
+            yield block, pl.int_range(done + 1, done + 1 + len(block), eager=True)
             done += len(block)
             progress(done, rows)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -293,10 +291,10 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
 
 
 def _few_at_a_time(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """The blocks of a frame, in order; one row group is read ahead of what is asked for."""
+    """The blocks of a frame, in order; two row groups are read at a time, which keeps two cores busy."""
     name = "POLARS_ROW_GROUP_PREFETCH_SIZE"  # what is set for the whole process is left as it was
     before = os.environ.get(name)
-    os.environ[name] = before or "1"
+    os.environ[name] = before or "2"
     try:
         batches = frame.collect_batches(chunk_size=_ROWS, maintain_order=True)
         first = next(batches, None)
@@ -308,29 +306,32 @@ def _few_at_a_time(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         yield from batches
 
 
-def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
     """Blocks of a CSV file. Two are parsed at once, from the second on: the first decides what the columns are."""
+    import polars as pl
+
     path = table.path
     total, done, row = path.stat().st_size, 0, 1
     header: _Header | None = None
+    first = True
     waiting: deque[tuple[bytes, Future[pl.DataFrame | None]]] = deque()
     with path.open("rb", buffering=2**16) as file, ThreadPoolExecutor(2) as pool:
         pieces = _records(path, _texts(table, _lines(file)))
         for body in chain(pieces, (b"",) * 3):  # at last those that wait
             piece = body
             if header is None:
-                header, piece = _read_header(path, body)
+                header, piece = _read_header(table, body)
                 table.keep(header.names)
-                row = 2
+                row = 1 + body[: len(body) - len(piece)].count(b"\n")
             if piece:
                 waiting.append((piece, pool.submit(_csv_block, table, header, piece)))
-            if waiting and (len(waiting) > 2 or row == 2 or not body):
+            if waiting and (len(waiting) > 2 or first or not body):
                 piece, future = waiting.popleft()
-                frame = future.result()
+                frame, first = future.result(), False
                 if frame is None:
                     frame, numbers, taken = _csv_by_hand(path, header, piece, row)
                 else:
-                    numbers, taken = np.arange(row, row + len(frame)), len(frame)
+                    numbers, taken = pl.int_range(row, row + len(frame), eager=True), len(frame)
                 row += taken
                 if len(frame):
                     yield frame, numbers
@@ -416,19 +417,25 @@ def _records(path: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _read_header(path: Path, start: bytes) -> tuple[_Header, bytes]:
-    """The header, and what follows it."""
-    lines = start.decode("utf-8", "replace")
-    if not lines.strip():
+def _read_header(table: Table, start: bytes) -> tuple[_Header, bytes]:
+    """The header, and what follows it. Blank lines before it, and the line ``sep=;`` that Excel knows, are no part."""
+    path = table.path
+    start = start.lstrip(b"\r\n")
+    if not start.strip():
         raise DataError(f"{path}: the file is empty")
+    given = re.match(rb"(?i)sep=(.)\r?\n", start)
+    start = start[given.end() if given else 0 :]
     end = -1
     while (end := start.find(b"\n", end + 1)) >= 0 and start.count(b'"', 0, end) % 2:
         pass
     first = start if end < 0 else start[: end + 1]
-    separator = _separator(lines[: 2**16])
+    separator = given[1].decode("latin-1") if given else _separator(start[: 2**16].decode("utf-8", "replace"))
     names = [
         printable(name.strip()) for name in next(csv.reader([first.decode("utf-8", "replace")], delimiter=separator))
     ]
+    if len(names) > 1 and not names[0] and "index" not in names:
+        names[0] = "index"
+        table.notes.append("Column 1 has no name, as that of row numbers; it is called 'index'.")
     for i, name in enumerate(names, 1):
         if not name:
             raise DataError.at(path, f"column {i} has no name; give it one", row=1)
@@ -484,7 +491,7 @@ def _csv_block(table: Table, header: _Header, body: bytes) -> pl.DataFrame | Non
     return None
 
 
-def _csv_by_hand(path: Path, header: _Header, body: bytes, row: int) -> tuple[pl.DataFrame, np.ndarray, int]:
+def _csv_by_hand(path: Path, header: _Header, body: bytes, row: int) -> tuple[pl.DataFrame, pl.Series, int]:
     """What the quick parser does not tell, row by row: blank lines, rows of another length, quotes inside cells."""
     import polars as pl
 
@@ -502,4 +509,5 @@ def _csv_by_hand(path: Path, header: _Header, body: bytes, row: int) -> tuple[pl
                 raise DataError.at(path, f"{count}; {repair}", row=row + taken - 1)
     except csv.Error as error:
         raise DataError.at(path, f"not a CSV row that can be read ({error})", row=row + taken) from error
-    return pl.DataFrame(rows, dict.fromkeys(header.names, pl.String()), orient="row"), np.array(numbers, int), taken
+    frame = pl.DataFrame(rows, dict.fromkeys(header.names, pl.String()), orient="row")
+    return frame, pl.Series(numbers, dtype=pl.Int64), taken
