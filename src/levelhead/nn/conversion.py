@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copyreg
 import logging
 import re
 import types
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -19,9 +17,8 @@ import torch
 from torch import nn
 
 from levelhead import kinds
-from levelhead.nn import fusion, residuals, rewriting, source, uses
+from levelhead.nn import fusion, rewriting, source, uses
 from levelhead.nn.recognition import Formula, Recognised, recognise
-from levelhead.nn.residuals import Droppers
 from levelhead.nn.rewriting import Names
 from levelhead.nn.source import Unreadable
 
@@ -60,11 +57,11 @@ def convert(model: Model) -> Model:
         >>> convert(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))[1].__class__.__module__
         'levelhead.nn.batch'
     """
-    changes = list(_changes(model))
+    changes = _changes(model)
     for _, module, change in changes:
         if change.kind is not None:
             module.__class__ = change.kind
-    report = _explained(model, changes)
+    report = _explained(changes)
     for name, text in {**report.fused, **report.left}.items():
         _log.info("%s: %s", name or _original(type(model)).__name__, text)
     if not (report.replaced or report.recognised or report.fused):
@@ -116,7 +113,7 @@ def explain(model: nn.Module) -> Explanation:
         replaced 1 (BatchNorm1d 1); recognised 0; fused 1; left 0
         the model: 1 + relu
     """
-    return _explained(model, list(_changes(model)))
+    return _explained(_changes(model))
 
 
 def unconvert(model: Model) -> Model:
@@ -159,7 +156,7 @@ class _Change(NamedTuple):
     list: str = "fused"  # the list of an Explanation that it stands in
 
 
-def _explained(model: nn.Module, changes: list[tuple[str, nn.Module, _Change]]) -> Explanation:
+def _explained(changes: list[tuple[str, nn.Module, _Change]]) -> Explanation:
     lists: dict[str, dict[str, str]] = {each: {} for each in ("replaced", "recognised", "fused", "left")}
     for name, _, change in changes:
         if change.text:
@@ -167,13 +164,12 @@ def _explained(model: nn.Module, changes: list[tuple[str, nn.Module, _Change]]) 
     return Explanation(**lists)
 
 
-def _changes(model: nn.Module) -> Iterator[tuple[str, nn.Module, _Change]]:
+def _changes(model: nn.Module) -> list[tuple[str, nn.Module, _Change]]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert takes a torch.nn.Module, got {type(model).__name__}")
     places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     known: dict[Any, Formula | None] = {}
-    for name, module in list(model.named_modules()):
-        yield name, module, _change(module, places, known)
+    return [(name, module, _change(module, places, known)) for name, module in model.named_modules()]
 
 
 def _change(module: nn.Module, places: Counter[int], known: dict[Any, Formula | None]) -> _Change:
@@ -226,7 +222,7 @@ def _fused(module: nn.Module, places: Counter[int]) -> _Change:
 
 def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
     """A sequence is fused within, and where it ends in a norm or a dropout, with what follows the sequence."""
-    entries = list(module._modules.items())
+    entries = [(name, entry) for name, entry in module._modules.items() if type(entry) is not nn.Identity]
     found = [
         f"{name} + {fusion.activation_of(after)}"
         for (name, entry), (_, after) in pairwise(entries)
@@ -237,16 +233,22 @@ def _fused_sequential(module: nn.Sequential, kind: type[nn.Module]) -> _Change:
     return _Change(_fused_class(kind, None)[0], ", ".join(found))
 
 
+def _last(module: nn.Module | None) -> nn.Module | None:
+    """The module whose result a module gives: the last one of a sequence."""
+    while isinstance(module, nn.Sequential) and len(module):
+        if _original(type(module)).forward is not nn.Sequential.forward:
+            break
+        module = module[-1]
+    return module
+
+
 def _ends_in_norm(module: nn.Module | None) -> bool:
-    if isinstance(module, nn.Sequential) and len(module):
-        return _original(type(module)).forward is nn.Sequential.forward and _ends_in_norm(module[-1])
-    return isinstance(module, kinds.Norm) and _replacement(module) is not None
+    last = _last(module)
+    return isinstance(last, kinds.Norm) and _replacement(last) is not None
 
 
 def _ends_in_dropout(module: nn.Module | None) -> bool:
-    if isinstance(module, nn.Sequential) and len(module):
-        return _original(type(module)).forward is nn.Sequential.forward and _ends_in_dropout(module[-1])
-    kind = kinds.of(module)
+    kind = kinds.of(_last(module))
     return kind is not None and kind.base is nn.Dropout
 
 
@@ -263,55 +265,70 @@ def _methods(kind: type[nn.Module]) -> dict[str, types.FunctionType]:
     return found
 
 
+def _role(target: nn.Module | None, module: nn.Module, places: Counter[int]) -> str:
+    """What a callee is to the rewriter, as in ``Names``; "" if nothing."""
+    last = _last(target)
+    if target is None or last is None:
+        return ""
+    if _ends_in_norm(target):
+        if places[id(last)] > 1:  # under two names within the module, it might be called in between
+            within = (each for _, each in module.named_modules(remove_duplicate=False))
+            if sum(each is last for each in within) > 1:
+                return ""
+        return "chain" if last is not target else "row" if kinds.axes(target) == "row" else "norm"
+    if isinstance(target, Recognised):
+        return "row"
+    if isinstance(target, kinds.Activation) and kinds.of(target) is not None:
+        return "activation"
+    if _ends_in_dropout(target):
+        return "dropout"
+    return "nothing" if type(target) is nn.Identity else ""
+
+
 def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Names | None:
     """What the methods of a module call; None where they call no normalization and no dropout.
 
     Raises:
         Unreadable: the forward method of a module that holds a normalization cannot be read.
     """
-    norms, activations, sequences, dropouts, row_norms = set(), set(), set(), set(), set()
+    lists = {
+        name
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList | nn.ModuleDict) and any(map(_ends_in_norm, child.modules()))
+    }
+    held = any(map(_ends_in_norm, module.children())) or bool(lists)
     trees = {}
     for name, method in _methods(kind).items():
-        if name != "forward" and module._modules.keys().isdisjoint(uses.names(method.__code__)):
+        words = set(uses.names(source.undecorated(method).__code__))
+        if module._modules.keys().isdisjoint(words) and not {"F", "functional", "dropout"} & words:
             continue  # its source, of a file of thousands of lines maybe, need not be read
         try:
-            trees[name] = source.read(method)
+            trees[name] = source.read(method).tree
         except Unreadable:
-            if name == "forward" and any(_ends_in_norm(child) for child in module.children()):
+            if name == "forward" and held:
                 raise
-    for callee in (each for tree in trees.values() for each in rewriting.callees(tree)):
-        target, text = _resolve(callee, module), ast.unparse(callee)
-        if target is not None and _ends_in_norm(target) and places[id(target)] == 1:
-            norms.add(text)
-            if isinstance(target, nn.Sequential) and len(target) > 1:
-                sequences.add(text)
-            elif kinds.axes(target) == "row":
-                row_norms.add(text)
-        elif isinstance(target, kinds.Activation) and kinds.of(target) is not None:
-            activations.add(text)
-        elif _ends_in_dropout(target):
-            dropouts.add(text)
-    lists = [child for child in module.children() if isinstance(child, nn.ModuleList | nn.ModuleDict)]
-    local = any(_ends_in_norm(child) for each in lists for child in each.modules())
-    if not (norms or local or dropouts):
-        return None
-    last = {n for n, tree in trees.items() if n != "forward" and residuals.ends_in_dropout(tree, frozenset(dropouts))}
-    droppers = Droppers(frozenset(dropouts), frozenset(row_norms), frozenset(last))
-    return Names(frozenset(norms), frozenset(activations), frozenset(sequences), local, droppers)
+    roles: dict[str, str] = {}
+    for tree in trees.values():
+        for text in rewriting.callees(tree):
+            roles[text] = roles.get(text) or _role(_resolve(text, module), module, places)
+    dropouts = {text for text, role in roles.items() if role == "dropout"}
+    last = {f"self.{n}" for n, tree in trees.items() if n != "forward" and rewriting.ends_in(tree, dropouts)}
+    roles.update(dict.fromkeys(last, "method"))
+    found = frozenset((text, role) for text, role in roles.items() if role)
+    return Names(found, frozenset(lists)) if found or lists else None
 
 
-def _resolve(callee: ast.expr, module: nn.Module) -> nn.Module | None:
+def _resolve(callee: str, module: nn.Module) -> nn.Module | None:
     """The submodule that an expression such as ``self.layers[0]`` stands for."""
-    if isinstance(callee, ast.Name):
-        return module if callee.id == "self" else None
-    if isinstance(callee, ast.Attribute):
-        owner = _resolve(callee.value, module)
-        return None if owner is None else owner._modules.get(callee.attr)
-    if isinstance(callee, ast.Subscript) and isinstance(callee.slice, ast.Constant):
-        owner, key = _resolve(callee.value, module), callee.slice.value
-        if isinstance(owner, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-            return owner._modules.get(str(key))
-    return None
+    parts = re.fullmatch(r"self((?:\.\w+|\[(?:-?\d+|'\w+')\])+)", callee)
+    found: Any = module
+    for name, key in re.findall(r"\.(\w+)|\['?(-?\w+)'?\]", parts[1] if parts else ""):
+        if not isinstance(found, nn.Module) or (
+            key and not isinstance(found, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        ):
+            return None
+        found = found._modules.get(name or key)
+    return found if parts else None
 
 
 def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
@@ -328,21 +345,26 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
         bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
         return _subclass(kind, names, bases, ()), []
     members: list[tuple[str, Any]] = []
-    twins: list[tuple[str, Any]] = []
     found: list[str] = []
-    callees = " ".join({*names.norms, *names.sequences, *names.droppers.dropouts, *names.droppers.methods})
-    words = set(re.findall(r"\w+", callees)) - {"self"}
+    why: Unreadable | None = None
+    words, methods = names.words(), {name[5:] for name, role in names.roles if role == "method"}
     for name, method in _methods(kind).items():
-        if not names.local_norms and words.isdisjoint(uses.names(method.__code__)):
+        if words.isdisjoint(uses.names(source.undecorated(method).__code__)):
             continue
-        with contextlib.suppress(Unreadable):  # that method stays as it is
+        try:
             rewritten = _rewrite(method, names)
-            if rewritten is not None:
-                members.append((name, rewritten.function))
-                found.extend(rewritten.found)
-            if name in names.droppers.methods:
-                twins.append((fusion.DROPPING + name, _rewrite_last(method, names)))
-    return (_subclass(kind, names, (kind,), (*members, *twins)), found) if members else (kind, [])
+            last = (fusion.DROPPING + name, _rewrite_last(method, names)) if name in methods else None
+        except Unreadable as reason:  # that method stays as it is
+            why = reason
+            continue
+        if rewritten is not None:
+            members.append((name, rewritten[0]))
+            found.extend(rewritten[1])
+        if last is not None:
+            members.append(last)
+    if why is not None and not found:
+        raise why
+    return (_subclass(kind, names, (kind,), tuple(members)), found) if found else (kind, [])
 
 
 def _merged(kind: Any, ours: Any) -> type[nn.Module]:
@@ -356,7 +378,7 @@ def _taught(kind: Any, formula: Formula) -> type[nn.Module]:
 
 
 @cache
-def _rewrite(method: types.FunctionType, names: Names) -> rewriting.Rewritten | None:
+def _rewrite(method: types.FunctionType, names: Names) -> tuple[types.FunctionType, list[str]] | None:
     return rewriting.rewrite(method, names)
 
 

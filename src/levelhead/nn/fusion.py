@@ -1,15 +1,14 @@
 """What a converted model calls: norms and dropouts are put off until it is known what goes with them.
 
-A norm waits for the sum and the activation behind it, a dropout for the sum and the norm behind that.
-``rewriting`` turns ``relu(self.bn(x) + r)`` into ``activate("relu", relu, add(defer(self.bn, x), r))``. ``residuals``
-turns ``self.norm(r + self.dropout(x))`` into ``normalized(self.norm, "add", r, drop(self.dropout, x))``. Everything is
-decided here, at the call, by what the callees are at that moment: where the callee of ``defer`` is no normalization of
-ours, or somebody listens to one of the modules with a hook, each function does what was written.
+A norm waits for the sum and the activation behind it, a dropout for the sum and the norm behind that; ``rewriting``
+says where. Everything is decided here, at the call, by what the callees are at that moment: where the callee is no
+layer of ours, or somebody listens to one of the modules with a hook, each function does what was written.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds
 from levelhead.nn.dropout import Dropout
+from levelhead.nn.recognition import Recognised
 from levelhead.ops import dropouts
 
 
@@ -28,13 +28,33 @@ class Pending(NamedTuple):
     x: Tensor
     residual: Tensor | None = None
 
+    def finished(self, **activation: str) -> Any:
+        """The value, an activation included."""
+        extras = activation if self.residual is None else {"residual": self.residual, **activation}
+        return self.norm(self.x, **extras)
+
 
 class Dropped(NamedTuple):
-    """``dropout(x)``, not yet calculated; its mask is drawn, so that every draw stays in its turn."""
+    """``dropout(x) + residual``, not yet calculated; its mask is drawn, so that every draw stays in its turn."""
 
-    x: Tensor
     state: Tensor
     p: float
+    x: Tensor
+    residual: Tensor | None = None
+
+    def finished(self) -> Tensor:
+        """The value."""
+        if self.residual is None:
+            return dropouts.multiplied(self.x, self.state, self.p)
+        return dropouts.summed(self.x, self.residual, self.state, self.p)
+
+
+def finish(value: Any) -> Any:
+    """The value itself, calculated now if it was put off."""
+    return value.finished() if isinstance(value, Pending | Dropped) else value
+
+
+total = finish  # of a sum
 
 
 def defer(norm: Any, x: Any) -> Any:
@@ -47,57 +67,24 @@ def defer(norm: Any, x: Any) -> Any:
     return Pending(norm, x) if waits else norm(x)  # in place, what stands behind must be invertible: as it was written
 
 
-def add(left: Any, right: Any) -> Any:
-    """``left + right``, where at most one of them is pending."""
-    joined = _join(left, right)
-    return finish(left) + finish(right) if joined is None else joined
+def drop(dropout: Any, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """``dropout(x)``, of a module or of ``F.dropout``, put off where it can be one with the sum behind it."""
+    if isinstance(dropout, nn.Module):
+        if isinstance(dropout, FusedSequential) and isinstance(x, Tensor) and not hooked(dropout):
+            return dropout.run(x)
+        if type(dropout) is not Dropout or hooked(dropout):
+            return dropout(x)
+        written: tuple[Any, ...] = ()
+        p, training, inplace = dropout.p, dropout.training, dropout.inplace
+    else:
+        written = (p, training, inplace)
+    if inplace or not training or not 0 < p < 1 or not isinstance(x, Tensor) or not x.numel():
+        return dropout(x, *written)
+    return dropout(x, *written) if dropouts.pytorchs(x, None) else Dropped(dropouts.draw(), p, x)
 
 
-def add_in_place(left: Any, right: Any) -> Any:
-    """``left += right``: a pending left is a value that nobody else has."""
-    joined = _join(left, right)
-    if joined is not None:
-        return joined
-    left = finish(left)
-    left += finish(right)
-    return left
-
-
-def torch_add(left: Any, right: Any) -> Any:
-    """``torch.add(left, right)``."""
-    joined = _join(left, right)
-    return torch.add(finish(left), finish(right)) if joined is None else joined
-
-
-def activate(name: str | None, function: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-    """``function(value, ...)``: the activation ``name``, or a module that says itself which it is."""
-    if not isinstance(value, Pending):
-        return function(value, *args, **kwargs)
-    if name is None:
-        name = activation_of(function)
-    if name is None:
-        return function(finish(value), *args, **kwargs)
-    return value.norm(value.x, residual=value.residual, activation=name)
-
-
-def call_method(name: str, method: str, value: Any) -> Any:
-    """``value.method()``, which is the activation ``name``."""
-    if isinstance(value, Pending):
-        return value.norm(value.x, residual=value.residual, activation=name)
-    return getattr(value, method)()
-
-
-def drop(dropout: Any, x: Any) -> Any:
-    """``dropout(x)``, put off where it can be one with the sum behind it."""
-    if not isinstance(dropout, nn.Module) or not isinstance(x, Tensor) or hooked(dropout):
-        return dropout(x)
-    if isinstance(dropout, FusedSequential):
-        return dropout.run(x)
-    if type(dropout) is not Dropout or dropout.inplace or not dropout.training or not 0 < dropout.p < 1:
-        return dropout(x)
-    if not x.numel() or dropouts.pytorchs(x, None):
-        return dropout(x)
-    return Dropped(x, dropouts.draw(), dropout.p)
+#: Before the name of a method whose result may be ``Dropped``.
+DROPPING = "_levelhead_dropping_"
 
 
 def dropping(module: nn.Module, name: str) -> Any:
@@ -105,32 +92,66 @@ def dropping(module: nn.Module, name: str) -> Any:
     return getattr(module, name if name in module.__dict__ else DROPPING + name)
 
 
-#: Before the name of a method whose result may be ``Dropped``.
-DROPPING = "_levelhead_dropping_"
+def through(module: Any, value: Any) -> Any:
+    """``module(value)``, where that is an identity."""
+    if isinstance(value, Pending) and type(module) is nn.Identity and not hooked(module):
+        return value
+    return module(finish(value))
 
 
-def total(how: str, left: Any, right: Any) -> Any:
-    """The sum of the two, of which one may be ``Dropped``."""
-    pair = _dropped_and_other(left, right)
-    return (
-        _SUMS[how](finish(left), finish(right)) if pair is None else dropouts.summed(pair[0].x, pair[1], *pair[0][1:])
-    )
+def _joined(add: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """The one of the two that is put off, with the other as its residual; the sum where that would not be the same."""
+    waiting, other = (left, right) if isinstance(left, Pending | Dropped) else (right, left)
+    if isinstance(waiting, Pending | Dropped) and waiting.residual is None and isinstance(other, Tensor):
+        x = waiting.x  # a sum that broadcasts, or of two types, is PyTorch's affair
+        if other.shape == x.shape and other.dtype == x.dtype and other.device == x.device:
+            return waiting._replace(residual=other)
+    return add(finish(left), finish(right))
 
 
-def normalized(norm: Any, how: str, left: Any, right: Any) -> Any:
-    """``norm(left + right)``."""
-    both = _sum_and_norm(norm, left, right)
-    return norm(total(how, left, right)) if both is None else both[0]
+def add(left: Any, right: Any) -> Any:
+    """``left + right``."""
+    return _joined(operator.add, left, right)
+
+
+def add_in_place(left: Any, right: Any) -> Any:
+    """``left += right``: a left that is put off is a value that nobody else has."""
+    return _joined(operator.iadd, left, right)
+
+
+def torch_add(left: Any, right: Any) -> Any:
+    """``torch.add(left, right)``."""
+    return _joined(torch.add, left, right)
+
+
+def activate(name: str | None, function: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    """``function(value, ...)``: the activation ``name``, or a module that says itself which it is."""
+    if isinstance(value, Pending) and name is None:
+        name = activation_of(function)
+    if not isinstance(value, Pending) or name is None:
+        return function(finish(value), *args, **kwargs)
+    return value.finished(activation=name)
+
+
+def call_method(name: str, method: str, value: Any) -> Any:
+    """``value.method()``, which is the activation ``name``."""
+    return value.finished(activation=name) if isinstance(value, Pending) else getattr(finish(value), method)()
+
+
+def normalized(norm: Any, value: Any) -> Any:
+    """``norm(value)`` of a sum that may be put off."""
+    both = _sum_and_norm(norm, value)
+    return norm(finish(value)) if both is None else both[0]
 
 
 class Ahead:
     """A sum whose norm, which the next statement asks for, is calculated with it."""
 
-    def __init__(self, norm: Any, how: str, left: Any, right: Any) -> None:
-        both = _sum_and_norm(norm, left, right)
+    def __init__(self, norm: Any, value: Any) -> None:
+        both = _sum_and_norm(norm, value)
         self._norm: Any = norm
         self._y: Tensor | None = None if both is None else both[0]
-        self.total: Any = total(how, left, right) if both is None else both[1]
+        self.total: Any = finish(value) if both is None else both[1]
 
     def normalized(self, norm: Any, x: Any) -> Any:
         """``norm(x)``, where x is the sum; it is given out once, and nothing is held after."""
@@ -139,49 +160,19 @@ class Ahead:
         return norm(x) if found is None else found
 
 
-_SUMS: dict[str, Any] = {"add": operator.add, "torch_add": torch.add}
-
-
-def _dropped_and_other(left: Any, right: Any) -> tuple[Dropped, Tensor] | None:
-    """The one that is ``Dropped``, and the other; None where that would not be the same sum."""
-    dropped, other = (left, right) if isinstance(left, Dropped) else (right, left)
-    if not isinstance(dropped, Dropped) or not isinstance(other, Tensor):
-        return None
-    x = dropped.x
-    same = other.shape == x.shape and other.dtype == x.dtype and other.device == x.device
-    return (dropped, other) if same else None
-
-
-def _sum_and_norm(norm: Any, left: Any, right: Any) -> tuple[Tensor, Tensor] | None:
+def _sum_and_norm(norm: Any, value: Any) -> tuple[Tensor, Tensor] | None:
     """``norm(s)`` and the sum s; None where they are no matter of one step."""
-    pair = _dropped_and_other(left, right)
-    kind = kinds.of(norm)
-    center = None if kind is None else {"layer_norm": True, "rms_norm": False}.get(kind.op)
-    if pair is None or center is None or not fusible(norm) or hooked(norm) or norm.activation is not None:
+    if not isinstance(value, Dropped) or value.residual is None or hooked(norm):
         return None
-    (x, state, p), other = pair
-    parameters = (norm.normalized_shape, norm.weight, getattr(norm, "bias", None), norm.eps)
-    y, s = dropouts.summed_and_normalized(x, other, state, p, *parameters, center=center)
-    return y, s
-
-
-def finish(value: Any) -> Any:
-    """The value itself, calculated now if it was put off."""
-    if isinstance(value, Dropped):
-        return dropouts.multiplied(*value)
-    if not isinstance(value, Pending):
-        return value
-    return value.norm(value.x) if value.residual is None else value.norm(value.x, residual=value.residual)
-
-
-def _join(left: Any, right: Any) -> Pending | None:
-    """The pending one of the two with the other as its residual; None where that would not be the same sum."""
-    pending, other = (left, right) if isinstance(left, Pending) else (right, left)
-    if not isinstance(pending, Pending) or pending.residual is not None or not isinstance(other, Tensor):
+    kind, parameters = kinds.of(norm), None
+    if isinstance(norm, Recognised):
+        parameters = norm.as_rows(value.x) if norm.formula.dim == -1 else None
+    elif kind is not None and kind.axes == "row" and fusible(norm) and norm.activation is None:
+        bias = getattr(norm, "bias", None)
+        parameters = norm.normalized_shape, norm.weight, bias, norm.eps, kind.op == "layer_norm"
+    if parameters is None:
         return None
-    x = pending.x  # a sum that broadcasts, or of two types, is PyTorch's affair
-    same = other.shape == x.shape and other.dtype == x.dtype and other.device == x.device
-    return pending._replace(residual=other) if same else None
+    return dropouts.summed_and_normalized(value.x, value.residual, value.state, value.p, *parameters)
 
 
 def hooked(module: nn.Module) -> bool:
@@ -222,9 +213,11 @@ class FusedSequential(nn.Sequential):
         """As ``forward``, but put off where the last entry is a normalization or a dropout."""
         for module in self:
             if isinstance(value, Pending):
-                name = activation_of(module)
-                if name is not None:
-                    value = value.norm(value.x, activation=name)
+                if type(module) is nn.Identity:
+                    value = through(module, value)
+                    continue
+                if activation_of(module) is not None:
+                    value = activate(None, module, value)
                     continue
             value = finish(value)
             value = drop(module, value) if isinstance(module, Dropout) else defer(module, value)

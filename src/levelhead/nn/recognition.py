@@ -62,19 +62,25 @@ class Recognised(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the class it is mixed into."""
-        formula, x = self.formula, args[0] if len(args) == 1 and not kwargs else None
-        if not isinstance(x, Tensor) or x.dtype not in formula.dtypes or torch.is_autocast_enabled(x.device.type):
+        x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) else None
+        dim = self.formula.dim
+        rows = x if x is None or dim == -1 or x.ndim != 4 else x.movedim(1, -1)
+        found = None if rows is None or (dim == 1 and rows.ndim != 4) else self.as_rows(rows)
+        if rows is None or found is None:
             return super().forward(*args, **kwargs)
+        shape, weight, bias, eps, center = found
+        y = ops.layer_norm(rows, shape, weight, bias, eps) if center else ops.rms_norm(rows, shape, weight, eps)
+        return y if dim == -1 else y.movedim(-1, 1)
+
+    def as_rows(self, x: Tensor) -> tuple[tuple[int, ...], Tensor | None, Tensor | None, float, bool] | None:
+        """Shape, scale, shift, ε and whether it centres, for rows such as these; None where that was not tried."""
+        formula = self.formula
         weight, bias, eps = formula.arguments(self)
-        if x.ndim < 2 or (formula.dim == 1 and x.ndim != 4) or (weight is not None and weight.dtype != x.dtype):
-            return super().forward(*args, **kwargs)
-        shape = x.shape[formula.dim :] if formula.dim == -1 else x.shape[1:2]
-        rows = x if formula.dim == -1 else x.movedim(1, -1)
-        if formula.op == "rms_norm":
-            y = ops.rms_norm(rows, shape, weight, eps)
-        else:
-            y = ops.layer_norm(rows, shape, weight, bias, eps)
-        return y if formula.dim == -1 else y.movedim(-1, 1)
+        if x.dtype not in formula.dtypes or torch.is_autocast_enabled(x.device.type):
+            return None
+        if x.ndim < 2 or (weight is not None and weight.dtype != x.dtype):
+            return None
+        return tuple(x.shape[-1:]), weight, bias, eps, formula.op == "layer_norm"
 
 
 def recognise(module: nn.Module, known: dict[Any, Formula | None]) -> Formula | None:

@@ -1,133 +1,164 @@
-"""Finding ``activation(norm(x) + residual)`` in the source of a method, and having it calculated in one call.
+"""Finding, in the source of a method, what can be one call, and having it calculated in one.
 
 The method stays as it was written: conditions, loops, ``self.training``, arguments and side effects. Only the calls of
-the pattern are exchanged for those of ``fusion``, which look at the modules when they run:
+two patterns, ``activation(norm(x) + residual)`` and ``norm(residual + dropout(x))``, are exchanged for those of
+``fusion``, which look at the modules when they run:
 
-    out = self.bn2(self.conv2(out))         out = defer(self.bn2, self.conv2(out))
-    if self.shortcut is not None:           if self.shortcut is not None:
-        x = self.shortcut(x)                    x = self.shortcut(x)
-    out += x                                out = add_in_place(out, x)
-    out = F.relu(out)                       out = activate("relu", F.relu, out)
+    out = self.bn2(self.conv2(out))             out = defer(self.bn2, self.conv2(out))
+    if self.shortcut is not None:               if self.shortcut is not None:
+        x = self.shortcut(x)                        x = self.shortcut(x)
+    out += x                                    out = add_in_place(out, x)
+    out = F.relu(out)                           out = activate("relu", F.relu, out)
 
-A normalization is put off only where nothing can tell: its value has no other use, and nothing in between returns or
-may change its input. The rest is left alone.
+    return self.norm(x + self.dropout(y))       return normalized(self.norm, add(x, drop(self.dropout, y)))
+
+    x = x + self.dropout(self.attend(x))        x = (ahead := Ahead(self.norm, add(x, drop(...)))).total
+    y = self.linear(self.norm(x))               y = self.linear(ahead.normalized(self.norm, x))
+
+A norm or a dropout is put off only where nothing can tell: its value has one use, and nothing in between returns or may
+change what it is calculated from. A norm is put off for an activation, a dropout for a sum, which a norm may go with
+that stands in the same expression or in the next statement; it has no state and no chance in it. A dropout may also
+stand at the end of a method that is called in its place; such a method gets a twin that leaves it to its caller.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
+import re
 import types
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch.nn import functional as F
 
 from levelhead import kinds
-from levelhead.nn import fusion, residuals, source
-from levelhead.nn.residuals import Droppers
-from levelhead.nn.scope import (
-    HELPERS,
-    SCOPES,
-    Scope,
-    assigned,
-    count,
-    escapes,
-    helper,
-    is_result,
-    may_precede,
-    mentions,
-)
+from levelhead.nn import fusion, source
+
+#: The free variable under which a rewritten method finds ``fusion``.
+HELPERS = "levelhead_fusion"
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.GeneratorExp)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
+_ESCAPES = (ast.Return, ast.Raise, ast.Break, ast.Continue, ast.Assert, ast.Yield, ast.YieldFrom, ast.Await)
+_SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Expr)
+_CONDITIONAL = (ast.IfExp, ast.BoolOp, ast.NamedExpr)
+_NORMS = ("norm", "row", "chain")
+_DROPOUTS = ("dropout", "method")
 
 
 class Names(NamedTuple):
-    """Which callees of a class's methods are what, as they are written: ``self.bn1``, ``self.layers[0]``."""
+    """What a class's methods call, as it is written, and which of its lists hold norms.
 
-    norms: frozenset[str]
-    activations: frozenset[str]
-    sequences: frozenset[str]  # those of the norms that are a sequence, which ends in one
-    local_norms: bool  # whether a local variable may be one, as in ``for norm in self.norms``
-    droppers: Droppers
+    Args:
+        roles: ("self.bn1", "norm") and so on: a "norm", a "row" norm, a "chain" of modules that ends in a norm, a
+            "dropout", an "activation", "nothing" (an identity), or a "method" that ends in a dropout.
+        lists: the attributes in which a local variable may find a norm, as in ``for norm in self.norms``.
+    """
 
+    roles: frozenset[tuple[str, str]]
+    lists: frozenset[str]
 
-class Rewritten(NamedTuple):
-    """A method in its new form, and what was found in it: ``self.bn2 + add + relu``."""
-
-    function: types.FunctionType
-    found: tuple[str, ...]
-
-
-def callees(tree: ast.FunctionDef) -> Iterator[ast.expr]:
-    """What a method calls."""
-    return (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    def words(self) -> set[str]:
+        """The attributes of which a method must name one for anything to be found in it."""
+        callees = " ".join(callee for callee, role in self.roles if role in (*_NORMS, *_DROPOUTS))
+        return ({*re.findall(r"\w+", callees), *self.lists, "dropout"}) - {"self"}
 
 
-def rewrite(function: types.FunctionType, names: Names) -> Rewritten | None:
-    """The method with every pattern exchanged; None if it has none.
+def callees(tree: ast.FunctionDef) -> set[str]:
+    """What a method calls, as it would be written if its first parameter were called ``self``."""
+    first = _first(tree)
+    return {_text(node.func, first) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def _first(tree: ast.FunctionDef) -> str:
+    arguments = [*tree.args.posonlyargs, *tree.args.args]
+    return arguments[0].arg if arguments else "self"
+
+
+def _text(node: ast.AST, first: str) -> str:
+    text = ast.unparse(node)
+    return f"self{text[len(first) :]}" if text.startswith(f"{first}.") else text
+
+
+def ends_in(tree: ast.FunctionDef, dropouts: set[str]) -> bool:
+    """Whether all that a method returns is the result of a dropout, in its last statement."""
+    last = tree.body[-1]
+    inner = [n for n in ast.walk(tree) if isinstance(n, (*_SCOPES, ast.Return)) and n is not tree]
+    if inner != [last] or not isinstance(last, ast.Return) or not _is_plain(last.value):
+        return False
+    return _text(last.value.func, _first(tree)) in dropouts
+
+
+def rewrite(function: types.FunctionType, names: Names) -> tuple[types.FunctionType, list[str]] | None:
+    """The method with every pattern exchanged, and what was found, as ``self.bn2 + add + relu``; None if nothing was.
 
     Raises:
         Unreadable: as ``source.read``.
     """
     tree, found = _rewritten(function, names)
-    return Rewritten(_function(tree, function), tuple(found)) if found else None
+    return (source.exchanged(function, tree, HELPERS, fusion), found) if found else None
 
 
 def rewrite_last(function: types.FunctionType, names: Names) -> types.FunctionType:
-    """The method, which ends in a dropout, with every pattern exchanged and that dropout left to the caller."""
+    """The method, which ``ends_in`` a dropout, with every pattern exchanged and that dropout left to the caller."""
     tree, _ = _rewritten(function, names)
-    residuals.put_off_last(tree)
-    return _function(tree, function)
+    last = tree.body[-1]
+    assert isinstance(last, ast.Return)
+    assert isinstance(last.value, ast.Call)
+    last.value = _helper("drop", last.value.func, *last.value.args)
+    return source.exchanged(function, tree, HELPERS, fusion)
 
 
 def _rewritten(function: types.FunctionType, names: Names) -> tuple[ast.FunctionDef, list[str]]:
-    tree = source.read(function)
-    rewriter = _Rewriter(tree, function, names)
+    _, _, tree = source.read(function)
+    rewriter = _Rewriter(tree, source.undecorated(function), names)
     rewriter.body(tree.body)
-    return tree, rewriter.found + residuals.rewrite(ast.fix_missing_locations(tree), function, names.droppers)
+    return tree, rewriter.found
 
 
-def _function(tree: ast.FunctionDef, function: types.FunctionType) -> types.FunctionType:
-    """A function of another body that is like the original in all else."""
-    code = source.compiled(ast.fix_missing_locations(tree), function, HELPERS)
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    cells[HELPERS] = types.CellType(fusion)
-    new = types.FunctionType(
-        code, function.__globals__, function.__name__, function.__defaults__, tuple(cells[v] for v in code.co_freevars)
-    )
-    new.__kwdefaults__, new.__doc__ = function.__kwdefaults__, function.__doc__
-    new.__annotations__, new.__module__ = function.__annotations__, function.__module__
-    return new
+class _Open(NamedTuple):
+    """An expression whose value may be put off until it is known what goes with it."""
 
-
-class _Site(NamedTuple):
-    """A value that is put off: its new expression, the text of the callee, and whether nothing else holds the input."""
-
-    node: ast.expr
-    norm: str
-    fresh: bool
+    node: ast.expr  # in its new form
+    label: str
+    callee: str  # the norm, which nobody may call in the meantime
+    fresh: bool  # whether nobody else holds what it is calculated from
     added: bool = False
     held: bool = False  # in a local variable, by an earlier statement
+
+
+class _Closed(NamedTuple):
+    """An expression that makes use of what was put off."""
+
+    node: ast.expr
+    label: str
+    held: bool
 
 
 class _Rewriter(ast.NodeTransformer):
     """Exchanges the patterns of one method in place; ``found`` says which."""
 
     def __init__(self, tree: ast.FunctionDef, function: types.FunctionType, names: Names) -> None:
-        self.names = names
-        self.scope = Scope(tree, function)
+        self.roles, self.lists, self.first = dict(names.roles), names.lists, _first(tree)
+        self.scope = _Scope(tree, function)
         self.found: list[str] = []
-        self.held: dict[str, _Site] = {}  # local variables whose value is put off, in the statement at hand
-        self.fresh: set[str] = set()  # local variables that hold the result of a module, which nobody else has
+        self.held: dict[tuple[str, str], _Open] = {}  # what is put off, by local variable and kind
+        self.at: tuple[list[ast.stmt], int, bool] = ([], 0, False)  # the statement at hand
+        self.aheads = 0
 
     # Statements: a value is put off in one and used in a later one of the same body.
 
     def body(self, statements: list[ast.stmt], looped: bool = False) -> None:
         """Rewrites a list of statements, and those within them."""
         for i, statement in enumerate(statements):
-            self.fresh = self.scope.fresh(statements, i, looped)
-            if not self.scope.guarded:
-                self._put_off(statements, i, looped)
+            if not self.scope.guarded and not self._chain(statements, i, looped, "norm"):
+                self._chain(statements, i, looped, "dropout")
             inner = isinstance(statement, ast.For | ast.While)
             for field, value in ast.iter_fields(statement):
+                self.at = (statements, i, looped)
                 if field in {"body", "orelse", "finalbody"} and isinstance(statement, ast.stmt):
-                    if not isinstance(statement, SCOPES):
+                    if not isinstance(statement, _SCOPES):
                         self.body(value, looped or inner)
                 elif field == "handlers":
                     for handler in value:
@@ -135,106 +166,185 @@ class _Rewriter(ast.NodeTransformer):
                 elif isinstance(value, ast.expr):
                     setattr(statement, field, self.visit(value))
 
-    def _put_off(self, statements: list[ast.stmt], i: int, looped: bool) -> None:
-        first = statements[i]
-        name = assigned(first)
+    def _chain(self, statements: list[ast.stmt], i: int, looped: bool, kind: str) -> bool:
+        """Puts off the value of statement i through those that add to it, if one behind them makes use of that."""
+        first, self.at = statements[i], (statements, i, looped)
+        name = _assigned(first)
         if name is None or name not in self.scope.own or not isinstance(first, ast.Assign | ast.AnnAssign):
-            return
-        site = self._deferred(first.value) if first.value is not None else None
+            return False
+        site = None if first.value is None else self._open(first.value, kind)
         if site is None:
-            return
-        start = name
-        added: tuple[int, str, ast.expr] | None = None
+            return False
+        links = {i: (name, site)}
         for j in range(i + 1, len(statements)):
-            statement = statements[j]
-            if not (mentions(statement, name) or mentions(statement, start)):
-                if not site.fresh or escapes(statement) or site.norm in ast.unparse(statement):
-                    return
+            statement, self.at = statements[j], (statements, j, looped)
+            if not _count(statement, name):
+                if not site.fresh or any(isinstance(n, _ESCAPES) for n in ast.walk(statement)):
+                    break
+                if self._calls(statement, site.callee):
+                    break
                 continue
-            total = None if added else self._sum_of(statement, name, site)
-            if total is not None:
-                target = assigned(statement)
-                if target is None or target not in self.scope.own:
-                    return
-                if target != name and not self.scope.dead_after(name, statement, looped):
-                    return
-                name, added, site = target, (j, target, total), site._replace(added=True)
+            if not self._is_only_use(statement, name, looped) or not (site.fresh or _is_calm(statement, name)):
+                break
+            self.held = {(name, kind): site._replace(node=ast.Name(name, ast.Load()), held=True)}
+            target, grown = self._grown(statement, kind)
+            if grown is not None and grown.held and target in self.scope.own:
+                name, site = target, grown
+                links[j] = (name, site)
                 continue
-            if not self._finished(statement, name, site, looped):
-                return
-            first.value = site.node
-            if added is not None:
-                place, target, total = added
-                sum_ = ast.Assign([ast.Name(target, ast.Store())], total)
-                statements[place] = ast.copy_location(sum_, statements[place])
-            return
-
-    def _sum_of(self, statement: ast.stmt, name: str, site: _Site) -> ast.expr | None:
-        """The new value of a statement that does nothing but add to ``name``."""
-        value = ast.Name(name, ast.Load())
-        if isinstance(statement, ast.AugAssign):
-            if not isinstance(statement.op, ast.Add) or assigned(statement) != name:
-                return None
-            if mentions(statement.value, name) or not may_precede(site.fresh, statement.value):
-                return None
-            return helper("add_in_place", value, statement.value)
-        if isinstance(statement, ast.Assign) and count(statement.value, name) == 1:
-            self.held = {name: site._replace(node=value, held=True)}
-            total = self._sum(statement.value)
-            self.held = {}
-            return total.node if total is not None and total.held and total.added else None
-        return None
-
-    def _finished(self, statement: ast.stmt, name: str, site: _Site, looped: bool) -> bool:
-        """Exchanges the activation in a statement that uses ``name`` once; False if it is none."""
-        if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return | ast.Expr | ast.AugAssign):
-            return False
-        if statement.value is None or count(statement.value, name) != 1:
-            return False
-        if isinstance(statement, ast.AugAssign) and mentions(statement.target, name):
-            return False
-        rebound = isinstance(statement, ast.Assign | ast.AnnAssign) and assigned(statement) == name
-        if not (rebound or isinstance(statement, ast.Return) or self.scope.dead_after(name, statement, looped)):
-            return False
-        self.held, self.fresh = {name: site._replace(node=ast.Name(name, ast.Load()), held=True)}, set()
-        used = any(self._uses_held(node) for node in ast.walk(statement.value))
-        if used:
-            statement.value = self.visit(statement.value)
+            value: Any = getattr(statement, "value", None)
+            if any(closed.held for n in ast.walk(value) if (closed := self._closed(n)) is not None):
+                statement.value = self.visit(value)  # type: ignore[attr-defined]
+                self._write(statements, links)
+                return True
+            break
         self.held = {}
-        return used
+        if kind == "norm" or not site.added:
+            return False
+        place = max(links)  # a sum with a dropout is one pass in any case
+        self._write(statements, links)
+        if place + 1 == len(statements) or not self._calculated_ahead(statements, place, name, site):
+            statements[place].value = _helper("total", site.node)  # type: ignore[attr-defined]
+            self.found.append(site.label)
+        return True
 
-    def _uses_held(self, node: ast.AST) -> bool:
-        name, _, value = self._activation(node) if isinstance(node, ast.Call) else (None, None, None)
-        site = None if name is None or value is None else self._sum(value)
-        return site is not None and site.held
+    def _write(self, statements: list[ast.stmt], links: dict[int, tuple[str, _Open]]) -> None:
+        self.held = {}
+        for place, (name, site) in links.items():
+            if isinstance(statements[place], ast.AugAssign):
+                new = ast.Assign([ast.Name(name, ast.Store())], site.node)
+                statements[place] = ast.fix_missing_locations(ast.copy_location(new, statements[place]))
+            else:
+                statements[place].value = site.node  # type: ignore[attr-defined]
+
+    def _grown(self, statement: ast.stmt, kind: str) -> tuple[str, _Open | None]:
+        """What a statement makes of a value that is held, where it only adds to it, and for which variable."""
+        name = _assigned(statement) or ""
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.op, ast.Add):
+            left = ast.copy_location(ast.Name(name, ast.Load()), statement)
+            return name, self._sum(left, statement.value, "add_in_place", kind)
+        return name, self._open(statement.value, kind) if isinstance(statement, ast.Assign) else None
+
+    def _is_only_use(self, statement: ast.stmt, name: str, looped: bool) -> bool:
+        if not isinstance(statement, _SIMPLE) or statement.value is None:
+            return False
+        if isinstance(statement, ast.AugAssign) and _count(statement.target, name):
+            return isinstance(statement.target, ast.Name) and not _count(statement.value, name)
+        rebound = isinstance(statement, ast.Assign | ast.AnnAssign) and _assigned(statement) == name
+        over = rebound or isinstance(statement, ast.Return) or self.scope.dead_after(name, statement, looped)
+        return over and _count(statement.value, name) == 1
+
+    def _calculated_ahead(self, statements: list[ast.stmt], place: int, name: str, site: _Open) -> bool:
+        """A sum of which the next statement takes the norm, and that is used elsewhere, too."""
+        statement, following = statements[place], statements[place + 1]
+        if not isinstance(statement, ast.Assign) or not isinstance(following, _SIMPLE) or following.value is None:
+            return False
+        nodes = list(ast.walk(following.value))
+        norms = [n for n in nodes if self._is_row_norm(n) and _is_name(n.args[0], name)]
+        if len(norms) != 1 or any(isinstance(n, _CONDITIONAL) for n in ast.walk(following)):
+            return False
+        (norm,) = norms
+        operands = [side for n in nodes if (sides := self.scope.addends(n)) for side in sides[:2]]
+        others = _count(following, name) - 1 - (_assigned(following) == name)
+        if others != sum(_is_name(side, name) for side in operands):
+            return False
+        self.aheads += 1
+        ahead = f"levelhead_ahead_{self.aheads}"
+        self.found.append(f"{site.label} + {ast.unparse(norm.func)}")
+        call = _helper("Ahead", copy.deepcopy(norm.func), site.node)
+        held = ast.NamedExpr(ast.Name(ahead, ast.Store()), call)
+        statement.value = ast.fix_missing_locations(ast.copy_location(ast.Attribute(held, "total", ast.Load()), call))
+        norm.args.insert(0, norm.func)
+        method = ast.Attribute(ast.Name(ahead, ast.Load()), "normalized", ast.Load())
+        norm.func = ast.fix_missing_locations(ast.copy_location(method, norm))
+        return True
 
     # Expressions.
 
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        """An activation of something that can be put off; else the calls within."""
-        name, function, value = self._activation(node)
-        if name is not None and value is not None:
-            total = self._sum(value)
-            if total is not None:
-                label = ast.unparse(node.func) if name == _MODULE else name
-                self.found.append(" + ".join([total.norm, *["add"] * total.added, label]))
+    def visit(self, node: ast.AST) -> Any:
+        """What makes use of something that can be put off, in its new form; else what is within."""
+        closed = self._closed(node)
+        if closed is None:
+            return self.generic_visit(node)
+        self.found.append(closed.label)
+        return self.generic_visit(closed.node)
+
+    def _closed(self, node: ast.AST) -> _Closed | None:
+        """An activation of a norm, a norm of a sum with a dropout, or such a sum."""
+        if isinstance(node, ast.Call):
+            name, function, value = self._activation(node)
+            site = None if name is None or value is None else self._open(value, "norm")
+            if site is not None:
+                label = f"{site.label} + {ast.unparse(node.func) if name == _MODULE else name}"
                 if function is None:
                     assert isinstance(node.func, ast.Attribute)
-                    node = helper("call_method", ast.Constant(name), ast.Constant(node.func.attr), total.node)
-                else:
-                    known = ast.Constant(None if name == _MODULE else name)
-                    arguments, keywords = node.args[1:], node.keywords
-                    node = helper("activate", known, function, total.node, *arguments)
-                    node.keywords = keywords
-        self.generic_visit(node)
-        return node
+                    method = ast.Constant(node.func.attr)
+                    return _Closed(_helper("call_method", ast.Constant(name), method, site.node), label, site.held)
+                known = ast.Constant(None if name == _MODULE else name)
+                new = _helper("activate", known, function, site.node, *node.args[1:])
+                new.keywords = node.keywords
+                return _Closed(new, label, site.held)
+        if self._is_row_norm(node):
+            site = self._open(node.args[0], "dropout")
+            if site is not None and site.added:
+                label = f"{site.label} + {ast.unparse(node.func)}"
+                return _Closed(_helper("normalized", node.func, site.node), label, site.held)
+        site = None if isinstance(node, ast.Name) else self._open(node, "dropout")
+        return _Closed(_helper("total", site.node), site.label, site.held) if site is not None and site.added else None
+
+    def _open(self, node: ast.AST, kind: str) -> _Open | None:
+        """What can be put off: a variable that is, the call of a norm or a dropout, or a sum with one."""
+        if isinstance(node, ast.Name):
+            return self.held.get((node.id, kind))
+        sides = self.scope.addends(node)
+        if sides is not None:
+            return self._sum(*sides, kind)
+        if not isinstance(node, ast.Call):
+            return None
+        text = _text(node.func, self.first)
+        role = self.roles.get(text, "")
+        if kind == "dropout" and role == "method":
+            assert isinstance(node.func, ast.Attribute)
+            twin = _helper("dropping", node.func.value, ast.copy_location(ast.Constant(node.func.attr), node))
+            call = ast.copy_location(ast.Call(twin, node.args, node.keywords), node)
+            return _Open(call, text, "", fresh=False)  # what a method takes it of is not looked up
+        if kind == "dropout" and node.args and self.scope.function(node.func) is F.dropout:
+            call = _helper("drop", node.func, *node.args)
+            call.keywords = node.keywords
+            return _Open(call, "dropout", "", self._is_fresh(node.args[0]))
+        if not _is_plain(node):
+            return None
+        (x,) = node.args
+        if kind == "dropout":
+            return _Open(_helper("drop", node.func, x), text, "", self._is_fresh(x)) if role == "dropout" else None
+        if role == "nothing":
+            site = self._open(x, kind)
+            return None if site is None else site._replace(node=_helper("through", node.func, site.node))
+        local = self.lists and isinstance(node.func, ast.Name) and text in self.scope.locals
+        if role not in _NORMS and not local:
+            return None
+        return _Open(_helper("defer", node.func, x), text, text, role == "chain" or self._is_fresh(x))
+
+    def _sum(self, left: ast.expr, right: ast.expr, adds: str, kind: str) -> _Open | None:
+        """What can be put off, and something else added to it."""
+        after, before = self._open(right, kind), self._open(left, kind)
+        found = []
+        if after is not None:  # it is calculated last in any case
+            found.append((after, left, (left, after.node)))
+        if before is not None and (before.held or _may_precede(before.fresh, right)):
+            found.append((before, right, (before.node, right)))
+        for site, other, arguments in sorted(found, key=lambda each: not each[0].held):
+            if not site.added and not self._calls(other, site.callee):
+                fresh = site.fresh and self._is_fresh(other)
+                return site._replace(
+                    node=_helper(adds, *arguments), label=f"{site.label} + add", fresh=fresh, added=True
+                )
+        return None
 
     def _activation(self, node: ast.Call) -> tuple[str | None, ast.expr | None, ast.expr | None]:
         """The name, the callee (None for a method of the value) and the value of a call that is an activation."""
-        text = ast.unparse(node.func)
-        plain = not node.keywords and len(node.args) == 1 and not isinstance(node.args[0], ast.Starred)
-        if text in self.names.activations:
-            return (_MODULE, node.func, node.args[0]) if plain else (None, None, None)
+        if self.roles.get(_text(node.func, self.first)) == "activation":
+            return (_MODULE, node.func, node.args[0]) if _is_plain(node) else (None, None, None)
         known = self.scope.function(node.func)
         name = None if known is None or not node.args else _name_with_arguments(known, node)
         if name is not None:
@@ -243,38 +353,125 @@ class _Rewriter(ast.NodeTransformer):
             return kinds.activation_method(node.func.attr), None, node.func.value
         return None, None, None
 
-    def _sum(self, node: ast.expr) -> _Site | None:
-        """What can be put off, or its sum with something else."""
-        addends = self.scope.addends(node)
-        if addends is None:
-            return self._deferred(node)
-        left, right, adds = addends
-        candidates = []
-        after = self._deferred(right)
-        if after is not None:  # it is calculated last in any case
-            candidates.append((after, left, (left, after.node)))
-        before = self._deferred(left)
-        if before is not None and may_precede(before.fresh, right):
-            candidates.append((before, right, (before.node, right)))
-        candidates.sort(key=lambda candidate: not candidate[0].held)
-        for site, other, arguments in candidates:
-            if not site.added and site.norm not in ast.unparse(other):
-                return site._replace(node=helper(adds, *arguments), added=True)
+    def _is_row_norm(self, node: ast.AST) -> TypeGuard[ast.Call]:
+        return _is_plain(node) and self.roles.get(_text(node.func, self.first)) == "row"
+
+    def _is_fresh(self, node: ast.expr) -> bool:
+        """Whether nobody else holds a value: the result of a module, here or in a variable that is read here alone."""
+        statements, i, looped = self.at
+        if self._is_result(node):
+            return True
+        if not isinstance(node, ast.Name) or node.id not in self.scope.own or not statements:
+            return False
+        name, statement = node.id, statements[i]
+        rebound = _assigned(statement) == name
+        if _count(statement, name) - rebound != 1 or not (rebound or self.scope.dead_after(name, statement, looped)):
+            return False
+        last = next((s for s in reversed(statements[:i]) if _count(s, name)), None)
+        return isinstance(last, ast.Assign) and _assigned(last) == name and self._is_result(last.value)
+
+    def _is_result(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Call) and _text(node.func, self.first).startswith("self.")
+
+    def _calls(self, node: ast.AST, callee: str) -> bool:
+        return bool(callee) and re.search(rf"(?<!\w){re.escape(callee)}(?!\w)", _text(node, self.first)) is not None
+
+
+class _Scope:
+    """The variables of one method, before anything in it is exchanged."""
+
+    def __init__(self, tree: ast.FunctionDef, function: types.FunctionType) -> None:
+        self.globals = function.__globals__
+        self.locals = {*function.__code__.co_varnames, *function.__code__.co_cellvars, *function.__code__.co_freevars}
+        nodes = list(ast.walk(tree))
+        inner = [n for n in nodes if isinstance(n, (*_SCOPES, *_COMPREHENSIONS)) and n is not tree]
+        shared = {name for scope in inner for name in _names_from_outside(scope)}
+        shared.update(v for n in nodes if isinstance(n, ast.Global | ast.Nonlocal) for v in n.names)
+        #: The variables that no inner function sees.
+        self.own = {n.id for n in nodes if isinstance(n, ast.Name)} - shared
+        self._loads = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+        #: Whether an exception or a pattern may leave a statement half done.
+        self.guarded = any(isinstance(n, ast.Try | ast.Match) for n in nodes)
+
+    def dead_after(self, name: str, statement: ast.stmt, looped: bool) -> bool:
+        """Whether nobody reads ``name`` after the statement."""
+        uses = [n for n in self._loads if n.id == name]
+        if looped:  # a reader above may come after, in the next round
+            return len(uses) == 1
+        return all(n.lineno <= (statement.end_lineno or 0) for n in uses)
+
+    def function(self, node: ast.expr) -> Any:
+        """What a name of the module's scope stands for, as ``F.relu``; None for anything else."""
+        if isinstance(node, ast.Attribute):
+            owner = self.function(node.value)
+            return getattr(owner, node.attr, None) if isinstance(owner, types.ModuleType) else None
+        known = isinstance(node, ast.Name) and node.id not in self.locals
+        found = self.globals.get(node.id) if known and isinstance(node, ast.Name) else None
+        return found if isinstance(found, types.ModuleType) or callable(found) else None
+
+    def addends(self, node: ast.AST) -> tuple[ast.expr, ast.expr, str] | None:
+        """The two sides of a sum and the helper that adds as it does; None for anything else."""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return node.left, node.right, "add"
+        if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
+            return (node.args[0], node.args[1], "torch_add") if self.function(node.func) is torch.add else None
         return None
 
-    def _deferred(self, node: ast.expr) -> _Site | None:
-        """What can be put off: a variable that is, or the call of a normalization."""
-        if isinstance(node, ast.Name):
-            return self.held.get(node.id)
-        if not isinstance(node, ast.Call) or node.keywords or len(node.args) != 1:
-            return None
-        (x,) = node.args
-        text = ast.unparse(node.func)
-        local = self.names.local_norms and isinstance(node.func, ast.Name) and text in self.scope.locals
-        if isinstance(x, ast.Starred) or not (text in self.names.norms or local):
-            return None
-        fresh = is_result(x) or text in self.names.sequences or (isinstance(x, ast.Name) and x.id in self.fresh)
-        return _Site(helper("defer", node.func, x), text, fresh)
+
+def _names_from_outside(scope: Any) -> set[str]:
+    """The names that an inner function may share with the method; a comprehension's own variables are not."""
+    names = {n.id for n in ast.walk(scope) if isinstance(n, ast.Name)}
+    if isinstance(scope, (ast.GeneratorExp, *_COMPREHENSIONS)):
+        first, *_ = scope.generators
+        bound = {n.id for each in scope.generators for n in ast.walk(each.target) if isinstance(n, ast.Name)}
+        names -= bound - {n.id for n in ast.walk(first.iter) if isinstance(n, ast.Name)}
+    return names
+
+
+def _helper(name: str, *arguments: ast.expr) -> ast.Call:
+    """The call of a function of ``fusion``."""
+    function = ast.Attribute(ast.Name(HELPERS, ast.Load()), name, ast.Load())
+    call = ast.copy_location(ast.Call(function, list(arguments), []), arguments[-1])
+    return ast.fix_missing_locations(call)
+
+
+def _assigned(statement: ast.stmt) -> str | None:
+    """The one local variable that a statement assigns to."""
+    if isinstance(statement, ast.Assign):
+        target = statement.targets[0] if len(statement.targets) == 1 else None
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        target = statement.target
+    else:
+        return None
+    return target.id if isinstance(target, ast.Name) else None
+
+
+def _count(node: ast.AST, name: str) -> int:
+    """How often a variable occurs in something."""
+    return sum(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node))
+
+
+def _is_calm(statement: Any, name: str) -> bool:
+    """Whether nothing can happen in a statement before ``name`` is made use of: only calls around it."""
+    return all(_count(n, name) for n in ast.walk(statement.value) if isinstance(n, ast.Call | ast.NamedExpr))
+
+
+def _may_precede(fresh: bool, other: ast.expr) -> bool:
+    """Whether an expression may be calculated before what stands before it, whose input is ``fresh`` or not."""
+    if any(isinstance(n, ast.NamedExpr) for n in ast.walk(other)):
+        return False
+    return fresh or isinstance(other, ast.Name | ast.Attribute)
+
+
+def _is_plain(node: Any) -> TypeGuard[ast.Call]:
+    """Whether it is a call of one argument."""
+    if not isinstance(node, ast.Call) or node.keywords or len(node.args) != 1:
+        return False
+    return not isinstance(node.args[0], ast.Starred)
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 _MODULE = "activation"  # which one, its module says when it runs

@@ -66,7 +66,7 @@ def method_that_calls(cls: type[nn.Module], parts: Collection[str]) -> str | Non
         if name.startswith("__") or not set(parts) & set(names(methods[name].__code__)):
             continue
         with contextlib.suppress(source.Unreadable):
-            for node in ast.walk(source.read(methods[name])):
+            for node in ast.walk(source.read(methods[name]).tree):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in parts:
                     return name
     return None

@@ -1,0 +1,242 @@
+"""Code as people write it: decorated, with other names, functions in place of modules; and what its reader sees."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import linecache
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import levelhead as lh
+from levelhead import ops
+from levelhead.nn import fusion
+from levelhead.ops import dropouts
+
+
+def traced(function):
+    """As a decorator that counts."""
+
+    @functools.wraps(function)
+    def wrapper(self, *args, **kwargs):
+        self.calls = getattr(self, "calls", 0) + 1
+        return function(self, *args, **kwargs)
+
+    return wrapper
+
+
+def opaque(function):
+    """A decorator that holds what it decorates in something else."""
+    held = [function]
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return held[0](*args, **kwargs)
+
+    return wrapper
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm, self.act = nn.Linear(6, 6), nn.LayerNorm(6), nn.SiLU()
+        self.gap, self.p = nn.Identity(), 0.4
+
+
+class Decorated(Base):
+    @traced
+    @torch.no_grad()
+    def forward(self, x):
+        """Its words stay.
+
+        Indented as they are.
+        """
+        y = self.linear(x)  # a remark
+        y = self.norm(
+            y,
+        )
+        return self.act(y)
+
+
+class Opaque(Base):
+    @opaque
+    def forward(self, x):
+        return self.act(self.norm(self.linear(x)))
+
+
+class Other(Base):
+    """The first parameter has another name."""
+
+    def forward(this, x):
+        y = this.linear(x)
+        y = this.norm(y)
+        return F.silu(y)
+
+
+class Gap(Base):
+    """An identity between norm and activation."""
+
+    def forward(self, x):
+        y = self.norm(self.linear(x))
+        y = self.gap(y)
+        return self.act(y)
+
+
+class Twice(Base):
+    """A block that its parent holds under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = Gap()
+        self.blocks = nn.ModuleList([self.block])
+
+    def forward(self, x):
+        return self.blocks[0](x)
+
+
+class Functional(Base):
+    """Dropout as a function."""
+
+    def forward(self, x):
+        h = F.dropout(self.linear(x), p=self.p, training=self.training)
+        h = x + h
+        h = self.norm(h)
+        return h + F.dropout(self.linear(h), self.p, self.training)
+
+
+@pytest.fixture
+def activations(monkeypatch):
+    seen = []
+    original = ops.layer_norm
+
+    def spy(*args, activation=None, **kwargs):
+        seen.append(activation)
+        return original(*args, activation=activation, **kwargs)
+
+    monkeypatch.setattr(ops, "layer_norm", spy)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "make", [Decorated, Other, Gap, Twice, lambda: nn.Sequential(nn.LayerNorm(6), nn.Identity(), nn.SiLU())]
+)
+def test_it_is_fused(make, activations):
+    plain, x = make(), torch.randn(3, 6)
+    model = lh.convert(copy.deepcopy(plain))
+    torch.testing.assert_close(model(x), plain(x))
+    assert [name for name in activations if name] == ["silu"]
+    assert len(lh.nn.explain(model).fused) == 1
+    assert vars(model).get("calls") == vars(plain).get("calls")
+
+
+def test_a_decorator_that_hides_the_method_is_named():
+    plain, x = Opaque(), torch.randn(3, 6)
+    model = lh.convert(copy.deepcopy(plain))
+    torch.testing.assert_close(model(x), plain(x))
+    assert "opaque.<locals>.wrapper does not hold it as it is" in lh.nn.explain(model).left[""]
+
+
+def test_dropout_as_a_function(monkeypatch):
+    calls = []
+    for name in ("summed", "summed_and_normalized"):
+        original = getattr(dropouts, name)
+        monkeypatch.setattr(dropouts, name, lambda *a, _f=original, _n=name, **k: (calls.append(_n), _f(*a, **k))[1])
+    plain = Functional()
+    model, x = lh.convert(copy.deepcopy(plain)), torch.randn(4, 6)
+    assert lh.nn.explain(plain).fused == {"": "dropout + add + self.norm, dropout + add"}
+    model(x)
+    assert calls == ["summed_and_normalized", "summed"]
+    torch.testing.assert_close(model.eval()(x), plain.eval()(x))
+    for m in (model, plain):
+        m.train().p = 1.0
+    torch.testing.assert_close(model(x), plain(x))  # everything is dropped
+    for m in (model, plain):
+        m.p = -1.0
+        with pytest.raises(ValueError, match="has to be between 0 and 1"):
+            m(x)
+
+
+def test_the_source_that_is_shown_is_what_runs():
+    forward = type(lh.convert(Decorated())).forward
+    inner = inspect.unwrap(forward)
+    text = inspect.getsource(forward)
+    assert "y = self.linear(x)  # a remark" in text
+    assert "y = levelhead_fusion.defer(self.norm, y)" in text
+    assert "return levelhead_fusion.activate(None, self.act, y)" in text
+    original = inspect.unwrap(Decorated.forward)
+    assert inner.__code__.co_firstlineno == original.__code__.co_firstlineno
+    assert len(text.splitlines()) == len(inspect.getsource(Decorated.forward).splitlines())
+    assert (inner.__doc__, inner.__qualname__) == (original.__doc__, original.__qualname__)
+    linecache.checkcache()
+    assert inspect.getsource(forward) == text
+
+
+def test_a_debugger_stops_at_lines_of_that_source():
+    model, seen = lh.convert(Gap()), []
+
+    def trace(frame, event, _):
+        if frame.f_code.co_name == "forward" and "Gap.forward" in frame.f_code.co_filename:
+            if event == "line":
+                seen.append(linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip())
+            return trace
+        return trace if event == "call" else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        model(torch.randn(2, 6))
+    finally:
+        sys.settrace(before)
+    assert seen == [
+        "y = levelhead_fusion.defer(self.norm, self.linear(x))",
+        "y = levelhead_fusion.through(self.gap, y)",
+        "return levelhead_fusion.activate(None, self.act, y)",
+    ]
+
+
+class Changes(Base):
+    """What is added, or normalized, is changed in place before the value is made use of."""
+
+    def the_residual_before_the_activation(self, x):
+        r = x * 1
+        y = self.norm(self.linear(x))
+        y = y + r
+        r.mul_(3)
+        return F.silu(y)
+
+    def the_input_in_the_same_statement(self, x):
+        x = x * 1
+        y = self.norm(x)
+        return x.mul_(3) + F.silu(y)
+
+    def the_input_on_the_left_of_the_sum(self, x):
+        x = x * 1
+        y = self.norm(x)
+        return F.silu(x.mul_(3) + y)
+
+    def forward(self, x, method):
+        return getattr(self, method)(x)
+
+
+@pytest.mark.parametrize("method", [name for name in vars(Changes) if name.startswith("the")])
+def test_what_is_changed_in_place_is_taken_as_it_was(method):
+    plain, x = Changes().double(), torch.randn(4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(lh.convert(copy.deepcopy(plain))(x, method), plain(x, method))
+
+
+def test_hooks_and_exchanged_modules_at_an_identity():
+    plain, x, heard = Gap(), torch.randn(3, 6), []
+    model = lh.convert(copy.deepcopy(plain))
+    with model.gap.register_forward_hook(lambda *a: heard.append(a[2])):
+        torch.testing.assert_close(model(x), plain(x))
+    torch.testing.assert_close(heard, [plain.norm(plain.linear(x))])
+    for m in (model, plain):
+        m.gap = nn.Tanh()
+    torch.testing.assert_close(model(x), plain(x))
+    assert fusion.through(nn.Tanh(), x).equal(x.tanh())
