@@ -202,7 +202,7 @@ def test_identifiers_and_empty_columns_are_left_out_and_said(tmp_path):
     path = write(tmp_path / "t.csv", [["id", "void", "x", "y"], *([f"n{i}", "", i, i % 2] for i in range(100))])
     data = load(path, "y")
     assert data.features == ("x",)
-    assert "Column 'id' was left out: 100 distinct texts, more than 64." in data.notes
+    assert "Column 'id' was left out: it looks like an identifier, 100 distinct texts in 100 rows." in data.notes
     assert "Column 'void' was left out: it is empty." in data.notes
 
 

@@ -37,6 +37,10 @@ def columns(path, **options):
         (["1,234", "2,345"], ";", {"decimal": ","}, [1.234, 2.345], "'1,234' is 1.234"),
         (["1,234", "2,345"], ";", {"thousands": ","}, [1234, 2345], "'1,234' is 1234"),
         (["1_000", "2_000_000"], ",", {}, [1000, 2000000], "'_' between thousands"),
+        (["EUR 1.50", "EUR 20"], ",", {}, [1.5, 20], "'EUR' taken off: 'EUR 1.50' is 1.5"),
+        (["1,5 kg", "20 kg"], ";", {}, [1.5, 20], "decimal comma, 'kg' taken off"),
+        (["21.5°C", "-3°C"], ",", {}, [21.5, -3], "'°C' taken off"),
+        (["12,34,567.5", "1,23,456"], "|", {}, [1234567.5, 123456], "'12,34,567.5' is 1234567.5"),
         (["1e3", "+2.5E-1", ".5"], ",", {}, [1000, 0.25, 0.5], ""),
     ],
 )
@@ -67,6 +71,7 @@ def test_numbers_as_people_write_them(tmp_path, cells, separator, options, expec
             "column 'a': '1,234' can be 1234 or 1.234; say which with --decimal . or --decimal ,",
         ),
         ("a;b\n1,5;1.234\n2,5;2.345\n", "column 'b': '1.234' can be 1.234 or 1234"),
+        ("a;b\n1.234;x\n12.345;y\n", "column 'a': '1.234' can be 1.234 or 1234; say which"),
         ("a\n5%\n6%\n0.07\n", "row 4, column 'a': '0.07' is not a number, as the column's other cells are"),
         (
             "a,b\n1,x\n2,y\n-,z\n3,w\nn.a.,-\n",
@@ -81,6 +86,17 @@ def test_what_can_mean_two_things_stops_with_one_line(tmp_path, text, message):
             reader(path)
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_codes_are_no_numbers_with_a_unit(tmp_path):
+    path = write(tmp_path / "t.csv", "code,flat,day\n" + "".join(f"A{i},{i}{'ab'[i % 2]},{i}:30\n" for i in range(4)))
+    assert columns(path) == {"code": (4, 0), "flat": (4, 0), "day": (4, 0)}
+
+
+def test_before_the_header(tmp_path):
+    assert columns(write(tmp_path / "t.csv", "\n \r\nsep=;\n;a\n1;2\n")) == {"index": (1, 1.0, 0), "a": (1, 2.0, 0)}
+    with pytest.raises(DataError, match="row 6, column 'a': 'x'"):
+        describe(write(tmp_path / "t.csv", "\n\nsep=;\na;b\n1;2\nx;2\n3;2\n"))
 
 
 def test_a_column_settles_what_is_open_in_another(tmp_path):
@@ -211,9 +227,12 @@ def test_types_of_parquet_and_feather(tmp_path):
 
 
 def test_identifiers_are_named(tmp_path):
-    rows = "".join(f"{i},n{i},{i % 7}.5\n" for i in range(100))
-    path = write(tmp_path / "t.csv", "id,name,v\n" + rows)
+    rows = "".join(f"{i},n{i},{i if i % 2 else 'many'},{i % 7}.5\n" for i in range(100))
+    path = write(tmp_path / "t.csv", "id,name,odd,v\n" + rows)
     data = load(path, "v")
+    assert data.features == ("id",)
+    assert any("'name' was left out: it looks like an identifier, 100 distinct texts" in note for note in data.notes)
+    assert any("'odd' was left out: 51 distinct texts, of which most are numbers" in note for note in data.notes)
     assert any("'id' looks like an identifier" in note and "--ignore-column id" in note for note in data.notes)
     with pytest.raises(DataError, match="target looks like an identifier: 100 distinct texts in 100 rows"):
         load(path, "name")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from levelhead.data import formats
 from levelhead.data.dataset import Task, Unsplit
 from levelhead.data.source import DataError, Reading, closest, listed
-from levelhead.data.split import choose_task, class_indices
+from levelhead.data.split import MOST_CLASSES, choose_task, class_indices
 from levelhead.data.tables import open_table
 from levelhead.terminal import printable
 
@@ -29,8 +30,8 @@ _MISSING_CATEGORY = "(missing)"
 def read_table(path: Path, target: str | None, task: Task | None, reading: Reading) -> Unsplit:
     """Read a table with a target column.
 
-    A column of texts becomes one column of 0 and 1 a category; one with more than 64 distinct texts is left out.
-    Missing numbers stay NaN, a missing text is a category of its own.
+    A column of texts becomes one column of 0 and 1 a category; identifiers, prose, and numbers among which many cells
+    are none are left out. Missing numbers stay NaN, a missing text is a category of its own.
 
     Raises:
         DataError: the file, its header, the target or a cell cannot be used.
@@ -100,7 +101,7 @@ def _target_values(
             problem = f"a regression needs numbers, and the cells are texts such as {cells[0]!r}"
             raise DataError.at(path, problem, column=target)
         classes = cells.unique().sort().to_list()
-        if len(classes) > MOST_CATEGORIES and 2 * len(classes) > len(cells):
+        if _identifies(classes, cells):
             found = f"{len(classes):,} distinct texts in {len(cells):,} rows"
             raise DataError.at(path, f"the target looks like an identifier: {found}; name another", column=target)
         indices = cells.replace_strict(classes, list(range(len(classes))), return_dtype=pl.Int64)
@@ -132,8 +133,19 @@ def _encode(cells: pl.Series, path: Path, rows: pl.Series) -> tuple[list[Tensor]
             )
         return [_numbers(cells, path, rows)], [name], notes
     known = cells.drop_nulls().unique().sort().to_list()
-    if len(known) > MOST_CATEGORIES:
-        found = f"{len(known)} distinct texts, more than {MOST_CATEGORIES}"
+    numbers = formats.PLAIN.parse(pl.Series(known))
+    odd = len(known) > MOST_CLASSES and 2 * numbers.null_count() <= len(known)
+    if odd or len(known) > MOST_CATEGORIES or _identifies(known, cells):
+        found = f"{len(known)} distinct texts"
+        if odd:
+            example = known[int(numbers.is_null().arg_max() or 0)]
+            found += (
+                f", of which most are numbers, and {example!r} is not; correct them, or read it as missing with --na"
+            )
+        elif _identifies(known, cells):
+            found = f"it looks like an identifier, {found} in {len(cells):,} rows"
+        else:
+            found += f", more than {MOST_CATEGORIES}"
         return [], [], [f"Column {name!r} was left out: {found}."]
     categories = known + [_MISSING_CATEGORY] * bool(missing)
     filled = cells.fill_null(_MISSING_CATEGORY)
@@ -143,6 +155,11 @@ def _encode(cells: pl.Series, path: Path, rows: pl.Series) -> tuple[list[Tensor]
     return values, [f"{name}={printable(category)}" for category in categories], [note]
 
 
+def _identifies(texts: Sequence[str], cells: pl.Series) -> bool:
+    """Whether texts are names of rows rather than categories: many, and most of them of one row."""
+    return len(texts) > MOST_CLASSES and 2 * len(texts) > len(cells)
+
+
 def _counts_up(cells: pl.Series) -> bool:
     """Whether each of many values is one more than the one before, as numbers of rows are."""
-    return len(cells) > MOST_CATEGORIES and bool((cells.diff().drop_nulls() == 1).all()) and not cells.null_count()
+    return len(cells) > MOST_CLASSES and bool((cells.diff().drop_nulls() == 1).all()) and not cells.null_count()

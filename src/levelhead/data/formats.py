@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _UNITS = "$€£¥%"
+#: Words that are units where every cell has the same: a currency before, letters and the like behind.
+_WORDS = (r"^([A-Z]{3})\s+[\d(.,+\-\u2212]", r"\d\s*([^\d\s.,+\-()%]{1,12})$")
 #: What is taken for each sign between thousands.
 _THOUSANDS = {"": "", ",": ",", ".": r"\.", " ": "[ \u00a0\u2009\u202f]", "'": "['’]", "_": "_"}
 
@@ -40,7 +42,8 @@ class Format:
         if self == PLAIN:
             return texts.cast(pl.Float64, strict=False)
         unit, between = f"{re.escape(self.unit)}", _THOUSANDS[self.thousands]
-        whole = rf"(?:\d+|\d{{1,3}}(?:{between}\d{{3}})+)" if between else r"\d+"
+        groups = rf"|\d{{1,3}}(?:{between}\d{{3}})+|\d{{1,2}}(?:{between}\d{{2}})+{between}\d{{3}}" if between else ""
+        whole = rf"(?:\d+{groups})"  # India's groups, too, are of two but for the last
         number = rf"(?:{whole}(?:{re.escape(self.decimal)}\d*)?|{re.escape(self.decimal)}\d+)(?:[eE][+-]?\d+)?"
         before = f"(?:{unit})?" if unit != "%" else ""
         after = rf"\s*{unit}" if unit == "%" else rf"\s*(?:{unit})?"
@@ -75,7 +78,8 @@ def recognise(texts: pl.Series, reading: Reading) -> tuple[Format, Format | None
         return PLAIN, None
     texts = texts.unique(maintain_order=True).head(5000)
     signs = "".join(texts.str.extract_all(f"[{_UNITS}]").explode().drop_nulls().unique().to_list())
-    units = ["", *sorted(signs)]
+    words = [texts.str.extract(pattern, 1).unique() for pattern in _WORDS]
+    units = ["", *sorted(signs), *(found[0] for found in words if len(found) == 1 and not found.null_count())]
     decimals = [reading.decimal] if reading.decimal else [".", ","]
     thousands = [reading.thousands] if reading.thousands is not None else ["", ",", ".", " ", "'", "_"]
     candidates = [Format(d, t, u) for u in units for d in decimals for t in thousands if t != d]

@@ -82,7 +82,9 @@ def _from_arrays(name: str, source: str, x: Any, y: Any, label: str, task: Task 
         counts = f"x has {len(inputs)} rows, {label} has the shape {y.shape}"
         raise DataError(f"{source}: {counts}; every row needs one target")
     features = feature_names((0,) * inputs.ndim, inputs.shape[1])
-    if y.dtype.kind in "US":
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8", "replace")
+    if y.dtype.kind == "U":
         if task == "regression":
             raise DataError(f"{source}: a regression needs numbers, and {label} holds texts such as {str(y.flat[0])!r}")
         names, indices = np.unique(y, return_inverse=True)

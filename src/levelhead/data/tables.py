@@ -69,6 +69,7 @@ class Table:
         columns: those that are used, in the order of the file.
         notes: what a reader must know; complete when the blocks are read.
         rows: how many rows were read.
+        separator: what stands between the cells of a CSV file.
         sparse: whether a column of numbers of a CSV file was seen to have words for missing ones.
     """
 
@@ -77,6 +78,7 @@ class Table:
     columns: list[Column] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rows: int = 0
+    separator: str = ","
     sparse: bool = False
     _decimals: set[str] = field(default_factory=set)
 
@@ -173,11 +175,8 @@ class Table:
     def _settle(self, column: Column, form: formats.Format, other: formats.Format | None, known: pl.Series) -> None:
         import polars as pl
 
-        if (
-            form == formats.PLAIN
-            and "," in self._decimals
-            and known.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$").all()
-        ):
+        comma = "," in self._decimals or (self.separator == ";" and not self._decimals)  # as spreadsheets write it
+        if form == formats.PLAIN and comma and known.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$").all():
             other = formats.Format(",", ".")
         if other is not None:
             fitting = [each for each in (form, other) if {each.decimal} == self._decimals]
@@ -268,7 +267,7 @@ def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataF
         wide, kept = [], []
         for column in table.columns:
             dtype = schema[column.name]
-            if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
+            if dtype.is_integer() and dtype != pl.UInt128:
                 wide.append(pl.col(column.name))
             elif dtype.is_numeric() or dtype == pl.Boolean:
                 wide.append(pl.col(column.name).cast(pl.Float64))
@@ -386,7 +385,7 @@ def _texts(table: Table, chunks: Iterable[bytes]) -> Iterator[bytes]:
             except UnicodeDecodeError:
                 encoding = "latin-1"
             decoder = codecs.getincrementaldecoder(encoding)()
-            table.notes.append(f"The file is not UTF-8; it was read as {'Latin-1 (Windows-1252)'}.")
+            table.notes.append("The file is not UTF-8; it was read as Latin-1 (Windows-1252).")
         if decoder is not None:
             try:
                 chunk = decoder.decode(chunk).encode()  # noqa: PLW2901
@@ -420,7 +419,7 @@ def _records(path: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _read_header(table: Table, start: bytes) -> tuple[_Header, bytes]:
     """The header, and what follows it. Blank lines before it, and the line ``sep=;`` that Excel knows, are no part."""
     path = table.path
-    start = start.lstrip(b"\r\n")
+    start = re.sub(rb"\A([ \t]*\r?\n)+", b"", start)
     if not start.strip():
         raise DataError(f"{path}: the file is empty")
     given = re.match(rb"(?i)sep=(.)\r?\n", start)
@@ -433,6 +432,7 @@ def _read_header(table: Table, start: bytes) -> tuple[_Header, bytes]:
     names = [
         printable(name.strip()) for name in next(csv.reader([first.decode("utf-8", "replace")], delimiter=separator))
     ]
+    table.separator = separator
     if len(names) > 1 and not names[0] and "index" not in names:
         names[0] = "index"
         table.notes.append("Column 1 has no name, as that of row numbers; it is called 'index'.")
