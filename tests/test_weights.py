@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from levelhead import kinds
 from levelhead.init import calibrate_, initialize_
 from levelhead.regularizers import L1, L2, ElasticNet, GroupLasso, MaxNorm, SpectralNorm, UnitNorm, decay_groups, select
 
@@ -251,3 +252,18 @@ def test_learned_scales_are_told_by_their_role():
     names = {id(p): name for name, p in model.named_parameters()}
     assert [names[id(p)] for p in weights["params"]] == decayed
     assert {"1.gamma", "2.w", "2.b", "5.bias_k", "5.bias_v"} <= {names[id(p)] for p in rest["params"]}
+
+
+def test_a_registered_kind_says_what_its_parameters_are():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix, self.level = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
+
+    kind = kinds.Kind(Gated, kinds.Affine, "gated", roles={"mix": "weight", "level": "scale"})
+    assert set(select(Gated())) == {"mix", "level"}  # by their dimensions
+    kinds.register(kind)
+    try:
+        assert set(select(Gated())) == {"mix"}
+    finally:
+        kinds.unregister(kind)

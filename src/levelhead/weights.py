@@ -16,6 +16,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from levelhead import kinds
+from levelhead.evaluation import evaluation
 
 #: Modules with one weight that multiplies their input.
 LAYERS = (kinds.Affine, nn.Bilinear)
@@ -63,13 +64,8 @@ class Weight:
         elif isinstance(source, _HOOKS):
             value = source.compute_weight(self.module, *([False] if isinstance(source, SpectralNorm) else []))
         else:
-            modes = [(part, part.training) for part in source.modules()]
-            try:
-                source.eval()  # spectral_norm would take a step of its power iteration
+            with evaluation(source):  # spectral_norm would take a step of its power iteration
                 value = source()
-            finally:
-                for part, mode in modes:
-                    part.training = mode
         return value
 
     def units(self) -> Tensor:
@@ -222,9 +218,13 @@ def derived(module: nn.Module) -> dict[str, Any]:
 def is_weight(weight: Weight) -> bool:
     """Whether it multiplies inputs: it has two and more dimensions, is no normalizer's, and no scale or shift.
 
-    A layer's own parameters are judged by their dimensions. In a module that is not known, a scale or shift is what
-    is called so, or has three and more dimensions and only one that is longer than 1 (LayerScale's (C, 1, 1)).
+    The parameters of a registered kind are what it says; those of PyTorch's other layers are judged by their
+    dimensions. In a module that is not known, a scale or shift is what is called so, or has three and more dimensions
+    and only one that is longer than 1 (LayerScale's (C, 1, 1)).
     """
+    kind = kinds.of(weight.module)
+    if kind is not None and weight.key in kind.roles:
+        return kind.roles[weight.key] == "weight"
     if any(map(is_lazy, weight.parameters.values())):
         return True
     module, shape = weight.module, weight.value().shape

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from levelhead.evaluation import undisturbed
 from levelhead.weights import LAYERS
 
 Batch: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -27,25 +28,18 @@ def quiet(model: nn.Module) -> Iterator[None]:
 
     Modes, buffers and the random state are put back at the end.
     """
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    norms = {module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)}
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
-        model.eval()
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                module.training = True
         torch.backends.mha.set_fastpath_enabled(False)  # it calls no hooks
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with undisturbed(model, norms):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
-        for module, mode in modes.items():
-            module.training = mode
+            for buffer, value in buffers:
+                buffer.copy_(value)
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from levelhead.evaluation import undisturbed
 from levelhead.moments import Moments
 from levelhead.nn import masks
 from levelhead.nn.drift import Drift
@@ -172,24 +172,14 @@ class Layer:
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
-    """Everything in evaluation and without gradients; afterwards modes, estimates and random numbers are as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    cuda = {t.device.index for t in chain(model.parameters(), model.buffers()) if t.device.type == "cuda"}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(sorted(cuda)))
-        stack.enter_context(torch.no_grad())
-        if "torch._dynamo" in sys.modules:  # a compiled graph would not see the hooks
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        try:
-            for module, _ in modes:
-                module.training = False  # not eval(), which a model may have made to do more than this
+def measuring(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
+    """The model undisturbed; afterwards the layers' estimates are as before."""
+    try:
+        with undisturbed(model):
             yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
-            for layer in layers:
-                layer.restore()
+    finally:
+        for layer in layers:
+            layer.restore()
 
 
 class Ranks:

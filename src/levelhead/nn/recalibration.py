@@ -12,7 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from levelhead.nn.drift import Recalibration
 from levelhead.nn.freezing import is_frozen, is_tracking
-from levelhead.nn.measuring import Forward, Layer, Passes, Ranks, undisturbed
+from levelhead.nn.measuring import Forward, Layer, Passes, Ranks, measuring
 
 Group = dist.ProcessGroup | Literal["alone"] | None
 
@@ -81,7 +81,7 @@ def recalibrate(
     layers, untouched = _layers(model, frozen)
     ranks = Ranks(None if group == "alone" else group, alone=group == "alone", device=layers[0].mean.device)
     passes = Passes(model, layers, forward or _call, ranks)
-    with undisturbed(model, layers):
+    with measuring(model, layers):
         count = passes.one_by_one(batches, method) if sequential else passes.at_once(batches)
         if not count:
             raise ValueError("batches is empty: there is nothing to take statistics of")

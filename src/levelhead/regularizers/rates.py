@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from levelhead import kinds
+from levelhead.evaluation import evaluation
 from levelhead.regularizers import schedules
 from levelhead.regularizers.attachment import Attachment
 from levelhead.regularizers.noise import GaussianNoise, Noise
@@ -102,7 +101,7 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int = 20) -> tuple[Tensor,
         raise ValueError(f"a spread needs at least 2 passes, got {passes}")
     noisy = noise_modules(model)
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    with torch.no_grad(), _only(model, noisy):
+    with torch.no_grad(), evaluation(model, noisy):
         first = model(*arguments)
         mean, square = first.clone(), torch.zeros_like(first)
         for count in range(2, passes + 1):  # Welford's update
@@ -111,17 +110,3 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int = 20) -> tuple[Tensor,
             mean += change / count
             square += change * (out - mean)
     return mean, (square / (passes - 1)).sqrt()
-
-
-@contextmanager
-def _only(model: nn.Module, training: list[nn.Module]) -> Iterator[None]:
-    """Evaluation mode for all but some modules."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        for module in training:
-            module.training = True
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
