@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,10 @@ def write(path: Path, settings: dict[str, Any], state: dict[str, Tensor], names:
     if path.suffix.lower() == ".json":
         records.write_json(path, {**about, **{name: value.tolist() for name, value in state.items()}})
         return
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        tensors = {name: value.contiguous() for name, value in state.items()}
-        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    tensors = {name: value.contiguous() for name, value in state.items()}
+    records.write_bytes(path, save(tensors, {"about": json.dumps(about)}))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], list[str] | None]:

@@ -12,39 +12,34 @@ Schedule: TypeAlias = float | Callable[[int], float] | Sequence[float]
 
 
 @dataclass(frozen=True)
-class Linear:
-    r"""From ``start`` to ``end`` in a straight line, and ``end`` from then on.
-
-    .. math:: s_t = start + (end - start) \min(t / steps, 1)
-    """
-
+class _Way:
     start: float
     end: float
     steps: int
 
     def __post_init__(self) -> None:
-        _check_steps(self.steps)
+        if self.steps < 1:
+            raise ValueError(f"a schedule needs at least 1 step, got steps = {self.steps}")
+
+
+class Linear(_Way):
+    r"""From ``start`` to ``end`` in a straight line, and ``end`` from then on.
+
+    .. math:: s_t = start + (end - start) \min(t / steps, 1)
+    """
 
     def __call__(self, step: int) -> float:
         """The value at a step."""
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
-@dataclass(frozen=True)
-class Cosine:
+class Cosine(_Way):
     r"""From ``start`` to ``end`` along half a cosine, and ``end`` from then on.
 
     .. math:: s_t = end + (start - end) (1 + \cos(\pi \min(t / steps, 1))) / 2
 
     Source: Loshchilov & Hutter 2017, "SGDR", equation 5.
     """
-
-    start: float
-    end: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        _check_steps(self.steps)
 
     def __call__(self, step: int) -> float:
         """The value at a step."""
@@ -86,8 +81,3 @@ def value(schedule: Schedule, step: int, what: str, below: float = math.inf) -> 
         limit = "finite" if below == math.inf else f"below {below:g}"
         raise ValueError(f"{what} must be at least 0 and {limit}, got {number}{at}")
     return number
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"a schedule needs at least 1 step, got steps = {steps}")
