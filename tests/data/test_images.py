@@ -186,7 +186,7 @@ def test_damaged_images_and_empty_classes(tmp_path):
     found, data = describe(root, reading=Reading(skip_damaged=True)), load(root, reading=Reading(skip_damaged=True))
     assert (found.rows, len(pixels_of(data))) == (11, 11)
     for notes in (found.notes, data.notes):
-        assert "1 damaged images were left out: ants/01.png." in notes
+        assert "1 damaged image was left out: ants/01.png." in notes
         assert "2 classes: ants (5), bees (6)." in notes
     left = np.concatenate([GREY[i].ravel() for i in range(12) if i != 1]) / 255
     assert found.features[0].mean == pytest.approx(left.mean(), rel=1e-13)

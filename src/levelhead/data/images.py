@@ -215,13 +215,14 @@ def what_was_done(folder: Folder, told: Mapping[str, int], damaged: list[int]) -
     if folder.classes:
         sizes = Counter(index for i, (_, index) in enumerate(folder.files) if i not in set(damaged))
         named = [f"{name} ({sizes[index]})" for index, name in enumerate(folder.classes)]
-        notes.insert(0, f"{len(named)} classes: {listed(named)}.")
+        notes.insert(0, f"{len(named)} class{'es' * (len(named) > 1)}: {listed(named)}.")
     if folder.given:
         parts = " / ".join(map(str, _given(folder, damaged) or ()))
         notes.insert(1, f"The folder sets apart {parts} images for training / validation / test.")
     if damaged:
         names = [str(folder.files[i][0].relative_to(folder.path)) for i in damaged]
-        notes.append(f"{len(names)} damaged images were left out: {listed(names)}.")
+        some = "1 damaged image was" if len(names) == 1 else f"{len(names)} damaged images were"
+        notes.append(f"{some} left out: {listed(names)}.")
     return notes + [f"{count} of {len(folder.files)} images {sentence}." for sentence, count in told.items()]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from levelhead.init.running import Batch, named_layers, quiet, run
+from levelhead.init.running import Batch, named_layers, run
 from levelhead.init.schemes import fans
 from levelhead.weights import LAYERS
 
@@ -118,16 +118,11 @@ def audit(model: nn.Module, batch: Batch) -> Audit:
             )
         )
 
-    handles = [
+    hooks = [
         layer.register_forward_hook(lambda module, args, output, name=name: look(name, module, args, output))
         for name, layer in layers.items()
     ]
-    try:
-        with quiet(model):
-            run(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run(model, batch, hooks)
     return Audit(tuple(seen), _verdict(seen))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from levelhead.init.running import Batch, named_layers, quiet, run
+from levelhead.init.running import Batch, named_layers, run
 from levelhead.weights import derived
 
 
@@ -67,13 +67,7 @@ def calibrate_(
     factors: dict[str, float] = {}
     for _ in range(max(passes, 1)):
         scaler = _Scaler(variance, tolerance)
-        handles = [handle for name, layer in layers.items() for handle in scaler.hook(name, layer)]
-        try:
-            with quiet(model):
-                run(model, batch)
-        finally:
-            for handle in handles:
-                handle.remove()
+        run(model, batch, [hook for name, layer in layers.items() for hook in scaler.hook(name, layer)])
         for name, seen in scaler.seen.items():
             first.setdefault(name, seen)
             factors[name] = factors.get(name, 1.0) * scaler.factors.get(name, 1.0)

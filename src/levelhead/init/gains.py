@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_NAMES = ("relu", "leaky_relu", "elu", "selu", "silu", "gelu", "sigmoid", "tanh", "softplus", "hardtanh", "relu6")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda z: z,
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "elu": F.elu,
-    "selu": F.selu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda z: F.gelu(z, approximate="tanh"),
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "softplus": F.softplus,
-    "hardtanh": F.hardtanh,
-    "relu6": F.relu6,
+    **{name: getattr(F, name) for name in _NAMES},
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
 }
 
 

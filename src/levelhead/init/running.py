@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from levelhead.evaluation import undisturbed
 from levelhead.weights import LAYERS
@@ -15,18 +15,15 @@ from levelhead.weights import LAYERS
 Batch: TypeAlias = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
-def run(model: nn.Module, batch: Batch) -> Any:
-    """The model's output: a tensor is its one argument, a tuple or list its arguments, a mapping its keywords."""
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
-
-
-@contextmanager
-def quiet(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, but normalizers take their statistics from the batch, as they do in the first training step.
+def run(model: nn.Module, batch: Batch, hooks: Sequence[RemovableHandle]) -> None:
+    """Run a model for what hooks see, and take them off: noise is off, and normalizers take the batch's statistics.
 
     Modes, buffers and the random state are put back at the end.
+
+    Args:
+        model: in any mode.
+        batch: a tensor is its one argument, a tuple or list its arguments, a mapping its keywords.
+        hooks: those that were registered.
     """
     norms = {module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)}
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -34,9 +31,14 @@ def quiet(model: nn.Module) -> Iterator[None]:
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # it calls no hooks
         with undisturbed(model, norms):
-            yield
+            if isinstance(batch, Mapping):
+                model(**batch)
+            else:
+                model(*batch if isinstance(batch, tuple | list) else (batch,))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        for hook in hooks:
+            hook.remove()
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

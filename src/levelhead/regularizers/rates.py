@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from levelhead import kinds
 from levelhead.evaluation import evaluation
+from levelhead.moments import Moments
 from levelhead.regularizers import schedules
 from levelhead.regularizers.attachment import Attachment
 from levelhead.regularizers.noise import GaussianNoise, Noise
@@ -103,10 +104,5 @@ def mc_predict(model: nn.Module, inputs: Any, passes: int = 20) -> tuple[Tensor,
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     with torch.no_grad(), evaluation(model, noisy):
         first = model(*arguments)
-        mean, square = first.clone(), torch.zeros_like(first)
-        for count in range(2, passes + 1):  # Welford's update
-            out = model(*arguments)
-            change = out - mean
-            mean += change / count
-            square += change * (out - mean)
-    return mean, (square / (passes - 1)).sqrt()
+        found = sum((Moments.of(model(*arguments)[None], 0) for _ in range(1, passes)), Moments.of(first[None], 0))
+    return found.mean.to(first.dtype), found.std(correction=1).to(first.dtype)
