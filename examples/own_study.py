@@ -6,7 +6,6 @@ Run: python examples/own_study.py    (about 15 seconds; stopped, it goes on wher
 from pathlib import Path
 
 import levelhead as lh
-from levelhead import report
 from levelhead.training import Recipe
 
 FOLDER = Path("reports/layer-norm-digits")
@@ -15,8 +14,5 @@ if __name__ == "__main__":  # the runs are made by processes that import this fi
     plain = Recipe(network="mlp", depth=6, initialization="he", learning_rate=0.1, steps=300, evaluate_every=20)
     arms = {"plain": plain, "layer norm": plain.replace(normalization="layer")}
     study = lh.Study("Does layer norm help a deep network on small images?", "digits", arms, seeds=3)
-    answer = study.run(FOLDER)
-    print(answer.sentence)
-    for row in answer.rows:
-        print(f"{row.arm:12} reached in {row.steps.value:g} steps, best {row.best.value:.3f}")
-    print("Report:", report.write(FOLDER))
+    print(study.run(FOLDER))
+    print("Report:", FOLDER / "report.html")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from levelhead.records import Answer, Chart, Curve, Interval, Line, Row, Run, environment, read_json, write_json
+from levelhead.lessons import Answer, Row
+from levelhead.records import Chart, Curve, Interval, Line, Run, environment, read_json, write_json
 
 INF, NAN = math.inf, math.nan
 
@@ -36,11 +37,12 @@ def a_run(**changes: object) -> Run:
 
 def an_answer() -> Answer:
     never = Interval(INF, 900.0, INF)
-    row = Row("BN", {"depth": 3}, 5, 1, 0, 2, never, Interval(NAN, 0.0, INF), Interval(0.9, 0.8, 0.95), never)
+    row = Row("BN", {"depth": 3}, 5, 1, 0, 2, NAN, never, Interval(0.9, 0.8, 0.95), never)
     chart = Chart("Sweep", "rate", "score", (Line("a", (0.1, 1.0), (0.9, NAN), (0.8, -INF), (1.0, INF)),), log_x=True)
     return Answer(
-        "s", "Which?", "This.", 0.9, "plain", "accuracy", 1000, "plain", (row,), (chart,), ("a.json",), ("n",), {"k": 1}
-    )
+        "s", "Which?", "So.", (), (row,), (chart,), (), {}, {"depth": 3}, {"name": "d"}, ("a.json",), ("n",), {"k": 1},
+        target=0.9, baseline="plain",
+    )  # fmt: skip
 
 
 def same(a: object, b: object) -> bool:

@@ -133,7 +133,9 @@ def study(
     arm: Annotated[
         list[str] | None, typer.Option("--arm", help="An arm to run; repeat it; the first is the baseline.")
     ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds of each arm; 5 by default.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Seeds of each arm; by default 5, and 10, 20, 40 where undecided.")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of each run.")] = None,
     network: Annotated[str | None, typer.Option("--network", help="mlp, convnet or module:function.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", help="Hidden layers, or blocks of a convnet.")] = None,
@@ -161,15 +163,13 @@ def study(
     from rich.console import Console
 
     from levelhead import studies
-    from levelhead.studies.display import Display, print_answer, print_lessons, print_studies
+    from levelhead.lessons import count, multiplicity
+    from levelhead.studies.display import Display, print_studies
 
     if list_:
         with _clear_errors():
             print_studies(Console(), what)
         return
-
-    from levelhead import report as reports
-    from levelhead.records import Answer
 
     with _clear_errors():
         settings = studies.Settings.given(what).changed(
@@ -205,11 +205,12 @@ def study(
                     f"stopped; {display.kept} finished runs are kept in {settings.folder}, the same command goes on",
                     130,
                 )
-        if isinstance(found, Answer):
-            print_answer(found, Console())
-        else:
-            print_lessons(found if all_ else [found], Console())
-        typer.echo(f"Report: {reports.write(settings.folder)}")
+        answers = found if all_ else [found]
+        typer.echo("\n\n".join(map(str, answers)))
+        if all_:
+            claims = [verdict for answer in answers for verdict in answer.claims]
+            typer.echo(f"\n{count(claims)} {multiplicity(claims)}")
+        typer.echo(f"Report: {settings.folder / 'report.html'}")
 
 
 @app.command(

@@ -14,13 +14,14 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from types import UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 Status = Literal["finished", "diverged", "failed"]
 
@@ -128,33 +129,6 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One arm of a study, summed up over its seeds.
-
-    Args:
-        arm: its name.
-        settings: what its recipe changes against the baseline's, by field.
-        runs: how many seeds were run; ``diverged`` and ``failed`` of them ended so.
-        reached: how many seeds reached the target.
-        steps: median steps to the target over all seeds, infinite where a seed did not reach it.
-        speedup: the baseline's median steps divided by this arm's.
-        best: median over seeds of the best validation score.
-        test: median over seeds of the test score at the step of the best validation score.
-    """
-
-    arm: str
-    settings: dict[str, Any]
-    runs: int
-    diverged: int
-    failed: int
-    reached: int
-    steps: Interval
-    speedup: Interval
-    best: Interval
-    test: Interval
-
-
-@dataclass(frozen=True, slots=True)
 class Line:
     """One line of a chart; ``low`` and ``high`` are its 95 % band, empty where there is none."""
 
@@ -182,70 +156,6 @@ class Chart:
     note: str = ""
     ticks: tuple[str, ...] = ()
     band: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a study found out.
-
-    Args:
-        study: the study's name.
-        question: what was asked, in a sentence.
-        sentence: the answer, in a sentence, with its figures.
-        target: the validation score that the steps are counted to, and ``target_from``, where it comes from.
-        metric: ``accuracy`` or ``r2``.
-        steps: the number of updates that every run was given.
-        baseline: the arm that the speed-ups are relative to.
-        rows: one an arm.
-        charts: the study's own plots.
-        runs: the run files that the table and the curves are made from, relative to the answer's folder.
-        notes: what a reader must know to judge the figures, a sentence each.
-        environment: versions, machine and command, as ``records.environment`` gives them.
-        chance: the validation score of always the most frequent class, or of the mean.
-        luck: up to here a score is no better than chance.
-    """
-
-    study: str
-    question: str
-    sentence: str
-    target: float
-    target_from: str
-    metric: str
-    steps: int
-    baseline: str
-    rows: tuple[Row, ...]
-    charts: tuple[Chart, ...]
-    runs: tuple[str, ...]
-    notes: tuple[str, ...]
-    environment: dict[str, Any]
-    chance: float = math.nan
-    luck: float = math.nan
-
-    def save(self, path: Path) -> None:
-        """Write the answer as one JSON file, whole or not at all."""
-        write_json(path, asdict(self))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises:
-            ValueError: the file is not an answer; the message names the file and what is wrong with it.
-        """
-        raw = read_json(path)
-        try:
-            return cls(
-                **{
-                    **raw,
-                    **{name: float(raw.get(name, math.nan)) for name in ("target", "chance", "luck")},
-                    "rows": tuple(_row(row) for row in raw["rows"]),
-                    "charts": tuple(chart_from(chart) for chart in raw["charts"]),
-                    "runs": tuple(raw["runs"]),
-                    "notes": tuple(raw["notes"]),
-                }
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} does not hold a study's answer ({error}); run the study again") from error
 
 
 def environment() -> dict[str, Any]:
@@ -296,21 +206,26 @@ def _curve(name: str, raw: dict[str, Any]) -> Curve:
     return Curve(steps, tuple(map(float, raw["values"])))
 
 
-def _row(raw: dict[str, Any]) -> Row:
-    intervals = {
-        name: Interval(**{key: float(value) for key, value in raw[name].items()})
-        for name in ("steps", "speedup", "best", "test")
-    }
-    return Row(**{**raw, **intervals})
+def build(kind: Any, raw: Any) -> Any:
+    """A value of a type from its JSON form: dataclasses, tuples, and floats that were written as text.
+
+    Raises:
+        KeyError, TypeError, AttributeError, ValueError: ``raw`` is not of that form.
+    """
+    origin, of = get_origin(kind), get_args(kind)
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = _hints(kind)
+        return kind(**{name: build(hints.get(name, Any), value) for name, value in raw.items()})
+    if origin is tuple:
+        return tuple(build(of[0], value) for value in raw)
+    if origin is UnionType:
+        return None if raw is None else build(of[0], raw)
+    return float(raw) if kind is float else raw
 
 
-def chart_from(raw: dict[str, Any]) -> Chart:
-    """A chart from its JSON form."""
-    lines = tuple(
-        Line(line["name"], *(tuple(map(float, line[key])) for key in ("x", "y", "low", "high")))
-        for line in raw["lines"]
-    )
-    return Chart(**{**raw, "lines": lines, "ticks": tuple(raw.get("ticks", ()))})
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -11,23 +11,24 @@ import pytest
 from test_browser import CHROMIUM, SHOTS, Tab, browser  # noqa: F401 - a fixture
 from test_page import EVIL, Reader
 
-from levelhead.lessons import Contours, Lesson, Panel, Verdict, figure, number, rule
+from levelhead.lessons import Answer, Contours, Panel, Verdict, figure, markdown_of_claims, rule
 from levelhead.records import Chart, Interval, Line, environment
-from levelhead.report import render_claims, write
-from levelhead.report.claims import _gauge, markdown
+from levelhead.report import render, write
+from levelhead.report.page import _gauge, _scale
 
 NAN, INF = float("nan"), float("inf")
 CLAIM = Verdict(
-    "It helps.", "lecture 1", "gain", "times", (2.0, 2.5), Interval(2.2, 1.5, 3.0), "above", 1.0, "supported"
-)
+    "It helps.", "lecture 1", "gain", "times", (2.0, 2.5), Interval(2.2, 1.5, 3.0), "above", 1.0, "supported",
+    delta=1.1, p=0.001, level=0.01, look=1,
+)  # fmt: skip
 CLAIMS = (
     CLAIM,
-    replace(CLAIM, claim="It hurts.", side="below", ruling="not supported"),
+    replace(CLAIM, claim="It hurts.", side="below", ruling="contradicted"),
     replace(CLAIM, claim="Who knows?", effects=(NAN,), interval=Interval(NAN, NAN, NAN), ruling="not decided"),
 )
 
 
-def make_lesson(name: str, **changes: Any) -> Lesson:
+def make_answer(name: str, **changes: Any) -> Answer:
     curve = Line("plain", (0, 10, 20), (10, 60, 90), (5, 50, 85), (15, 70, 95))
     charts = (
         Chart("Training", "steps", "accuracy, %", (curve, replace(curve, name="BN")), band=True, note="Medians."),
@@ -45,25 +46,25 @@ def make_lesson(name: str, **changes: Any) -> Lesson:
         "question": f"Does {name} help?",
         "setting": "A toy.",
         "verdicts": CLAIMS,
+        "rows": (),
         "charts": charts,
         "contours": (surface,),
         "arms": {"plain": {}, "BN": {"normalization": "batch"}},
         "recipe": {"depth": 3},
         "data": {"name": "digits", "notes": ["split"]},
-        "seeds": 5,
         "quick": False,
         "runs": ("runs/plain-0.json",),
         "notes": ("Judge well.",),
         "environment": environment(),
     }
-    return Lesson(**{**fields, **changes})
+    return Answer(**{**fields, **changes})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("all")
     for name in ("first", "second"):
-        make_lesson(name).save(root / name / "lesson.json")
+        make_answer(name).save(root / name / "answer.json")
     (root / "all.json").write_text(json.dumps({"studies": ["first", "second"]}))
     write(root)
     return root
@@ -71,7 +72,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_counts_and_tells_every_verdict(folder: Path) -> None:
     text = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text.split())
-    assert "6 claims measured: 2 supported, 2 not supported, 0 no difference, 2 not decided." in text
+    assert "6 claims: 2 supported, 2 contradicted, 0 no difference, 2 not decided." in text
+    assert "6 claims, each judged at 5%: were none of the effects there, 0.3 false verdicts would be expected." in text
+    assert "2 seeds, look 1 at 1 %; p 0.001, by Holm 0.006, by Benjamini-Hochberg 0.001." in text
     assert text.count("Gain: 2.2 times [1.5, 3]; supported above 1, no difference within a factor of 1.1.") == 2
     assert text.count("Gain: no figure; supported above 1, no difference within a factor of 1.1.") == 2
     assert "By seed: 2, 2.5." in text
@@ -81,9 +84,9 @@ def test_the_page_counts_and_tells_every_verdict(folder: Path) -> None:
 
 
 def test_one_study_has_a_page_of_its_own_and_quick_is_said(tmp_path: Path) -> None:
-    make_lesson("alone", quick=True).save(tmp_path / "lesson.json")
+    make_answer("alone", quick=True).save(tmp_path / "answer.json")
     text = write(tmp_path).read_text(encoding="utf-8")
-    assert "<h1>Does alone help?</h1>" in text
+    assert "<h1>3 claims: 1 supported, 1 contradicted, 0 no difference, 1 not decided.</h1>" in text
     assert "A quick run, with fewer seeds" in text
     assert '<details class="figures" open>' in text
 
@@ -91,10 +94,10 @@ def test_one_study_has_a_page_of_its_own_and_quick_is_said(tmp_path: Path) -> No
 def test_everything_on_the_page_is_escaped() -> None:
     evil = replace(CLAIM, claim=EVIL, source=EVIL, effect=EVIL, unit=EVIL, remark=EVIL)
     chart = Chart(EVIL, EVIL, EVIL, (Line(EVIL, (0, 1), (1, 2)),), ticks=(EVIL, EVIL), note=EVIL)
-    lesson = make_lesson(
+    answer = make_answer(
         "x", question=EVIL, setting=EVIL, verdicts=(evil,), charts=(chart,), notes=(EVIL,), runs=(EVIL,)
     )
-    text = render_claims({"": replace(lesson, arms={EVIL: EVIL}, recipe={EVIL: EVIL}, data={EVIL: EVIL})})
+    text = render({"": replace(answer, arms={EVIL: EVIL}, recipe={EVIL: EVIL}, data={EVIL: EVIL})}, {"": []})
     assert EVIL not in text
     assert Reader(text).text.count(EVIL) > 10, "it is shown as it was written"
 
@@ -102,51 +105,40 @@ def test_everything_on_the_page_is_escaped() -> None:
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({}, {"low": 73.0, "from": 50.0, "to": 100.0}),  # log 1.5 / log 3 · 46 = 16.98, 66.98
-        ({"side": "below"}, {"from": 0.0, "to": 50.0}),
-        ({"side": "within", "threshold": 4.0, "unit": ""}, {"from": 4.0, "to": 96.0, "value": 75.3}),
+        ({}, {"low": 66.98, "high": 96.0, "shaded": (50.0, 100.0), "ends": ["0.333", "1", "3"]}),  # 46 log 1.5 / log 3
+        ({"side": "below"}, {"shaded": (0.0, 50.0)}),
+        (
+            {"side": "within", "threshold": 4.0, "unit": ""},
+            {"shaded": (4.0, 96.0), "value": 75.3, "ends": ["-4", "0", "4"]},
+        ),
     ],
 )
 def test_the_gauge_has_the_threshold_in_its_middle(changes: dict[str, Any], shown: dict[str, float]) -> None:
-    if not changes:
-        shown = {**shown, "low": 66.98, "high": 96.0}
-    got = _gauge(replace(CLAIM, **changes))
+    verdict = replace(CLAIM, **changes)
+    got = _gauge(verdict, _scale([verdict]))
     assert got is not None
     assert {name: got[name] for name in shown} == shown
 
 
 def test_an_effect_without_a_figure_has_no_gauge() -> None:
-    assert _gauge(CLAIMS[2]) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (1234.5, "1,234"),
-        (12.0, "12"),
-        (0.5, "0.5"),
-        (-73.72, "-73.7"),
-        (4e-15, "0"),
-        (0.00023, "2.3e-04"),
-        (NAN, "–"),
-    ],
-)
-def test_numbers(value: float, text: str) -> None:
-    assert number(value) == text
+    assert _gauge(CLAIMS[2], 1.0) is None
 
 
 def test_the_table_of_markdown() -> None:
-    rows = markdown([make_lesson("first")]).splitlines()
+    head, _, *rows = markdown_of_claims([make_answer("first")]).splitlines()
+    assert head.startswith("3 claims: 1 supported, 1 contradicted, 0 no difference, 1 not decided. 3 claims, each")
     assert len(rows) == 2 + 3
     judged = "supported above 1, no difference within a factor of 1.1"
-    assert rows[2] == f"| It helps. (lecture 1) | `first` | gain: 2.2 times [1.5, 3]; {judged} | **supported** |"
+    assert rows[2] == (
+        f"| It helps. (lecture 1) | `first` | gain: 2.2 times [1.5, 3]; {judged} | **supported** | 2 seeds, "
+        "look 1 at 1 % | 0.001 | 0.003 | 0.001 |"
+    )
     assert (figure(CLAIM), rule(CLAIM)) == ("2.2 times [1.5, 3]", judged)
 
 
 def test_a_folder_that_lost_a_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "all.json").write_text(json.dumps({"studies": ["gone"]}))
-    with pytest.raises(FileNotFoundError, match=r"gone/lesson\.json is missing"):
+    with pytest.raises(FileNotFoundError, match=r"gone/answer\.json is missing"):
         write(tmp_path)
 
 

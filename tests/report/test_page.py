@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from example_study import ARMS, INF, NAN, make_run, make_study
 
-from levelhead.records import Answer, Interval, Run
+from levelhead.lessons import Answer, figure
+from levelhead.records import Interval, Run
 from levelhead.report import render, write
 from levelhead.report.parts import colours
 
@@ -75,11 +76,11 @@ def test_the_table_spells_out_what_was_not_reached(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     answer = Answer.load(page.parent / "answer.json")
     plain, never = cells(text, "plain"), cells(text, "BN-x30")
-    assert plain[2] == "4,000 > 3,500"  # reached by 3 of 5 seeds
-    assert plain[3] == "1 ×"
-    assert never[1:4] == ["0 of 5", "not reached in 4,000", "< 1.0 ×"]
-    assert never[6] == "4 diverged"
-    assert cells(text, "BN-x5")[3].startswith(f"{answer.rows[2].speedup.value:.1f} ×")
+    assert plain[1:4] == ["4,000 [3,500, not reached]", "3 of 5", "1 times"]
+    assert never[1:3] == ["not in 4,000", "0 of 5 (4 diverged)"]
+    assert never[3].startswith("no figure")
+    assert cells(text, "BN-x5")[3].startswith(figure(answer.rows[2].verdict))
+    assert "Faster: BN-baseline against plain, " + figure(answer.rows[1].verdict) in " ".join(Reader(text).text.split())
     assert not re.search(r"\b(nan|inf|infinity)\b", Reader(text).text, re.IGNORECASE)
 
 
@@ -93,6 +94,7 @@ def test_the_page_says_how_it_was_made(page: Path) -> None:
         assert str(value) in said
     assert all((page.parent / link).is_file() for link in read.links)
     assert len(read.links) == 1 + len(answer.runs)
+    assert page.stat().st_size < 2.5e6
 
 
 def test_nothing_is_asked_of_a_network(page: Path) -> None:
@@ -134,7 +136,7 @@ def _points(trace: dict) -> list[tuple[float, float]]:
 
 
 def test_a_charts_point_without_a_value_is_a_cross_at_the_edge(page: Path) -> None:
-    sweep, depth = (plot for plot in spec(page.read_text(encoding="utf-8")) if plot["id"].startswith("chart"))
+    sweep, depth = (plot for plot in spec(page.read_text(encoding="utf-8")) if plot["id"].startswith("batch-norm-"))
     lost = [(x, y < 0.5) for t in sweep["traces"] if t.get("yaxis") == "y2" for x, y in _points(t)]
     assert lost == [(1.0, True), (3.0, True), (3.0, True)]
     lost = [(x, y < 0.5) for t in depth["traces"] if t.get("yaxis") == "y2" for x, y in _points(t)]
@@ -155,22 +157,24 @@ def hostile(folder: Path) -> str:
     row = replace(answer.rows[0], arm=EVIL, settings={EVIL: EVIL})
     chart = replace(answer.charts[0], title=EVIL, x_label=EVIL, y_label=EVIL, note=EVIL)
     chart = replace(chart, lines=tuple(replace(line, name=EVIL) for line in chart.lines))
-    return render(
-        replace(
-            answer,
-            study=EVIL,
-            question=EVIL,
-            sentence=EVIL,
-            target_from=EVIL,
-            baseline=EVIL,
-            rows=(row,),
-            charts=(chart,),
-            runs=("0 <b>.json", "javascript:alert(1)"),
-            notes=(EVIL,),
-            environment={"command": EVIL, "machine": {EVIL: EVIL}, "versions": {EVIL: EVIL}, "started": EVIL},
-        ),
-        runs,
+    verdict = replace(answer.verdicts[0], claim=EVIL, effect=EVIL, remark=EVIL, words=(EVIL, EVIL))
+    evil = replace(
+        answer,
+        study=EVIL,
+        question=EVIL,
+        setting=EVIL,
+        target_from=EVIL,
+        baseline=EVIL,
+        verdicts=(verdict,),
+        rows=(row, replace(row, verdict=verdict)),
+        charts=(chart,),
+        data={"name": EVIL},
+        recipe={EVIL: EVIL},
+        runs=("0 <b>.json", "javascript:alert(1)"),
+        notes=(EVIL,),
+        environment={"command": EVIL, "machine": {EVIL: EVIL}, "versions": {EVIL: EVIL}, "started": EVIL},
     )
+    return render({"": evil}, {"": runs})
 
 
 def test_everything_is_escaped(tmp_path: Path, page: Path) -> None:
@@ -216,7 +220,7 @@ def test_a_folder_without_an_answer_is_named(tmp_path: Path) -> None:
 def test_runs_and_their_names_must_match(tmp_path: Path) -> None:
     answer = make_study(tmp_path)
     with pytest.raises(ValueError, match="got 1 for 30 names"):
-        render(answer, [make_run("plain", 0)])
+        render({"": answer}, {"": [make_run("plain", 0)]})
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
@@ -224,11 +228,12 @@ def test_a_study_in_which_nothing_worked_still_has_a_page(tmp_path: Path, status
     answer = make_study(tmp_path)
     run = replace(make_run("plain", 0), status=status, curves={}, test_score=NAN, message="out of memory")
     none, never = Interval(NAN, NAN, NAN), Interval(INF, INF, INF)
-    row = replace(answer.rows[0], runs=1, failed=1, reached=0, steps=never, speedup=none, best=none, test=none)
-    text = render(replace(answer, rows=(row,), charts=(), runs=("a.json",), notes=()), [run])
+    row = replace(answer.rows[0], runs=1, failed=1, reached=0, steps=never, best=none, test=none)
+    alone = replace(answer, rows=(row,), verdicts=(), charts=(), runs=("a.json",), notes=())
+    text = render({"": alone}, {"": [run]})
     assert spec(text) == []
     assert "out of memory" in Reader(text).text
-    assert cells(text, "plain")[2:] == ["not reached in 4,000", "1 ×", "–", "–", "1 failed"]
+    assert cells(text, "plain")[1:] == ["not in 4,000", "0 of 1 (1 failed)", "1 times", "–", "–"]
 
 
 def test_a_target_that_is_not_a_number_is_no_number_on_the_page(tmp_path: Path) -> None:

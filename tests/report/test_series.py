@@ -28,13 +28,13 @@ def test_the_median_and_the_range_of_three_seeds() -> None:
 
 
 @pytest.mark.parametrize(("worst", "middle"), [(-INF, (2.0, 2.0, 2.0)), (INF, (2.0, 4.0, 4.0))])
-def test_a_diverged_run_counts_as_worst_and_ends_the_band(worst: float, middle: tuple[float, ...]) -> None:
+def test_a_diverged_run_counts_as_worst_and_the_others_keep_their_band(worst: float, middle: tuple[float, ...]) -> None:
     runs = [run(0, (1.0, 3.0, NAN), "diverged"), run(1, (2.0, 2.0, 2.0)), run(2, (4.0, 4.0, 4.0))]
     runs[0] = run(0, (1.0, NAN), "diverged")
     band = over_seeds(runs, "score", worst)
     assert band is not None
     assert band.middle == middle
-    assert band.low == ()  # it ended at its first step
+    assert (band.low, band.high) == ((1.0, 2.0, 2.0), (4.0, 4.0, 4.0))
     assert [(end.seed, end.step, end.value) for end in band.ends] == [(0, 0, 1.0)]
 
 
@@ -43,7 +43,7 @@ def test_the_line_ends_where_half_of_the_runs_have_diverged() -> None:
     band = over_seeds(runs, "score", -INF)
     assert band is not None
     assert band.steps == (0, 10)
-    assert (band.low, band.high) == ((1.0,), (3.0,))
+    assert (band.low, band.high) == ((1.0, 1.0), (3.0, 3.0))
 
 
 def test_a_run_that_stopped_early_keeps_its_last_value() -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from levelhead.studies import drawing, observers
 from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.views import Rows
 
 

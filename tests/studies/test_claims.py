@@ -8,7 +8,7 @@ import pytest
 from levelhead.lessons import figure
 from levelhead.lessons import rule as rule_in_words
 from levelhead.records import Curve, Interval, Run
-from levelhead.studies.claims import Claim, rule, steps_ratio
+from levelhead.studies.claims import Claim, faster, rule
 from levelhead.studies.outcome import mean
 from levelhead.studies.samples import Samples
 
@@ -45,10 +45,10 @@ def samples(on, off):
     [
         (0.1, 0.2, "above", 0, "supported"),
         (-0.1, 0.2, "above", 0, "not decided"),
-        (-0.2, -0.1, "above", 0, "not supported"),
+        (-0.2, -0.1, "above", 0, "contradicted"),
         (0.0, 0.0, "above", 0, "no difference"),
         (-0.2, -0.1, "below", 0, "supported"),
-        (0.1, 0.2, "below", 0, "not supported"),
+        (0.1, 0.2, "below", 0, "contradicted"),
         (0.0, 0.2, "below", 0, "not decided"),
         (-0.04, 0.04, "above", 0, "no difference"),
         (-0.04, 0.06, "below", 0, "not decided"),
@@ -56,8 +56,8 @@ def samples(on, off):
         (0.4, 0.6, "below", 0.5, "not decided"),
         (-0.4, 0.4, "within", 0.5, "supported"),
         (0.4, 0.6, "within", 0.5, "not decided"),
-        (0.6, 0.9, "within", 0.5, "not supported"),
-        (-0.9, -0.6, "within", 0.5, "not supported"),
+        (0.6, 0.9, "within", 0.5, "contradicted"),
+        (-0.9, -0.6, "within", 0.5, "contradicted"),
         (-0.9, 0.9, "within", 0.5, "not decided"),
         (2.0, INF, "above", 1, "supported"),
         (NAN, NAN, "above", 0, "not decided"),
@@ -98,7 +98,7 @@ def test_a_claim_is_judged_by_pairs_of_the_same_seed():
     verdict = claim().judge(samples(on=[0.51, 0.71, 0.915], off=[0.5, 0.7, 0.9]))
     assert verdict.ruling == "supported"
     assert verdict.effects == pytest.approx((0.01, 0.01, 0.015))
-    assert claim(threshold=0.05).judge(samples([0.51, 0.71, 0.915], [0.5, 0.7, 0.9])).ruling == "not supported"
+    assert claim(threshold=0.05).judge(samples([0.51, 0.71, 0.915], [0.5, 0.7, 0.9])).ruling == "contradicted"
     assert claim().judge(samples(on=[0.5, 0.8], off=[0.6, 0.6])).ruling == "not decided"
 
 
@@ -115,6 +115,7 @@ def test_one_seed_decides_nothing():
     verdict = claim().judge(samples(on=[0.9], off=[0.1]))
     assert (verdict.ruling, verdict.remark) == ("not decided", "One seed has no interval.")
     assert figure(verdict) == "0.8 points"
+    assert math.isnan(verdict.p)
 
 
 def test_verdicts_in_words():
@@ -129,7 +130,7 @@ def test_no_effect_in_any_seed_is_no_difference(side):
 
 
 def test_a_miss_is_a_bound_and_never_the_budget():
-    speed = claim(effect="steps", **steps_ratio("off", "on", 0.6))
+    speed = faster("off", "on", 0.6, text="It is faster.", effect="steps")
     verdict = speed.judge(samples(on=[0.9] * 5, off=[0.5] * 5))
     assert (verdict.interval.value, verdict.interval.low) == (INF, 2)  # on after 10 steps, off not in 20
     assert (verdict.ruling, figure(verdict)) == ("supported", "at least 2 times")

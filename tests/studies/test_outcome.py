@@ -1,6 +1,5 @@
 """The figures of a study against brute force, known cases and their promised coverage."""
 
-import itertools
 import math
 from types import SimpleNamespace
 
@@ -19,28 +18,17 @@ def make_run(arm="plain", seed=0, scores=(0.1, 0.5, 0.9), status="finished", tes
     return Run(arm, seed, status, 10 * len(scores), 1.0, "accuracy", {}, {}, curves, test)
 
 
-def brute_force(sample):
-    """Every ordered resample, one by one."""
-    medians = sorted(float(np.median(draw)) for draw in itertools.product(sample, repeat=len(sample)))
-    tail = math.ceil(0.025 * len(medians))
-    return medians[tail - 1], medians[-tail]
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6])
-def test_the_interval_is_that_of_every_ordered_resample(n):
-    sample = np.random.default_rng(n).lognormal(size=n).tolist()
-    got = outcome.median(sample)
-    assert got.value == pytest.approx(float(np.median(sample)), rel=1e-15)
-    assert (got.low, got.high) == pytest.approx(brute_force(sample), rel=1e-15)
-
-
-def test_many_values_are_resampled_and_agree_with_the_order_statistics():
-    # The binomial interval of the median of 41 values is the 14th to the 28th (coverage 97 %), or so.
-    got = outcome.median([float(i) for i in range(1, 42)])
-    assert got.value == 21
-    assert 13 <= got.low <= 16
-    assert 26 <= got.high <= 29
-    assert outcome.median([float(i) for i in range(1, 42)]) == got, "the draws are seeded"
+@pytest.mark.parametrize(
+    ("n", "level", "cut"), [(5, 0.05, 1), (5, 0.01, 0), (10, 0.01, 1), (20, 0.015, 5), (41, 0.05, 14)]
+)
+def test_the_order_statistics_are_those_of_the_sign_test(n, level, cut):
+    # From any table of the binomial: of 20 the 5th to the 16th miss the median with 1.2 %, of 41 the 14th to the 28th
+    # with 2.8 %; of 5 their range with 6.25 %, which is let pass for 5 %.
+    assert outcome._cut(n, level) == cut
+    got = outcome.median([float(i) for i in range(1, n + 1)])
+    assert got.value == (n + 1) / 2
+    if level == 0.05:
+        assert (got.low, got.high) == (cut, n + 1 - cut)
 
 
 def test_the_interval_of_five_covers_as_often_as_is_said():
@@ -102,9 +90,9 @@ def test_identical_arms_with_other_seeds_rarely_differ():
 
 def test_the_target_is_a_share_of_the_best_and_above_chance():
     runs = [make_run(seed=i, scores=(0.1, 0.5, best)) for i, best in enumerate((0.8, 0.9, 0.95))]
-    assert outcome.goal(runs, 0.2) == pytest.approx(0.98 * 0.9)
-    assert outcome.goal(runs, 0.89) == 0.89
-    assert outcome.goal([make_run(scores=(-2.0, -1.0))], -math.inf) == pytest.approx(-1.02), "an r2 below 0"
+    assert outcome.goal(outcome.best_scores(runs), 0.2) == pytest.approx(0.98 * 0.9)
+    assert outcome.goal(outcome.best_scores(runs), 0.89) == 0.89
+    assert outcome.goal([-1.0], -math.inf) == pytest.approx(-1.02), "an r2 below 0"
 
 
 def test_chance_is_the_most_frequent_class_of_the_training_rows():
@@ -158,11 +146,40 @@ def test_a_row_counts_every_status():
         make_run("BN", 1, (0.2,), "diverged", math.nan),
         make_run("BN", 2, (), "failed", math.nan),
     ]
-    gain = outcome.speedup([20.0] * 3, [INF] * 3, 30)
-    row = outcome.row("BN", {"normalization": "batch"}, runs, 0.97, gain)
+    base = [make_run("plain", seed, (0.1, 0.2, 0.98)) for seed in range(3)]
+    row = outcome.row("BN", {"normalization": "batch"}, runs, base, 0.97, None)
     assert (row.runs, row.diverged, row.failed, row.reached) == (3, 1, 1, 0)
     assert row.steps.value == INF
-    assert (row.speedup.value, row.speedup.low) == (0, 0)
-    assert outcome.row("BN", {}, runs, 0.9, gain).reached == 1
+    assert outcome.row("BN", {}, runs, base, 0.9, None).reached == 1
     assert row.best.value == pytest.approx(np.median([0.95, 0.2]))
     assert row.test.value == 0.8
+
+
+def test_shares_that_reached_are_compared_by_fishers_test():
+    # The lady tasting tea: 3 of 4 and 1 of 4 have p = 34/70; 5 of 5 and 0 of 5 have 2/252.
+    assert outcome.fisher(3, 4, 1, 4) == pytest.approx(34 / 70)
+    assert outcome.fisher(5, 5, 0, 5) == pytest.approx(2 / 252)
+    assert outcome.fisher(5, 5, 5, 5) == 1
+
+
+def test_the_p_of_an_effect_agrees_with_its_interval():
+    effects = outcome.Effects([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    for level in (0.05, 0.2):
+        assert effects.p(effects.interval(level).low) == pytest.approx(level)
+    missed = outcome.Effects.of_steps([INF] * 10, [100] * 10, 1000)
+    assert missed.interval(0.01).low == 10
+    assert missed.p(1.0) == pytest.approx(2 / 2**10)
+
+
+def test_the_seeds_that_would_decide_do():
+    values = [-1.0, 2.0, 0.5, 3.0, -0.5]
+    effects = outcome.Effects(values, values)
+    n = effects.needed(lambda interval: interval.low > 0)
+    # By hand: mean 0.8, s = 1.681; half of the interval is t s / sqrt(n), which is 0.8 between n = 19 and n = 20.
+    assert n == 20
+    assert outcome.Effects([1.0, -1.0], [1.0, -1.0]).needed(lambda interval: interval.low > 0) == 0
+
+
+def test_pairs_that_move_together_are_told():
+    assert outcome.correlation([(1.0, 2.0), (2.0, 4.0), (3.0, 6.0)], ratio=True) == pytest.approx(1)
+    assert math.isnan(outcome.correlation([(1.0, 2.0), (1.0, 4.0), (1.0, 6.0)], ratio=False))

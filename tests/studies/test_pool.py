@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -39,7 +40,11 @@ def study(**changes):
 
 
 def table(answer):
-    return [answer.rows, answer.target, answer.sentence, answer.runs, answer.charts]
+    return repr([answer.rows, answer.target, answer.sentence, answer.runs, answer.charts])
+
+
+def all_jobs(study, folder):
+    return [study.job(folder)(arm, seed) for arm in study.arms for seed in range(3)]
 
 
 def test_a_study_makes_every_run_and_a_second_start_takes_them_as_they_are(tmp_path):
@@ -112,7 +117,7 @@ def test_a_worker_that_is_always_killed_gives_a_failed_run(tmp_path):
 
 
 def test_a_full_disk_stops_with_what_is_kept(tmp_path):
-    jobs = study().jobs(tmp_path)
+    jobs = all_jobs(study(), tmp_path)
     (tmp_path / "runs").mkdir()
     jobs[-1] = replace(jobs[-1], path=Path("/dev/full/x.json"))  # cannot be written, as on a full disk
     with (
@@ -230,7 +235,7 @@ def test_what_cannot_run_is_told_once_before_any_worker_starts(fields, message, 
     many = study(data=fakes.digits(), arms=arms)
     with Pool(fakes.digits(), workers=2) as pool:
         with pytest.raises(StudyError, match=f"arm 'odd': .*{message}.*; nothing was run"):
-            pool.run("runs", many.jobs(tmp_path))
+            pool.run("runs", all_jobs(many, tmp_path))
         assert not pool._workers
     assert not (tmp_path / "runs").exists()
 
@@ -242,5 +247,8 @@ def test_two_arms_that_are_the_same_show_no_difference(tmp_path):
     one, other = answer.rows
     assert (one.steps, one.best, one.reached) == (other.steps, other.best, other.reached)
     assert other.speedup.low < 1 < other.speedup.high
-    assert answer.sentence.startswith("No difference shown")
+    assert all(effect == 1 or math.isnan(effect) for effect in other.verdict.effects), "where both missed, nothing"
+    assert other.verdict.ruling in ("no difference", "not decided")
+    assert other.verdict.correlation == pytest.approx(1) or math.isnan(other.verdict.correlation)
+    assert answer.sentence.startswith(("No difference beyond a factor of 1.1", "Not decided"))
     assert 0.08 < answer.chance < 0.13, "ten classes"

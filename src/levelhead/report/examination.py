@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from levelhead.lessons import number
 from levelhead.records import Chart, Line
 from levelhead.report import text
 from levelhead.report.figures import chart_block
@@ -115,8 +116,8 @@ def _trial(trial: Trial) -> dict[str, str]:
     return {
         "change": trial.change,
         "cause": trial.cause,
-        "score": text.number(trial.score),
-        "loss": text.number(trial.train_loss),
+        "score": number(trial.score),
+        "loss": number(trial.train_loss),
         "gain": f"{100 * trial.gain:+.0f} %" if math.isfinite(trial.gain) and trial.cause else "",
         "updates": text.count(trial.updates),
         "time": text.duration(trial.seconds),
@@ -146,8 +147,8 @@ def _scores(values: tuple[float, ...]) -> str:
     if not finite:
         return "no finite score"
     lost = f", {len(values) - len(finite)} without a finite score" if len(finite) < len(values) else ""
-    middle = text.number(_median(finite))
-    span = f" ({text.number(finite[0])} to {text.number(finite[-1])}, {len(values)} seeds{lost})"
+    middle = number(_median(finite))
+    span = f" ({number(finite[0])} to {number(finite[-1])}, {len(values)} seeds{lost})"
     return middle + (span if len(values) > 1 else "")
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from levelhead.lessons import Contours
-from levelhead.records import Answer, Chart, Line, Run
+from levelhead.lessons import Answer, Contours, score
+from levelhead.records import Chart, Line, Run
 from levelhead.report import text
 from levelhead.report.parts import Block, Plot, Spec, Toggle, axis, band, line, plain, points
 from levelhead.report.series import Band, by_arm, finite_part, over_seeds
@@ -20,12 +20,10 @@ _CURVES = {"train_loss": "training loss", "validation_loss": "validation loss"}
 
 
 def blocks(answer: Answer, runs: Sequence[Run], palette: dict[str, str]) -> list[Block]:
-    """All the figures for which there is data, in the order of the page."""
+    """All the figures of the runs for which there is data, in the order of the page."""
     arms = by_arm(runs)
     drawn = [_training(answer, arms, palette), _percentiles(answer, arms, palette), _gradients(answer, arms)]
-    return [block for block in drawn if block] + [
-        chart_block(f"chart-{i}", chart, palette) for i, chart in enumerate(answer.charts, start=1)
-    ]
+    return [block for block in drawn if block]
 
 
 def _training(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str]) -> Block | None:
@@ -35,17 +33,18 @@ def _training(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str
         return None
     seeds = max(len(its) for its in arms.values())
     caption = (
-        f"Line: median over {seeds} seeds. Band: lowest to highest seed. ● median step at which the target is reached. "
+        f"Line: median over {seeds} seeds. Band: lowest to highest seed that goes on. ● median step at which the "
+        "target is reached. "
         if seeds > 1
         else "One seed. ● step at which the target is reached. "
     )
     if any(run.status == "diverged" for its in arms.values() for run in its):
-        caption += "× a run diverged: there the band ends, and the line where half of the runs have."
+        caption += "× a run diverged; the line ends where half of the runs have."
     first = min((s for its in arms.values() for r in its for c in r.curves.values() for s in c.steps if s), default=1)
     log_steps = {"xaxis": {"type": "log", "range": [math.log10(first), math.log10(answer.steps)]}}
     toggles = [Toggle("Steps", (("linear", {}), ("logarithmic", {plot.id: log_steps for plot in plots})))]
     if plots[0].id == "score" and (close := _close_up(plots[0])):
-        toggles.append(Toggle(text.sentence(answer.metric), (("all", {}), ("near the target", {"score": close}))))
+        toggles.append(Toggle(text.sentence(answer.metric), (("near the target", {"score": close}), ("all", {}))))
     legend = {arm: palette[arm] for arm in palette if arm in arms}
     return Block("training", "Training", caption.strip(), tuple(plots), legend, tuple(toggles))
 
@@ -58,7 +57,7 @@ def _scores(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str])
     bands = {arm: b for arm, its in arms.items() if (b := over_seeds(its, "validation_score", -math.inf))}
     if not bands:
         return None
-    percent = answer.metric == "accuracy"
+    percent = answer.metric.endswith("accuracy")
     unit = 100 if percent else 1
     target = unit * answer.target
     traces = [spec for arm, b in bands.items() for spec in _banded(arm, b.times(unit), palette[arm])]
@@ -76,7 +75,7 @@ def _scores(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str])
         "shapes": [{**ruler, "line": {"color": "--quiet", "width": 1.25, "dash": "dot"}}],
         "annotations": [{**label, "xanchor": "left", "showarrow": False}],
     }
-    last = ", ".join(f"{arm} {text.score(b.middle[-1], answer.metric)}" for arm, b in bands.items() if b.middle)
+    last = ", ".join(f"{arm} {score(b.middle[-1], answer.metric)}" for arm, b in bands.items() if b.middle)
     alt = f"Validation {answer.metric} against steps, one line an arm. Last medians: {last}."
     return Plot("score", alt, tuple(traces), layout, title=f"Validation {answer.metric}")
 

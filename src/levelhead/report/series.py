@@ -27,8 +27,7 @@ class Band:
         steps: the updates done, ascending.
         middle: the median over seeds; a diverged run counts as worse than any other from its end on, so the
             line ends where half of the runs have diverged.
-        low: the smallest value, and ``high`` the largest, at the first ``len(low)`` steps: those before the first
-            run diverged, as from there on there is no largest loss.
+        low: the smallest value, and ``high`` the largest, of the runs that have not diverged yet.
         ends: where the diverged runs ended.
     """
 
@@ -81,7 +80,6 @@ def over_seeds(runs: Sequence[Run], name: str, worst: float) -> Band | None:
     ends = tuple(
         End(run.seed, last, part[last]) for run, part in parts if run.status == "diverged" for last in [max(part)]
     )
-    first_end = min((end.step for end in ends), default=math.inf)
     steps, middles, lows, highs = [], [], [], []
     for step in sorted({step for _, part in parts for step in part}):
         values = [_at(run, part, step, worst) for run, part in parts]
@@ -90,9 +88,9 @@ def over_seeds(runs: Sequence[Run], name: str, worst: float) -> Band | None:
             break
         steps.append(step)
         middles.append(middle)
-        if step < first_end:
-            lows.append(min(values))
-            highs.append(max(values))
+        going = [value for value in values if math.isfinite(value)]
+        lows.append(min(going))
+        highs.append(max(going))
     return Band(tuple(steps), tuple(middles), tuple(lows), tuple(highs), ends)
 
 

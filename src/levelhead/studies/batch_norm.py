@@ -7,20 +7,20 @@ learning rate and initialization of a sweep, or the comparison would flatter bat
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levelhead.records import Answer, Chart, Line, Run
+from levelhead.lessons import Answer, figure, score
+from levelhead.records import Chart, Line
 from levelhead.studies import arms as arm_settings
-from levelhead.studies import words
-from levelhead.studies.batch_norm_lesson import lesson
+from levelhead.studies.claims import Claim, faster, points
+from levelhead.studies.frame import decide, plan
 from levelhead.studies.jobs import Job
-from levelhead.studies.outcome import SHARE, best_scores, chance, goal, median, speedup, steps_to
+from levelhead.studies.outcome import SHARE, chance
 from levelhead.studies.study import Study
-from levelhead.studies.sweep import Sweep
+from levelhead.studies.sweep import Sweep, Tuned, told, tune
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -44,31 +44,35 @@ RECIPE: dict[str, Any] = {"network": "mlp", "width": 100, "depth": 6, "batch_siz
 CONVNET: dict[str, Any] = {**RECIPE, "width": 16, "depth": 2}
 LEARNING_RATES = (0.03, 0.1, 0.3, 1.0)
 INITIALIZATIONS = ("default", "he")
-#: Batch norm depends little on the initialization: giving it no choice saves a tenth of the study, at its own expense.
-NORMED_INITIALIZATIONS = ("default",)
 DEPTHS = (3, 6, 10)
 #: What ``--quick`` changes, beside the seeds; it leaves out the chart by depth.
 QUICK: dict[str, Any] = {"steps": 400, "evaluate_every": 20}
 
-__all__ = ["ARMS", "QUESTION", "lesson", "run"]
+#: What lecture 001 says of arms against the plain network's steps.
+TEXTS = {
+    arm: {
+        "text": f"Batch normalization needs fewer steps to the same accuracy ({arm}).",
+        "source": "lectures 001, 002",
+    }
+    for arm in ("BN-baseline", "BN-x5", "BN-x30")
+}
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Plain against batch norm at one depth, each at its own best of a sweep."""
+def _better(arm: str, other: str, text: str) -> Claim:
+    return Claim(
+        text=text,
+        source="lecture 001",
+        effect=f"accuracy on the test rows where validation was best, {arm} less {other}",
+        measure=points("test", arm, other),
+        unit="percentage points",
+    )
 
-    depth: int
-    plain: Sweep
-    normed: Sweep
 
-    @classmethod
-    def at(cls, depth: int, recipe: Recipe, baseline: str, settings: Settings) -> _Pair:
-        recipe = recipe.replace(depth=depth)
-        return cls(
-            depth,
-            _sweep(f"{baseline}-depth{depth}", recipe, settings),
-            _sweep(f"BN-depth{depth}", recipe.replace(normalization="batch"), settings, NORMED_INITIALIZATIONS),
-        )
+CLAIMS = (
+    _better("BN-x5", "plain", "Networks with batch norm come to a higher accuracy (BN-x5)."),
+    _better("BN-x30", "plain", "The highest learning rate comes to a higher accuracy than the plain network (BN-x30)."),
+    _better("BN-x5-sigmoid", "plain-sigmoid", "Batch normalization lets a network of sigmoids train (BN-x5-sigmoid)."),
+)
 
 
 def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
@@ -86,56 +90,55 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     baseline, fields = next(iter(arms.items()))
     own_fields = {name: value for name, value in fields.items() if name != "learning_rate_times"}
     plain = arm_settings.build(start, {baseline: own_fields})[baseline]
-    tuning = settings.changed(recipe=own_fields)
-    own = _sweep(f"{baseline}-depth{start.depth}", plain, tuning)
     arm_settings.build(start, arms)  # a mistake in any arm is told before the sweep, not after it
-    pairs = [_Pair.at(depth, plain, baseline, tuning) for depth in _depths(settings, start)]
-
-    sweeps = _distinct([own, *(sweep for pair in reversed(pairs) for sweep in (pair.plain, pair.normed))])
-    swept = _by_sweep(pool, sweeps, folder)
-    base = own.best(swept[own.name])
-    found = start.replace(learning_rate=base.learning_rate, initialization=base.initialization)
-
-    study = Study(
-        QUESTION, data, arm_settings.build(found, arms), settings.seed_count, settings.target_score, "batch-norm"
-    )
-    jobs = study.jobs(folder)
-    tuned = {
-        sweep.name: [
-            Job.of(f"tuned-{sweep.name}", best.replace(seed=seed), folder, group=f"depth {best.depth}", probe=False)
-            for seed in study.seed_list
-        ]
-        for sweep, best in ((sweep, sweep.best(swept[sweep.name])) for sweep in reversed(sweeps))
+    fixed = {**settings.recipe, **own_fields}
+    sweeps = {
+        (d, norm): _sweep(baseline, plain, d, norm, fixed, settings) for d in _depths(settings, start) for norm in NORMS
     }
-    # At its own depth the baseline is tuned already: its runs are those of the table.
-    tuned[own.name] = [job for job in jobs if job.arm == baseline]
-    unique = {job.path: job for job in (*jobs, *(job for some in reversed(tuned.values()) for job in some))}
-    made = dict(zip(unique, pool.run("runs", list(unique.values())), strict=True))
-    table = [made[job.path] for job in jobs]
-    by_depth = {name: [made[job.path] for job in some] for name, some in tuned.items()}
+    own = _sweep(baseline, plain, start.depth, "plain", fixed, settings)
+    least = chance(data)[1]
+    tuned = tune(list({sweep.name: sweep for sweep in (own, *sweeps.values())}.values()), pool, folder, least=least)
+    best = tuned[own.name]
 
-    charts = [_sweep_chart(own, swept[own.name], base, table[0].metric)]
-    if pairs:
-        charts.append(_depth_chart(pairs, swept, by_depth, chance(data)[1]))
+    found = start.replace(learning_rate=best.best[0], initialization=best.best[1])
+    recipes = arm_settings.build(found, arms)
+    lecture = list(arms) == list(ARMS)
+    target = settings.target_score if settings.target_score is not None else best.target
+    study = Study(
+        QUESTION, data, recipes, settings.seed_count, target, "batch-norm", CLAIMS if lecture else (),
+        TEXTS if baseline == "plain" else {},
+        "given" if settings.target_score is not None else f"{SHARE:.0%} of the best that {baseline} has in its sweep",
+    )  # fmt: skip
     notes = [
-        f"Every arm has the initialization ({base.initialization}) and, times 1, 5 or 30, the learning rate "
-        f"({base.learning_rate:g}) at which {baseline} did best in the sweep, which has a seed of its own."
+        f"Every arm has the initialization ({best.best[1]}) and, times 1, 5 or 30, the learning rate "
+        f"({best.best[0]:g}) of {baseline}.",
+        *told(tuned),
     ]
-    if own.at_edge(base):
-        notes.append(
-            f"The best learning rate, {base.learning_rate:g}, is at the edge of the sweep: {baseline} might do better "
-            "beyond it; widen learning_rates."
-        )
-    answer = study.answer(table, folder, data, charts=charts, notes=notes)
-    return _with_sentence(answer, study, data)
+    charts = [_sweep_chart(best, baseline)]
+    answer = study.within(pool, folder, setting=SETTING, charts=charts, notes=notes, quick=settings.quick)
+    by_depth = {depth: {norm: tuned[sweeps[depth, norm].name] for norm in NORMS} for depth, _ in sweeps}
+    if not by_depth:
+        return answer
+    return replace(answer, charts=(*answer.charts, _depth_chart(by_depth, settings, pool, folder)))
 
 
-def _sweep(name: str, recipe: Recipe, settings: Settings, initializations: Sequence[str] = INITIALIZATIONS) -> Sweep:
-    """What the settings fix is not swept."""
-    fixed = settings.recipe
-    rates = (recipe.learning_rate,) if "learning_rate" in fixed else settings.learning_rates or LEARNING_RATES
-    starts = (recipe.initialization,) if "initialization" in fixed else settings.initializations or initializations
-    return Sweep(name, recipe, rates, starts)
+#: What is tuned at each depth, and what it changes.
+NORMS: dict[str, dict[str, Any]] = {"plain": {}, "BN": {"normalization": "batch"}}
+SETTING = (
+    "After the table of lecture 001 (Ioffe & Szegedy 2015, section 4.2.1). The plain network has the best learning "
+    "rate and initialization of a sweep; the others take these, the learning rate times 1, 5 or 30. Of a run that "
+    "does not get to the target it is known only that it needs more steps than it was given."
+)
+
+
+def _sweep(baseline: str, plain: Recipe, depth: int, norm: str, fixed: Mapping[str, Any], settings: Settings) -> Sweep:
+    """The same grid for plain and for batch norm; what the settings fix is not swept."""
+    rates = (plain.learning_rate,) if "learning_rate" in fixed else settings.learning_rates or LEARNING_RATES
+    starts = (plain.initialization,) if "initialization" in fixed else settings.initializations or INITIALIZATIONS
+    name = f"{baseline}-depth{depth}"
+    if norm == "plain":
+        return Sweep(name, plain.replace(depth=depth), rates, starts)
+    return Sweep(f"{norm}-depth{depth}", plain.replace(depth=depth, **NORMS[norm]), rates, starts, like=name)
 
 
 def _depths(settings: Settings, recipe: Recipe) -> Sequence[int]:
@@ -145,56 +148,51 @@ def _depths(settings: Settings, recipe: Recipe) -> Sequence[int]:
     return DEPTHS if recipe.network == "mlp" else ()
 
 
-def _distinct(sweeps: Sequence[Sweep]) -> list[Sweep]:
-    return list({sweep.name: sweep for sweep in sweeps}.values())
-
-
-def _by_sweep(pool: Pool, sweeps: Sequence[Sweep], folder: Path) -> dict[str, list[Run]]:
-    jobs = [(sweep.name, job) for sweep in sweeps for job in sweep.jobs(folder)]
-    runs = pool.run("sweep", [job for _, job in jobs])
-    by_name: dict[str, list[Run]] = {}
-    for (name, _), made in zip(jobs, runs, strict=True):
-        by_name.setdefault(name, []).append(made)
-    return by_name
-
-
-def _sweep_chart(sweep: Sweep, runs: Sequence[Run], best: Recipe, metric: str) -> Chart:
+def _sweep_chart(tuned: Tuned, baseline: str) -> Chart:
+    rate, start = tuned.best
     return Chart(
         title="The sweep that the baseline's learning rate and initialization come from",
         x_label="learning rate",
-        y_label=f"best validation {metric}",
-        lines=tuple(sweep.lines(runs, "plain")),
+        y_label="best validation score",
+        lines=tuple(tuned.lines(baseline)),
         log_x=True,
-        note=f"{words.network(best.to_dict())}; best: learning rate {best.learning_rate:g}, {best.initialization} "
-        f"initialization. One run a point; the files are runs/sweep-{sweep.name}-*.json.",
+        note=f"Best: learning rate {rate:g}, {start} initialization. Median over seeds, bars to the lowest and the "
+        f"highest; the files are runs/sweep-{tuned.sweep.name}-*.json.",
     )
 
 
-def _depth_chart(
-    pairs: Sequence[_Pair], swept: dict[str, list[Run]], made: dict[str, list[Run]], least: float
-) -> Chart:
-    gains, notes = [], []
-    for pair in pairs:
-        plain, normed = made[pair.plain.name], made[pair.normed.name]
-        metric = plain[0].metric
-        target = goal(plain, least) if best_scores(plain) else math.inf
-        recipe = pair.plain.recipe
-        slow, fast = ([steps_to(run, target) for run in runs] for runs in (plain, normed))
-        gain = speedup(slow, fast, recipe.steps, recipe.evaluate_every)
-        gains.append(gain)
-        tuned = [sweep.best(swept[sweep.name]) for sweep in (pair.plain, pair.normed)]
-        notes.append(
-            f"Depth {pair.depth}: {words.ratio(gain)}; target {words.score(target, metric)}, batch norm's best "
-            f"{words.score(median(best_scores(normed)).value, metric)}; "
-            + ", ".join(
-                f"{name} at {recipe.learning_rate:g} ({recipe.initialization}"
-                f"{', the edge of the sweep' if sweep.at_edge(recipe) else ''})"
-                for name, sweep, recipe in zip(("plain", "batch norm"), (pair.plain, pair.normed), tuned, strict=True)
-            )
+def _depth_chart(by_depth: Mapping[int, Mapping[str, Tuned]], settings: Settings, pool: Pool, folder: Path) -> Chart:
+    """Plain against batch norm at each depth, both at their own best of the same grid, with seeds of the study."""
+    recipes = {(depth, norm): tuned.recipe for depth, pair in by_depth.items() for norm, tuned in pair.items()}
+
+    def job(arm: str, seed: int) -> Job:
+        depth, norm = keys[arm]
+        tuned = by_depth[depth][norm]
+        recipe = recipes[depth, norm].replace(seed=seed)
+        return Job.of(f"tuned-{tuned.sweep.name}", recipe, folder, group=f"depth {depth}", probe=False)
+
+    keys = {f"tuned-{by_depth[depth][norm].sweep.name}": (depth, norm) for depth, norm in recipes}
+    arms = {key: arm for arm, key in keys.items()}
+    claims = [
+        faster(
+            arms[d, "plain"],
+            arms[d, "BN"],
+            by_depth[d]["plain"].target,
+            text="Batch norm is faster.",
+            effect=f"depth {d}",
         )
+        for d in by_depth
+    ]
+    _, verdicts, _ = decide("by depth", list(keys), job, lambda _: claims, plan(settings.seed_count)[:1], pool)
+    gains = [verdict.interval for verdict in verdicts]
+    metric = "accuracy" if pool.data.task == "classification" else "r2"
+    said = [
+        f"Depth {d}: {figure(verdict)} to {score(by_depth[d]['plain'].target, metric)}"
+        for d, verdict in zip(by_depth, verdicts, strict=True)
+    ]
     line = Line(
         "batch norm over plain, both tuned",
-        tuple(float(pair.depth) for pair in pairs),
+        tuple(map(float, by_depth)),
         tuple(gain.value for gain in gains),
         tuple(gain.low for gain in gains),
         tuple(gain.high for gain in gains),
@@ -204,30 +202,7 @@ def _depth_chart(
         x_label="hidden layers",
         y_label=f"times fewer steps to {SHARE:.0%} of the tuned plain network's best",
         lines=(line,),
-        note=". ".join(notes) + ". At each depth both have the best learning rate of a sweep, and plain the best "
-        "initialization; the files are runs/tuned-*.json and runs/sweep-*.json.",
+        note=". ".join(said)
+        + ". At each depth both have the best learning rate and initialization of the same grid; the "
+        "files are runs/tuned-*.json and runs/sweep-*.json.",
     )
-
-
-def _with_sentence(answer: Answer, study: Study, data: Dataset) -> Answer:
-    """Batch norm at the baseline's own learning rate, then the fastest arm where that is another."""
-    from dataclasses import replace
-
-    rows = {row.arm: row for row in answer.rows}
-    first = rows.get("BN-baseline")
-    if first is None or first.arm == answer.baseline or words.nobody(answer):
-        return words.with_sentence(answer, data.name)
-    target = words.score(answer.target, answer.metric)
-    base = rows[answer.baseline]
-    fastest = words.fastest([row for row in answer.rows if row.arm != answer.baseline])
-    name = "the tuned plain network"
-    clause = words.against(first, base, target, answer.steps, name)
-    what = words.network(study.arms[answer.baseline].to_dict())
-    sentence = (
-        f"{words.verdict(first.speedup)}: on {data.name} ({what}), batch norm at the plain network's learning rate "
-        f"{clause}"
-    )
-    if fastest.arm != first.arm:
-        clause = words.against(fastest, base, target, answer.steps, name)
-        sentence += f". {words.verdict(fastest.speedup)}: the fastest arm, {fastest.arm}, {clause}"
-    return replace(answer, sentence=sentence + ".")

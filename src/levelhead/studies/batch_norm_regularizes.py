@@ -9,8 +9,8 @@ from typing import Any
 
 from levelhead.records import Chart
 from levelhead.studies import drawing
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, gain, points
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import Rows
 
@@ -22,26 +22,18 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def _score(samples: Samples, arm: str, seed: int) -> float:
-    return 100 * samples.last(arm, seed, "validation_score")
+_with_norm = points("last", "BN + dropout", "BN", "validation_score")
+_without = points("last", "dropout", "plain", "validation_score")
 
 
-def _alone(samples: Samples, seed: int) -> float:
-    return _score(samples, "BN", seed) - _score(samples, "plain", seed)
-
-
-def _with_norm(samples: Samples, seed: int) -> float:
-    return _score(samples, "BN + dropout", seed) - _score(samples, "BN", seed)
-
-
-def _need(samples: Samples, seed: int) -> float:
-    return _with_norm(samples, seed) - (_score(samples, "dropout", seed) - _score(samples, "plain", seed))
+def _need(samples: Samples, seed: int) -> tuple[float, float]:
+    return gain(_with_norm(samples, seed)), gain(_without(samples, seed))
 
 
 def _draw(samples: Samples) -> list[Chart]:
     groups = {
         "training": lambda arm, seed: 100 * samples.last(arm, seed, "train_score"),
-        "validation": lambda arm, seed: _score(samples, arm, seed),
+        "validation": lambda arm, seed: 100 * samples.last(arm, seed, "validation_score"),
     }
     return [
         drawing.bars(samples, list(ARMS), "Accuracy at the end", "accuracy, %", groups),
@@ -52,9 +44,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="batch-norm-regularizes",
     QUESTION="Does batch normalization regularize, and does it make dropout needless?",
-    setting="An MLP of 3 hidden layers of 200 ReLU units on 300 MNIST digits, drawn anew for each seed, SGD at 0.1, "
-    "with batch norm or not and with a dropout of 0.5 or not, all for the same steps, long after the training rows "
-    "are learned.",
+    setting="With batch norm or not and with a dropout of 0.5 or not, all for the same steps, long after the training "
+    "rows are learned.",
     view=Rows(300),
     recipe={"depth": 3, "width": 200, "steps": 800, "initialization": "he"},
     quick={"steps": 300},
@@ -64,7 +55,7 @@ STUDY = Lecture(
             text="Batch normalization acts as a regularizer.",
             source="lectures 002, 003, 004",
             effect="validation accuracy at the end, batch norm less plain",
-            measure=_alone,
+            measure=points("last", "BN", "plain", "validation_score"),
             unit="percentage points",
         ),
         Claim(

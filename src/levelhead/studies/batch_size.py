@@ -5,12 +5,10 @@ After Wu & He 2018, "Group normalization", figure 1, and lecture 004 on the depe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from levelhead.records import Chart
 from levelhead.studies import drawing
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, Measure
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 NORMS = ("batch", "group", "layer")
@@ -26,8 +24,8 @@ def _cost(samples: Samples, norm: str, seed: int) -> float:
     return 100 * (large - small)
 
 
-def _more_than(norm: str) -> Callable[[Samples, int], float]:
-    return lambda samples, seed: _cost(samples, "batch", seed) - _cost(samples, norm, seed)
+def _more_than(norm: str) -> Measure:
+    return lambda samples, seed: (_cost(samples, "batch", seed), _cost(samples, norm, seed))
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -58,9 +56,8 @@ def _claim(norm: str) -> Claim:
 STUDY = Lecture(
     name="batch-size",
     QUESTION="How do batch, group and layer normalization bear small batches?",
-    setting="An MLP of 3 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.05, the same number of "
-    "updates at every batch size. Small batches see fewer rows in all; layer and group norm, which do not look "
-    "beyond a row, show what that costs by itself.",
+    setting="The same number of updates at every batch size. Small batches see fewer rows in all; layer and group "
+    "norm, which do not look beyond a row, show what that costs by itself.",
     DATA="digits",
     recipe={"depth": 3, "learning_rate": 0.05, "steps": 600, "initialization": "he"},
     quick={"steps": 250},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from levelhead.records import Answer
+from levelhead.lessons import Answer
 from levelhead.studies import arms as arm_settings
 from levelhead.studies.settings import SettingsError
 from levelhead.studies.study import Study
@@ -20,7 +20,7 @@ DATA, STANDARDIZE = "mnist5k", True
 
 
 def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
-    """Run every arm with every seed.
+    """Run every arm.
 
     Raises:
         SettingsError: no arm is defined, or one is empty.
@@ -32,4 +32,4 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     base = arm_settings.shared(settings.recipe, {})
     arms = {name: arm_settings.build(base, {name: fields})[name] for name, fields in settings.arms.items()}
     study = Study(QUESTION, data, arms, settings.seed_count, settings.target_score, "compare")
-    return study.answer(pool.run("runs", study.jobs(folder)), folder, data)
+    return study.within(pool, folder, quick=settings.quick)

@@ -11,8 +11,8 @@ import statistics
 
 from levelhead.records import Chart
 from levelhead.studies import drawing, observers
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, values
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 UNITS = 8
@@ -26,14 +26,6 @@ def _moves(samples: Samples, arm: str, seed: int) -> float:
         pairs = zip(means, means[1:], spreads, strict=False)
         moves += [abs(after - before) / spread for before, after, spread in pairs if spread > 0]
     return statistics.fmean(moves) if moves else math.nan
-
-
-def _distribution(samples: Samples, seed: int) -> float:
-    return _moves(samples, "BN", seed) / _moves(samples, "plain", seed)
-
-
-def _gradient(samples: Samples, seed: int) -> float:
-    return samples.geometric("BN", seed, "shift", start=1) / samples.geometric("plain", seed, "shift", start=1)
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -59,8 +51,7 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="covariate-shift",
     QUESTION="Does batch normalization reduce internal covariate shift?",
-    setting="An MLP of 5 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1 with and without batch "
-    "norm.",
+    setting="With and without batch norm.",
     DATA="digits",
     recipe={"depth": 5, "learning_rate": 0.1, "steps": 600, "initialization": "he"},
     quick={"steps": 200},
@@ -72,22 +63,20 @@ STUDY = Lecture(
             source="lectures 000, 002, 004",
             effect="move of a unit's mean input between evaluations in its own deviations, with batch norm over "
             "without",
-            measure=_distribution,
+            measure=lambda samples, seed: (_moves(samples, "BN", seed), _moves(samples, "plain", seed)),
             side="below",
             threshold=1.0,
             unit="times",
-            ratio=True,
         ),
         Claim(
             text="Batch normalization reduces the change of a layer's gradient that the update of the layers below "
             "causes.",
             source='lectures 001, 002 ("the problem of coordinating updates across many layers")',
             effect="relative change of the gradient, geometric mean over training, with batch norm over without",
-            measure=_gradient,
+            measure=values("geometric", "BN", "plain", "shift", 1),
             side="below",
             threshold=1.0,
             unit="times",
-            ratio=True,
         ),
     ),
     draw=_draw,

@@ -1,18 +1,17 @@
-"""What a person sees of a study: progress while it runs, a table when it is done."""
+"""What a person sees of a study while it runs."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from levelhead.lessons import SIGNS, Lesson, figure, rule
-from levelhead.records import Answer, Run
-from levelhead.studies import words
+from levelhead.lessons import score
+from levelhead.records import Run
 from levelhead.studies.jobs import Job
+from levelhead.studies.pool import Silent, Watcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,6 +102,21 @@ class Display:
         self._steps.clear()
 
 
+@contextmanager
+def shown(watcher: Watcher | None) -> Iterator[Watcher]:
+    """The watcher; where there is none, a display on standard error, if rich is installed."""
+    if watcher is not None:
+        yield watcher
+        return
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        yield Silent()
+        return
+    with Display(Console(stderr=True)) as display:
+        yield display
+
+
 def print_studies(console: Console, name: str | None = None) -> None:
     """Print every study's name and question, or one study's question and claims.
 
@@ -122,74 +136,6 @@ def print_studies(console: Console, name: str | None = None) -> None:
         for claim in getattr(find(name), "claims", ()):
             table.add_row("", claim.text)
     console.print(table)
-
-
-def print_lessons(lessons: Sequence[Lesson], console: Console) -> None:
-    """Print every claim with its verdict and the effect that it comes from."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    styles = {"supported": "green", "not supported": "red", "no difference": "blue", "not decided": "yellow"}
-    for lesson in lessons:
-        table = Table(
-            box=box.SIMPLE_HEAD, title=lesson.question, title_justify="left", title_style="bold", pad_edge=False
-        )
-        table.add_column("verdict", no_wrap=True)
-        table.add_column("claim", ratio=2)
-        table.add_column("effect, with its 95 % interval", ratio=3)
-        for verdict in lesson.verdicts:
-            text = f"{verdict.effect}: {figure(verdict)}; {rule(verdict)}. {verdict.remark}".strip()
-            table.add_row(
-                Text(f"{SIGNS[verdict.ruling]} {verdict.ruling}", style=styles[verdict.ruling]),
-                Text(verdict.claim),
-                Text(text),
-            )
-        console.print(table)
-    count = Counter(verdict.ruling for lesson in lessons for verdict in lesson.verdicts)
-    said = ", ".join(f"{count[ruling]} {ruling}" for ruling in SIGNS)
-    seeds = " or ".join(map(str, sorted({lesson.seeds for lesson in lessons})))
-    quick = " A quick run: fewer seeds and steps decide less." if any(lesson.quick for lesson in lessons) else ""
-    console.print(
-        f"{sum(count.values())} claims: {said}. Means over {seeds} seeds with 95 % intervals.{quick}", highlight=False
-    )
-
-
-def print_answer(answer: Answer, console: Console) -> None:
-    """Print the table and the sentence."""
-    from rich import box
-    from rich.markup import escape
-    from rich.padding import Padding
-    from rich.table import Table
-
-    target = words.score(answer.target, answer.metric)
-    table = Table(box=box.SIMPLE_HEAD, title=answer.question, title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column("arm", no_wrap=True)
-    for heading in (
-        f"steps to {target}",
-        "reached",
-        f"speed-up over {answer.baseline}",
-        f"best {answer.metric}",
-        "test",
-    ):
-        table.add_column(heading, justify="right")
-    for row in answer.rows:
-        ended = [f"{n} {word}" for n, word in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
-        cells = (
-            words.steps(row.steps, answer.steps),
-            "\n".join([f"{row.reached} of {row.runs}", *ended]),
-            "1" if row.arm == answer.baseline else words.ratio(row.speedup),
-            words.scores(row.best, answer.metric),
-            words.scores(row.test, answer.metric),
-        )
-        # On a narrow terminal each interval has its own line, or it would be broken anywhere.
-        narrow = console.width < 110
-        table.add_row(escape(row.arm), *(cell.replace(" [", "\n[") if narrow else cell for cell in map(escape, cells)))
-    console.print(table)
-    by_chance = "" if math.isnan(answer.chance) else f" By chance: {words.chance(answer)}."
-    said = "Medians over seeds with 95 % bootstrap intervals; speed-ups paired by seed." + by_chance
-    console.print(said, style="dim", highlight=False)
-    console.print(Padding(answer.sentence, (1, 0)), highlight=False, markup=False)
 
 
 def _progress(console: Console) -> Progress:
@@ -218,6 +164,6 @@ def _progress(console: Console) -> Progress:
 def _line(run: Run) -> str:
     if run.status == "failed":
         return f"{run.arm}, seed {run.seed}: failed: {run.message}"
-    score = words.score(run.score.best(), run.metric)
-    text = f"{run.arm}, seed {run.seed}: best {run.metric} {score} in {run.steps:,} steps, {run.seconds:.1f} s"
+    best = score(run.score.best(), run.metric)
+    text = f"{run.arm}, seed {run.seed}: best {run.metric} {best} in {run.steps:,} steps, {run.seconds:.1f} s"
     return f"{text}; diverged" if run.status == "diverged" else text

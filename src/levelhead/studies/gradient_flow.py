@@ -5,29 +5,18 @@ After Ioffe & Szegedy 2015, section 3.3; Glorot & Bengio 2010, section 4.2, for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from levelhead.records import Chart
 from levelhead.studies import drawing, observers
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, Measure, values
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 DEPTH = 8
 
 
-def _less(activation: str, *, start: bool) -> Callable[[Samples, int], float]:
-    def measure(samples: Samples, seed: int) -> float:
-        decays = (
-            samples.first(f"{norm} {activation}", seed, "decay")
-            if start
-            else samples.mean(f"{norm} {activation}", seed, "decay", start=1)
-            for norm in ("BN", "plain")
-        )
-        normed, plain = decays
-        return normed - plain
-
-    return measure
+def _less(activation: str, *, start: bool) -> Measure:
+    arms = (f"BN {activation}", f"plain {activation}")
+    return values("first", *arms, "decay") if start else values("mean", *arms, "decay", 1)
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -59,9 +48,9 @@ def _claim(text: str, activation: str, *, start: bool) -> Claim:
 STUDY = Lecture(
     name="gradient-flow",
     QUESTION="Does batch normalization mitigate vanishing gradients?",
-    setting="An MLP of 8 hidden layers of 50 units on scikit-learn's digits, Xavier initialization, SGD at 0.1. The "
-    "norm of the gradient in each layer's weights, over 250 training rows. An even flow has 0 decades between "
-    "layers, and a gradient that grows towards the input counts as one that vanishes.",
+    setting="Xavier initialization. The norm of the gradient in each layer's weights, over 250 training rows. An "
+    "even flow has 0 decades between layers, and a gradient that grows towards the input counts as one that "
+    "vanishes.",
     DATA="digits",
     recipe={"depth": DEPTH, "width": 50, "initialization": "xavier", "steps": 400},
     quick={"steps": 150},

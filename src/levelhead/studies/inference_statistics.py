@@ -18,7 +18,7 @@ from levelhead.nn import recalibrate
 from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 if TYPE_CHECKING:
@@ -85,13 +85,14 @@ def _variance(model: nn.Module, other: nn.Module) -> float:
     return math.exp(float((ours / theirs).log().mean()))
 
 
-def _nearer(samples: Samples, seed: int) -> float:
+def _nearer(samples: Samples, seed: int) -> tuple[float, float]:
     moving, averaged = (samples.geometric(JUDGED, seed, f"distance/{kind}") for kind in ("moving", "averaged"))
-    return moving / averaged
+    return moving, averaged
 
 
-def _better(samples: Samples, seed: int) -> float:
-    return 100 * (samples.mean(JUDGED, seed, "score/averaged") - samples.mean(JUDGED, seed, "score/moving"))
+def _better(samples: Samples, seed: int) -> tuple[float, float]:
+    averaged, moving = (100 * samples.mean(JUDGED, seed, f"score/{kind}") for kind in ("averaged", "moving"))
+    return averaged, moving
 
 
 def _off(name: str) -> Callable[[Samples, int], float]:
@@ -125,9 +126,9 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="inference-statistics",
     QUESTION="Which statistics should batch norm evaluate with: a moving average, or those of all training batches?",
-    setting="An MLP of 3 hidden layers of 50 ReLU units with batch norm on scikit-learn's digits, SGD at 0.1, batches "
-    "of 8 and of 32. At each evaluation the network is evaluated with its moving averages (momentum 0.1), with the "
-    "average over all training batches and with pooled statistics (lh.recalibrate). The claims are judged at 32.",
+    setting="Batches of 8 and of 32. At each evaluation the network is evaluated with its moving averages (momentum "
+    "0.1), with the average over all training batches and with pooled statistics (lh.recalibrate). The claims are "
+    "judged at 32.",
     DATA="digits",
     observe=compare,
     recipe={"depth": 3, "width": 50, "normalization": "batch", "steps": 300, "evaluate_every": 50},
@@ -142,7 +143,6 @@ STUDY = Lecture(
             measure=_nearer,
             threshold=1.0,
             unit="times",
-            ratio=True,
         ),
         Claim(
             text="A network evaluates better with averaged statistics than with a moving average.",

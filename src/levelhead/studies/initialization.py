@@ -6,9 +6,9 @@ The scales are those of the slides (CS231n): zero, 0.01, 1, and calibrated to n 
 from __future__ import annotations
 
 from levelhead.records import Chart
-from levelhead.studies import drawing
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies import drawing, observers
+from levelhead.studies.claims import Claim, points
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 STARTS = {
@@ -26,16 +26,8 @@ def _range(samples: Samples, norm: str, seed: int) -> float:
     return 100 * (max(scores) - min(scores))
 
 
-def _sensitivity(samples: Samples, seed: int) -> float:
-    return _range(samples, "BN", seed) - _range(samples, "plain", seed)
-
-
-def _zero(samples: Samples, seed: int) -> float:
-    return 100 * (samples.best("plain calibrated", seed) - samples.best("plain zero", seed))
-
-
-def _small(samples: Samples, seed: int) -> float:
-    return 100 * (samples.best("plain calibrated", seed) - samples.best("plain small", seed))
+def _sensitivity(samples: Samples, seed: int) -> tuple[float, float]:
+    return _range(samples, "BN", seed), _range(samples, "plain", seed)
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -49,7 +41,7 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="initialization",
     QUESTION="How much does training depend on the initial weights, with batch normalization and without?",
-    setting="An MLP of 5 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1. Weights are all zero, "
+    setting="Weights are all zero, "
     "normal of deviation 0.01 (small) or 1 (large), or calibrated to the number of inputs (He); biases are zero.",
     DATA="digits",
     recipe={"depth": 5, "steps": 500},
@@ -59,7 +51,18 @@ STUDY = Lecture(
         for norm, name in NORMS.items()
         for start, fields in STARTS.items()
     },
+    observe=observers.variances,
     claims=(
+        Claim(
+            text="A layer's sums have the variance n Var(w) E[x²].",
+            source="lecture 001 (Var(s) = n Var(w) Var(x), for inputs without a mean)",
+            effect="variance of the sums of the last hidden layer before training over n Var(w) E[x²], less 1, "
+            "calibrated",
+            measure=lambda samples, seed: 100 * (samples.first("plain calibrated", seed, "variance_ratio") - 1),
+            side="within",
+            threshold=20.0,
+            unit="per cent",
+        ),
         Claim(
             text="Batch normalization makes training less sensitive to the initialization.",
             source="lectures 002, 003, 004",
@@ -72,14 +75,14 @@ STUDY = Lecture(
             text="Initializing all weights to zero is a pitfall.",
             source="lecture 001",
             effect="best accuracy without batch norm, calibrated less zero",
-            measure=_zero,
+            measure=points("best", "plain calibrated", "plain zero"),
             unit="percentage points",
         ),
         Claim(
             text="Calibrated random numbers train better than small ones.",
             source="lecture 001",
             effect="best accuracy without batch norm, calibrated less small",
-            measure=_small,
+            measure=points("best", "plain calibrated", "plain small"),
             unit="percentage points",
         ),
     ),

@@ -16,8 +16,8 @@ from torch.nn import functional
 from levelhead.lessons import Contours, Panel
 from levelhead.records import Chart
 from levelhead.studies import drawing
-from levelhead.studies.claims import Claim, steps_ratio
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, faster, values
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import Inputs
 
@@ -66,11 +66,6 @@ def bowl(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str
     return found | {"surface": surface, "grid": grid.tolist()}
 
 
-def _rounder(samples: Samples, seed: int) -> float:
-    raw, normalized = (samples.first(f"linear {kind}", seed, "condition") for kind in ("raw", "standardized"))
-    return raw / normalized
-
-
 def _draw(samples: Samples) -> list[Chart | Contours]:
     panels = []
     for kind in KINDS:
@@ -103,37 +98,40 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
 STUDY = Lecture(
     name="input-normalization",
     QUESTION="Does normalizing the inputs make the loss rounder and training faster?",
-    setting="An MLP of 2 hidden layers of 100 ReLU units on scikit-learn's digits, whose pixels lie between 0 and 1, "
-    "each arm at the best learning rate of a sweep; steps are counted to 90 % accuracy. The condition number is that "
-    "of a linear softmax model on the same inputs, where it is exact. Pixels that never vary are left out of all "
-    "arms.",
+    setting="Pixels lie between 0 and 1, each arm has the best learning rate of a sweep; steps are counted to 90 % "
+    "accuracy. The condition number is that of a linear softmax model on the same inputs, where it is exact. Pixels "
+    "that never vary are left out of all arms.",
     DATA="digits",
     STANDARDIZE=False,
+    target=TARGET,
     recipe={"depth": 2, "steps": 400, "evaluate_every": 10},
     quick={"steps": 200},
     arms={kind: Arm({}, Inputs(kind), rates=RATES) for kind in KINDS}  # type: ignore[arg-type]
     | {f"linear {kind}": Arm({"depth": 0, "learning_rate": 0.03}, Inputs(kind), bowl) for kind in KINDS},  # type: ignore[arg-type]
     claims=(
-        Claim(
+        faster(
+            "raw",
+            "standardized",
+            TARGET,
             text="If the inputs are normalized before training, training gets faster.",
             source="lectures 001, 002, 004",
             effect="steps to 90 % accuracy, raw over standardized, each at its best learning rate",
-            **steps_ratio("raw", "standardized", TARGET),
         ),
         Claim(
             text="Normalized inputs make the contours of the cost more symmetrical and circular.",
             source="lecture 002",
             effect="condition number of the loss of a linear model, raw over standardized",
-            measure=_rounder,
+            measure=values("first", "linear raw", "linear standardized", "condition"),
             threshold=1.0,
             unit="times",
-            ratio=True,
         ),
-        Claim(
+        faster(
+            "standardized",
+            "whitened",
+            TARGET,
             text="Whitening the inputs makes training faster than standardizing them.",
             source="lecture 002",
             effect="steps to 90 % accuracy, standardized over whitened, each at its best learning rate",
-            **steps_ratio("standardized", "whitened", TARGET),
         ),
     ),
     draw=_draw,

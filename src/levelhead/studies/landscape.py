@@ -5,12 +5,10 @@ After Santurkar et al. 2018, "How does batch normalization help optimization?", 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from levelhead.records import Chart
 from levelhead.studies import drawing, observers
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, values
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 LABELS = {
@@ -23,13 +21,6 @@ TITLES = {
     "unpredicted": "How much the gradient changes along itself",
     "smoothness": "Effective smoothness: change of the gradient over the length of the way",
 }
-
-
-def _ratio(name: str) -> Callable[[Samples, int], float]:
-    def measure(samples: Samples, seed: int) -> float:
-        return samples.geometric("BN", seed, name) / samples.geometric("plain", seed, name)
-
-    return measure
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -52,20 +43,18 @@ def _claim(text: str, name: str) -> Claim:
         text=text,
         source="lecture 002",
         effect=f"{LABELS[name]}, geometric mean over training, with batch norm over without",
-        measure=_ratio(name),
+        measure=values("geometric", "BN", "plain", name),
         side="below",
         threshold=1.0,
         unit="times",
-        ratio=True,
     )
 
 
 STUDY = Lecture(
     name="landscape",
     QUESTION="Does batch normalization make the loss smoother and its gradients more predictive?",
-    setting="An MLP of 6 hidden layers of 100 ReLU units on scikit-learn's digits, SGD at 0.1 with and without batch "
-    "norm. At each evaluation the loss and its gradient are taken at eight places along the gradient, over 250 "
-    "training rows.",
+    setting="With and without batch norm. At each evaluation the loss and its gradient are taken at eight places "
+    "along the gradient, over 250 training rows.",
     DATA="digits",
     recipe={"depth": 6, "learning_rate": 0.1, "steps": 600, "initialization": "he"},
     quick={"steps": 200},

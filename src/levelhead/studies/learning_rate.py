@@ -10,13 +10,15 @@ import math
 from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 #: Two a decade, from where nothing moves to where nothing trains.
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 NORMS = {"plain": "none", "BN": "batch"}
 SHARE = 0.9
+#: Decades between two rates: two figures that are known to it differ by an error of this deviation, GRID / √6.
+GRID = 0.5
 
 
 def _arm(norm: str, rate: float) -> str:
@@ -29,13 +31,13 @@ def _good(samples: Samples, norm: str, seed: int) -> list[float]:
     return [rate for rate in RATES if samples.best(_arm(norm, rate), seed) >= SHARE * best]
 
 
-def _width(samples: Samples, seed: int) -> float:
-    return (len(_good(samples, "BN", seed)) - len(_good(samples, "plain", seed))) / 2
+def _width(samples: Samples, seed: int) -> tuple[float, float]:
+    return len(_good(samples, "BN", seed)) / 2, len(_good(samples, "plain", seed)) / 2
 
 
-def _highest(samples: Samples, seed: int) -> float:
-    plain, normed = (_good(samples, norm, seed) for norm in NORMS)
-    return math.log10(max(normed) / max(plain)) if plain and normed else math.nan
+def _highest(samples: Samples, seed: int) -> tuple[float, float]:
+    plain, normed = (max(_good(samples, norm, seed), default=math.nan) for norm in NORMS)
+    return math.log10(normed), math.log10(plain)
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -58,9 +60,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="learning-rate",
     QUESTION="Does batch normalization allow higher learning rates, and a wider range of them?",
-    setting="An MLP of 3 hidden layers of 100 units on 3,000 MNIST digits, with SGD at a constant rate, two rates a "
-    "decade. A rate is good where the best validation accuracy is at least 90 % of the best that any of the runs has "
-    "with the same seed.",
+    setting="A constant learning rate, two rates a decade. A rate is good where the best validation accuracy is at "
+    "least 90 % of the best that any of the runs has with the same seed.",
     recipe={"depth": 3, "steps": 400},
     quick={"steps": 200},
     arms={
@@ -73,6 +74,8 @@ STUDY = Lecture(
             effect="highest good learning rate, with batch norm over without",
             measure=_highest,
             unit="decades",
+            delta=GRID / 2,
+            floor=GRID / math.sqrt(6),
         ),
         Claim(
             text="Batch normalization allows a larger range of learning rates.",
@@ -80,6 +83,8 @@ STUDY = Lecture(
             effect="range of good learning rates, with batch norm less without",
             measure=_width,
             unit="decades",
+            delta=GRID / 2,
+            floor=GRID / math.sqrt(6),
         ),
     ),
     draw=_draw,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from levelhead.training.initialization import activation
-from levelhead.training.networks import normalizer
+from levelhead.training.networks import build, normalizer
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -28,6 +28,11 @@ class Block(nn.Module):
         """The block's output."""
         out: Tensor = x + self.inner(self.norm(x)) if self.first else self.norm(x + self.inner(x))
         return out
+
+
+def probabilities(recipe: Recipe, data: Dataset) -> nn.Module:
+    """The recipe's MLP with a softmax behind it, for losses that compare distributions."""
+    return nn.Sequential(build(recipe.replace(network="mlp"), data), nn.Softmax(1))
 
 
 def pre_norm(recipe: Recipe, data: Dataset) -> nn.Module:

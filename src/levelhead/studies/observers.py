@@ -41,6 +41,16 @@ def loss_of(model: nn.Module, recipe: Recipe, data: Dataset) -> Tensor:
     return loss_function(recipe, data)(model(x), y)
 
 
+def variances(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
+    """``variance_ratio``: before training, the variance of the last hidden layer's sums over n Var(w) E[x²]."""
+    if step:
+        return {}
+    with _inputs(model) as sums, torch.no_grad():
+        model(batch(data)[0])
+    (*_, below), last = _outputs(model, batch(data)[0])[:-1], weights(model)[-2].detach()
+    return {"variance_ratio": float(sums[-1].var() / (last.shape[1] * last.var() * below.square().mean()))}
+
+
 def saturation(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
     """``saturated``: the share of sigmoid outputs below 0.05 or above 0.95, over all hidden layers, as in training.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from levelhead.records import Chart
 from levelhead.studies import drawing
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, points
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import RandomLabels, Rows
 
@@ -32,20 +32,9 @@ def _fits(samples: Samples, seed: int) -> float:
     return 100 * samples.last("random", seed, "train_score")
 
 
-def _wide(samples: Samples, seed: int) -> float:
-    return 100 * (
-        samples.last("true", seed, "validation_score") - samples.last("true, narrow", seed, "validation_score")
-    )
-
-
-def _explicit(samples: Samples, seed: int) -> float:
+def _explicit(samples: Samples, seed: int) -> tuple[float, float]:
     regularized = [samples.last(f"random, {how}", seed, "train_score") for how in ("weight decay", "dropout")]
-    return 100 * (sum(regularized) / 2 - samples.last("random", seed, "train_score"))
-
-
-def _implicit(samples: Samples, seed: int) -> float:
-    small, full = (samples.last(arm, seed, "validation_score") for arm in ("few", "few, full batch"))
-    return 100 * (small - full)
+    return 100 * sum(regularized) / 2, 100 * samples.last("random", seed, "train_score")
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -62,9 +51,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="overparameterization",
     QUESTION="Can a network with more parameters than examples fit anything, and what keeps it from doing so?",
-    setting="An MLP of 2 hidden layers of 256 ReLU units (85,002 parameters) on scikit-learn's digits, SGD at 0.1: on "
-    "300 rows with labels drawn at random, on 300 with their own (few), and on all 1,079 (true). The narrow one has 12 "
-    "units a layer: 1,066 parameters, fewer than rows.",
+    setting="256 units a layer (85,002 parameters): on 300 rows with labels drawn at random, on 300 with their own "
+    "(few), and on all 1,079 (true). The narrow one has 12 units a layer: 1,066 parameters, fewer than rows.",
     DATA="digits",
     recipe={"depth": 2, "width": 256, "steps": 800, "initialization": "he"},
     quick={"steps": 400},
@@ -83,7 +71,7 @@ STUDY = Lecture(
             text="Having more parameters than examples makes a network generalize worse.",
             source='lecture 004 ("this should imply that the models will overfit")',
             effect="validation accuracy, 256 units a layer less 12",
-            measure=_wide,
+            measure=points("last", "true", "true, narrow", "validation_score"),
             side="below",
             unit="percentage points",
         ),
@@ -99,7 +87,7 @@ STUDY = Lecture(
             text="Stochastic gradient descent regularizes implicitly.",
             source="lecture 004",
             effect="validation accuracy of 300 rows after the same updates, batches of 60 less the full batch",
-            measure=_implicit,
+            measure=points("last", "few", "few, full batch", "validation_score"),
             unit="percentage points",
         ),
     ),

@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levelhead.lessons import Lesson
-from levelhead.records import Answer
-from levelhead.studies.jobs import StudyError, locked
+from levelhead.lessons import Answer
+from levelhead.studies.jobs import locked
 from levelhead.studies.pool import Pool, Train, Watcher
 from levelhead.studies.settings import Settings, SettingsError
+from levelhead.studies.study import keep
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -86,10 +86,8 @@ def complete(settings: Settings) -> Settings:
     )
 
 
-def run(
-    settings: Settings, data: Dataset, *, watcher: Watcher | None = None, train: Train | None = None
-) -> Answer | Lesson:
-    """Run the study that the settings name, from where an earlier start left it; store its answer and its settings.
+def run(settings: Settings, data: Dataset, *, watcher: Watcher | None = None, train: Train | None = None) -> Answer:
+    """Run the study that the settings name, from where an earlier start left it; store its answer, report and settings.
 
     Raises:
         SettingsError, RecipeError: the settings cannot be.
@@ -105,16 +103,12 @@ def run(
         return run_in(settings, data, pool, folder)
 
 
-def run_in(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer | Lesson:
-    """Run a study in a pool that is there; store its answer or lesson, and its settings.
+def run_in(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
+    """Run a study in a pool that is there; store its answer and report, and its settings.
 
     Raises:
         SettingsError, RecipeError, StudyError: as ``run``.
     """
-    found: Answer | Lesson = find(settings.study).run(settings, data, pool, folder)
-    try:
-        (folder / "study.toml").write_text(settings.to_toml(), encoding="utf-8")
-        found.save(folder / ("answer.json" if isinstance(found, Answer) else "lesson.json"))
-    except OSError as error:
-        raise StudyError(f"cannot write to {folder} ({error.strerror}); the runs are kept") from error
+    found: Answer = find(settings.study).run(settings, data, pool, folder)
+    keep(found, folder, settings.to_toml())
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from levelhead.records import Curve, Interval, Run
-from levelhead.studies.outcome import best_scores, speedup, steps_to
+from levelhead.records import Curve, Run
+from levelhead.studies.outcome import best_scores, steps_to
 
 
 @dataclass(frozen=True)
@@ -16,24 +17,43 @@ class Samples:
     """Runs by arm and seed; what a run does not have is NaN.
 
     Args:
-        runs: every arm with every seed.
+        runs: arms with their seeds, of which some may have more than others.
         arms: their names, in order.
-        seeds: ascending.
+        seeds: those that every arm has, ascending.
+        seen: the arms that were looked at.
     """
 
     runs: dict[tuple[str, int], Run]
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
+    seen: set[str] = field(default_factory=set, compare=False)
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Samples:
-        """The runs of all arms, each with the same seeds."""
+        """The runs of all arms."""
+        by_key = {(run.arm, run.seed): run for run in runs}
         arms = tuple(dict.fromkeys(run.arm for run in runs))
-        seeds = tuple(sorted({run.seed for run in runs}))
-        return cls({(run.arm, run.seed): run for run in runs}, arms, seeds)
+        seeds = [seed for seed in dict.fromkeys(run.seed for run in runs) if all((arm, seed) in by_key for arm in arms)]
+        return cls(by_key, arms, tuple(sorted(seeds)))
+
+    def only(self, arms: Iterable[str], seeds: Sequence[int]) -> Samples:
+        """The runs of some arms with some seeds."""
+        kept = [arm for arm in self.arms if arm in set(arms)]
+        return Samples.of([self.runs[arm, seed] for arm in kept for seed in seeds])
 
     def __getitem__(self, key: tuple[str, int]) -> Run:
+        self.seen.add(key[0])
         return self.runs[key]
+
+    def recipe(self, arms: Iterable[str]) -> dict[str, Any]:
+        """The recipe of the first of the arms."""
+        return self.runs[next(arm for arm in self.arms if arm in set(arms)), self.seeds[0]].recipe
+
+    @property
+    def grain(self) -> float:
+        """The deviation of a difference of two accuracies, in percentage points, that one validation row makes up."""
+        sizes = next(iter(self.runs.values())).data.get("sizes", {})
+        return 100 / sizes["validation"] / math.sqrt(6) if sizes.get("validation") else 0.0
 
     def curve(self, arm: str, seed: int, name: str) -> Curve:
         """A curve of a run; empty where it has none."""
@@ -44,7 +64,7 @@ class Samples:
         return next(iter(best_scores([self[arm, seed]])), math.nan)
 
     def test(self, arm: str, seed: int) -> float:
-        """The test score at the step of the best validation score."""
+        """The score on the test rows at the step of the best validation score: many looks at validation flatter it."""
         return self[arm, seed].test_score
 
     def last(self, arm: str, seed: int, name: str) -> float:
@@ -56,32 +76,23 @@ class Samples:
         """The value of a curve before the first step."""
         return next(iter(self.curve(arm, seed, name).values), math.nan)
 
-    def mean(self, arm: str, seed: int, name: str, *, start: int = 0) -> float:
+    def mean(self, arm: str, seed: int, name: str, start: int = 0) -> float:
         """The mean of a curve's values from a step on."""
-        curve = self.curve(arm, seed, name)
-        values = [value for step, value in zip(curve.steps, curve.values, strict=True) if step >= start]
+        values = self._from(arm, seed, name, start)
         return statistics.fmean(values) if values else math.nan
 
-    def geometric(self, arm: str, seed: int, name: str, *, start: int = 0) -> float:
+    def geometric(self, arm: str, seed: int, name: str, start: int = 0) -> float:
         """The geometric mean of a curve's values from a step on; NaN where one is not above 0."""
-        curve = self.curve(arm, seed, name)
-        values = [value for step, value in zip(curve.steps, curve.values, strict=True) if step >= start]
+        values = self._from(arm, seed, name, start)
         return statistics.geometric_mean(values) if values and min(values) > 0 else math.nan
+
+    def _from(self, arm: str, seed: int, name: str, start: int) -> list[float]:
+        curve = self.curve(arm, seed, name)
+        return [value for step, value in zip(curve.steps, curve.values, strict=True) if step >= start]
 
     def steps(self, arm: str, seed: int, target: float) -> float:
         """Steps to a validation score, at least 1; infinite for a run that did not get there."""
         return max(1.0, steps_to(self[arm, seed], target))
-
-    def ratio(self, slow: str, fast: str, seed: int, target: float) -> float:
-        """Steps of one arm over another's: infinite where only the slow one missed, 0 where the fast one, NaN both."""
-        above, below = self.steps(slow, seed, target), self.steps(fast, seed, target)
-        return math.nan if math.isinf(above) and math.isinf(below) else above / below
-
-    def speedup(self, slow: str, fast: str, target: float) -> Interval:
-        """The same over all seeds, with its interval: see ``outcome.speedup``."""
-        above, below = ([self.steps(arm, seed, target) for seed in self.seeds] for arm in (slow, fast))
-        recipe = self[slow, self.seeds[0]].recipe
-        return speedup(above, below, recipe["steps"], recipe["evaluate_every"])
 
     def gap(self, arm: str, seed: int) -> float:
         """Training score less validation score at the end: what was learned and does not generalize."""

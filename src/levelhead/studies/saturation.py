@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from levelhead.records import Chart
 from levelhead.studies import drawing, observers
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, points
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 DEPTHS = (3, 5, 8)
@@ -19,15 +19,12 @@ def _arm(norm: str, depth: int) -> str:
     return f"{norm} depth{depth}"
 
 
-def _share(samples: Samples, seed: int) -> float:
+def _share(samples: Samples, seed: int) -> tuple[float, float]:
     plain, normed = (
-        sum(samples.mean(_arm(norm, depth), seed, "saturated") for depth in DEPTHS) / len(DEPTHS) for norm in NORMS
+        100 * sum(samples.mean(_arm(norm, depth), seed, "saturated") for depth in DEPTHS) / len(DEPTHS)
+        for norm in NORMS
     )
-    return 100 * (normed - plain)
-
-
-def _deepest(samples: Samples, seed: int) -> float:
-    return 100 * (samples.best(_arm("BN", DEPTHS[-1]), seed) - samples.best(_arm("plain", DEPTHS[-1]), seed))
+    return normed, plain
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -45,8 +42,8 @@ def _draw(samples: Samples) -> list[Chart]:
 STUDY = Lecture(
     name="saturation",
     QUESTION="Does batch normalization keep sigmoid units out of saturation?",
-    setting="MLPs of 3, 5 and 8 hidden layers of 50 sigmoid units on scikit-learn's digits, Xavier initialization, "
-    "SGD at 0.5. A unit is saturated on a row where its output is below 0.05 or above 0.95.",
+    setting="MLPs of 3, 5 and 8 hidden layers, Xavier initialization. A unit is saturated on a row where its output "
+    "is below 0.05 or above 0.95.",
     DATA="digits",
     recipe={"activation": "sigmoid", "initialization": "xavier", "width": 50, "learning_rate": 0.5, "steps": 600},
     quick={"steps": 200},
@@ -60,12 +57,13 @@ STUDY = Lecture(
             measure=_share,
             side="below",
             unit="percentage points",
+            delta=0.1,
         ),
         Claim(
             text="Batch normalization lets deep networks with saturating nonlinearities train.",
             source="lectures 001, 002",
             effect="best validation accuracy at 8 layers, with batch norm less without",
-            measure=_deepest,
+            measure=points("best", _arm("BN", DEPTHS[-1]), _arm("plain", DEPTHS[-1])),
             unit="percentage points",
         ),
     ),

@@ -15,8 +15,8 @@ from typing import Any, Self
 _KINDS = {"whole number": int, "number": (int, float), "text": str, "true or false": bool, "table": dict, "list": list}
 
 
-#: Seeds where none are given.
-_SEEDS, _QUICK_SEEDS = 5, 3
+#: Seeds of a quick study where none are given.
+_QUICK_SEEDS = 3
 
 
 class SettingsError(ValueError):
@@ -32,7 +32,7 @@ class Settings:
         data: what ``levelhead.data.load`` takes; None is the study's own.
         target: the column to predict, of a table.
         standardize: inputs are standardized from the training data; None is as the study says.
-        seeds: how many seeds each arm is run with; None is 5, or 3 where ``quick``.
+        seeds: how many seeds each arm is run with; None looks at 5, 10, 20 and 40, or takes 3 where ``quick``.
         quick: a study of claims takes fewer seeds and steps.
         target_score: the validation score that steps are counted to; None takes 98 % of the baseline's best.
         workers: processes; None is one a core.
@@ -80,9 +80,9 @@ class Settings:
         return Path(self.out or f"reports/{self.study}{data}")
 
     @property
-    def seed_count(self) -> int:
-        """How many seeds each arm is run with."""
-        return self.seeds if self.seeds is not None else _QUICK_SEEDS if self.quick else _SEEDS
+    def seed_count(self) -> int | None:
+        """How many seeds each arm is run with; None looks until the claims are decided."""
+        return _QUICK_SEEDS if self.seeds is None and self.quick else self.seeds
 
     @classmethod
     def given(cls, what: str | None) -> Self:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from levelhead import terminal
+from levelhead.lessons import score
 from levelhead.records import Run
-from levelhead.studies import words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,8 +36,8 @@ def sum_up(run: Run) -> str:
     best = run.score.best()
     at = run.score.first_step_at(best)
     text = (
-        f"Best validation {run.metric} {words.score(best, run.metric)} at step {at:,}; test {run.metric} there "
-        f"{words.score(run.test_score, run.metric)}; {run.steps:,} steps, {run.seconds:.1f} s."
+        f"Best validation {run.metric} {score(best, run.metric)} at step {at:,}; test {run.metric} there "
+        f"{score(run.test_score, run.metric)}; {run.steps:,} steps, {run.seconds:.1f} s."
         if at is not None
         else f"No validation {run.metric} was finite; {run.steps:,} steps."
     )

@@ -1,84 +1,206 @@
-"""A small sweep: the learning rate and the initialization at which a recipe does best, as run files and lines."""
+"""A sweep: the learning rate and initialization at which a recipe needs the fewest steps, over seeds of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from levelhead.records import Line, Run
+from levelhead.studies.experiment import Experiment
 from levelhead.studies.jobs import Job
-from levelhead.studies.outcome import best_scores, steps_to
+from levelhead.studies.outcome import best_scores, goal, steps_to
 from levelhead.training import Recipe
 
-#: Not a seed of any study, so that the choice is not made from the runs that it is judged by.
-SEED = 1000
+if TYPE_CHECKING:
+    from levelhead.studies.pool import Pool
+
+#: Not seeds of any study, so that the choice is not made from the runs that it is judged by.
+SEEDS = (1000, 1001, 1002, 1003, 1004)
+#: With so many of them every setting is tried; the better half of the settings goes on to all.
+FIRST = 2
+#: How often a grid is widened where the best of it is at an edge.
+WIDENED = 2
+
+#: A learning rate and an initialization.
+Setting = tuple[float, str]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One recipe at every learning rate and initialization.
+    """One recipe at every learning rate and initialization of a grid.
 
     Args:
         name: of the arm that is tuned; a part of the runs' file names.
         recipe: all that is not swept.
         learning_rates: to try, in any order.
         initializations: to try.
+        target: the score that steps are counted to; None takes 98 % of the best median of the settings
+            that go on to all seeds.
+        like: the name of another sweep whose target counts.
+        experiment: as in ``Job``.
     """
 
     name: str
     recipe: Recipe
     learning_rates: Sequence[float]
     initializations: Sequence[str]
+    target: float | None = None
+    like: str = ""
+    experiment: Experiment | None = None
 
-    def jobs(self, folder: Path) -> list[Job]:
-        """The runs, one a setting."""
-        return [
-            Job.of(
-                f"sweep-{self.name}-{initialization}-lr{rate:g}",
-                self.recipe.replace(
-                    learning_rate=rate,
-                    initialization=initialization,
-                    evaluate_every=2 * self.recipe.evaluate_every,  # enough to choose by, and it takes its time
-                    seed=SEED,
-                ),
-                folder,
-                group=f"sweep {self.name}",
-                probe=False,
-            )
-            for initialization in self.initializations
-            for rate in sorted(self.learning_rates)
-        ]
-
-    def best(self, runs: Sequence[Run]) -> Recipe:
-        """The recipe of the run with the best validation score; of equal ones, the first to reach it.
-
-        One that diverged is taken only where all did, however well it did before.
-        """
-        winner = min(runs, key=rank).recipe
-        return self.recipe.replace(
-            learning_rate=winner["learning_rate"], initialization=winner["initialization"], seed=self.recipe.seed
+    def job(self, setting: Setting, seed: int, folder: Path) -> Job:
+        """One run."""
+        rate, initialization = setting
+        return Job.of(
+            f"sweep-{self.name}-{initialization}-lr{rate:g}",
+            self.recipe.replace(learning_rate=rate, initialization=initialization, seed=seed),
+            folder,
+            group=f"sweep {self.name}",
+            probe=False,
+            experiment=self.experiment,
         )
 
-    def lines(self, runs: Sequence[Run], label: str) -> list[Line]:
-        """Best score against learning rate, a line an initialization; a run without a score is left open (NaN)."""
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a sweep came to.
+
+    Args:
+        sweep: the grid as it was begun.
+        best: the setting with the fewest steps to ``target``, of those that lost no seed.
+        runs: of each setting.
+        at_edge: the best learning rate is the smallest or the largest that was tried, after widening too.
+    """
+
+    sweep: Sweep
+    best: Setting
+    target: float
+    runs: Mapping[Setting, Sequence[Run]]
+    at_edge: bool
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the best setting, and its own seed."""
+        return self.sweep.recipe.replace(learning_rate=self.best[0], initialization=self.best[1])
+
+    def lines(self, label: str) -> list[Line]:
+        """Median best score against learning rate with its range over seeds, a line an initialization."""
         lines = []
-        for initialization in self.initializations:
-            of = [run for run in runs if run.recipe["initialization"] == initialization]
-            rates = tuple(run.recipe["learning_rate"] for run in of)
-            scores = tuple((best_scores([run]) or [math.nan])[0] for run in of)
-            lines.append(Line(f"{label}, {initialization} initialization", rates, scores))
+        for initialization in self.sweep.initializations:
+            kept = {
+                rate: best_scores(self.runs[rate, name]) for rate, name in sorted(self.runs) if name == initialization
+            }
+            # A run without a score leaves its place open (NaN).
+            ends = [(statistics.median(s), min(s), max(s)) if s else (math.nan,) * 3 for s in kept.values()]
+            lines.append(
+                Line(f"{label}, {initialization} initialization", tuple(kept), *map(tuple, zip(*ends, strict=True)))
+            )
         return lines
 
-    def at_edge(self, recipe: Recipe) -> bool:
-        """Whether the best learning rate is the smallest or the largest that was tried: a wider sweep may find more."""
-        rates = self.learning_rates
-        return len(rates) > 1 and recipe.learning_rate in (min(rates), max(rates))
+
+def tune(
+    sweeps: Sequence[Sweep], pool: Pool, folder: Path, title: str = "sweep", least: float = -math.inf
+) -> dict[str, Tuned]:
+    """Tune recipes together, by their names: the same rules for all.
+
+    Every setting is run with two seeds, the better half of each grid with all five. Where the best learning rate is at
+    an edge, the grid is widened beyond it. Of settings that lost no seed (none diverged, and all reached the target)
+    the one with the fewest steps to the target is taken, in the geometric mean; of equal ones the higher score decides.
+
+    Args:
+        sweeps: what is tuned.
+        pool: makes the runs.
+        folder: keeps them.
+        title: of the stage, for a watcher.
+        least: no target is below.
+
+    Raises:
+        StudyError: as ``Pool.run``.
+    """
+    runs: dict[str, dict[Setting, list[Run]]] = {sweep.name: {} for sweep in sweeps}
+
+    def make(wanted: list[tuple[Sweep, Setting]], seeds: Sequence[int]) -> None:
+        asked = [(sweep, setting, seed) for sweep, setting in wanted for seed in seeds]
+        made = pool.run(title, [sweep.job(setting, seed, folder) for sweep, setting, seed in asked]) if asked else []
+        for (sweep, setting, _), run in zip(asked, made, strict=True):
+            runs[sweep.name].setdefault(setting, []).append(run)
+
+    def targets() -> dict[str, float]:
+        own = {s.name: s.target if s.target is not None else _goal(runs[s.name], least) for s in sweeps}
+        return {sweep.name: own[sweep.like or sweep.name] for sweep in sweeps}
+
+    def ranked(sweep: Sweep, target: float) -> list[Setting]:
+        kept = runs[sweep.name]
+        most = max(map(len, kept.values()))
+        return sorted(
+            (s for s in kept if len(kept[s]) == most), key=lambda s: _rank(kept[s], target, sweep.recipe.steps)
+        )
+
+    make(
+        [
+            (sweep, (rate, start))
+            for sweep in sweeps
+            for rate in sorted(sweep.learning_rates)
+            for start in sweep.initializations
+        ],
+        SEEDS[:FIRST],
+    )
+    first = targets()
+    better = {sweep.name: ranked(sweep, first[sweep.name]) for sweep in sweeps}
+    make([(s, setting) for s in sweeps for setting in better[s.name][: (len(better[s.name]) + 1) // 2]], SEEDS[FIRST:])
+    for _ in range(WIDENED):
+        found = targets()
+        beyond = [(s, wide) for s in sweeps if (wide := _beyond(runs[s.name], ranked(s, found[s.name])[0])) is not None]
+        make(beyond, SEEDS)
+    found = targets()
+    tuned = {}
+    for sweep in sweeps:
+        best = ranked(sweep, found[sweep.name])[0]
+        edge = _beyond(runs[sweep.name], best) is not None
+        tuned[sweep.name] = Tuned(sweep, best, found[sweep.name], runs[sweep.name], edge)
+    return tuned
 
 
-def rank(run: Run) -> tuple[bool, float, float]:
-    """What a sweep orders its runs by, the best first."""
-    scores = best_scores([run])
-    diverged = run.status != "finished"
-    return (diverged, -scores[0], steps_to(run, scores[0])) if scores else (True, math.inf, math.inf)
+def told(tuned: Mapping[str, Tuned]) -> list[str]:
+    """What a reader must know of sweeps, a sentence each."""
+    chosen = ", ".join(f"{name} {t.best[0]:g} ({t.best[1]})" for name, t in tuned.items())
+    notes = [
+        f"Learning rate and initialization are those with the fewest steps to the target in a sweep with {len(SEEDS)} "
+        f"seeds of its own, among those that lost no seed: {chosen}."
+    ]
+    edges = [name for name, t in tuned.items() if t.at_edge]
+    if edges:
+        notes.append(f"At the edge of the sweep, so that more may be found beyond it: {', '.join(edges)}.")
+    return notes
+
+
+def _goal(runs: Mapping[Setting, Sequence[Run]], least: float) -> float:
+    """98 % of the best that any setting has in the median over its seeds, those that lost one apart."""
+    most = max(map(len, runs.values()))
+    whole = [some for some in runs.values() if len(some) == most and all(run.status == "finished" for run in some)]
+    scores = [best_scores(some) for some in whole or runs.values()]
+    return max((goal(some, least) for some in scores if some), default=math.inf)
+
+
+def _rank(runs: Sequence[Run], target: float, budget: int) -> tuple[int, float, float]:
+    """What a sweep orders its settings by, the best first."""
+    taken = [steps_to(run, target) for run in runs]
+    lost = sum(run.status != "finished" or math.isinf(steps) for run, steps in zip(runs, taken, strict=True))
+    slow = statistics.fmean(math.log(max(1.0, min(steps, 2.0 * budget))) for steps in taken)
+    return lost, slow, -statistics.median(best_scores(runs) or [-math.inf])
+
+
+def _beyond(runs: Mapping[Setting, Sequence[Run]], best: Setting) -> Setting | None:
+    """The next setting beyond an edge of the grid; None where the best one is not at an edge."""
+    rates = sorted({rate for rate, start in runs if start == best[1]})
+    if len(rates) < 2 or best[0] not in (rates[0], rates[-1]):
+        return None
+    if best[0] == rates[0]:
+        rates.reverse()
+    # With its own pattern, so that 0.1, 0.3, 1 goes on to 3.
+    wide = rates[-2] * rates[-1] / rates[-3] if len(rates) > 2 else rates[-1] ** 2 / rates[-2]
+    return float(f"{wide:.2g}"), best[1]

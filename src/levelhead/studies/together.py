@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
-from levelhead.lessons import Lesson
-from levelhead.records import Answer, environment, write_json
+from levelhead import report
+from levelhead.lessons import Answer
+from levelhead.records import environment, write_json
 from levelhead.studies.jobs import ArmFailedError, StudyError, locked
 from levelhead.studies.pool import Pool, Train, Watcher
 from levelhead.studies.registry import LECTURES, complete, find, run_in
@@ -43,7 +44,7 @@ def run_all(
     watcher: Watcher,
     names: Sequence[str] = (),
     train: Train | None = None,
-) -> list[Lesson]:
+) -> list[Answer]:
     """Run the studies in ``settings.out``, a subfolder each; each goes on from where an earlier start left it.
 
     A study in which all runs of an arm fail is left out, and it is said; the others go on.
@@ -62,7 +63,7 @@ def run_all(
     settings = complete_all(settings)
     folder = settings.folder
     names = list(names or LECTURES)
-    lessons: dict[str, Lesson] = {}
+    answers: dict[str, Answer] = {}
     options = {} if train else {"accelerator": settings.accelerator}
     loaded: dict[tuple[str, bool], Dataset] = {}
     with ExitStack() as stack:
@@ -81,14 +82,12 @@ def run_all(
             pool.use(loaded[key])
             with locked(own.folder):
                 try:
-                    found = run_in(own, loaded[key], pool, own.folder)
+                    answers[name] = run_in(own, loaded[key], pool, own.folder)
                 except ArmFailedError as error:
                     watcher.say(f"The study {name} is left out: {error}")
-                    continue
-            lessons[name] = find(name).lesson(found, own) if isinstance(found, Answer) else found
-            lessons[name].save(own.folder / "lesson.json")
-        if not lessons:
+        if not answers:
             raise StudyError(f"no study came to an end; the runs are in {folder}")
-        index = {"studies": list(lessons), "quick": settings.quick, "environment": environment()}
+        index = {"studies": list(answers), "quick": settings.quick, "environment": environment()}
         write_json(folder / "all.json", index)
-    return list(lessons.values())
+        report.write(folder)
+    return list(answers.values())

@@ -6,13 +6,12 @@ architecture".
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from levelhead.records import Chart
 from levelhead.studies import drawing
-from levelhead.studies.claims import Claim
-from levelhead.studies.lecture import Arm, Lecture
+from levelhead.studies.claims import Claim, points
+from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
 NET = "levelhead.studies.networks"
@@ -25,14 +24,6 @@ RESIDUAL: dict[str, dict[str, Any]] = {
     f"{place}-norm": {"network": f"{NET}:{place}_norm", "normalization": "layer", "depth": 12}
     for place in ("pre", "post")
 }
-
-
-def _mean(samples: Samples, arm: str, seed: int) -> float:
-    return 100 * samples.mean(arm, seed, "validation_score", start=1)
-
-
-def _difference(one: str, other: str) -> Callable[[Samples, int], float]:
-    return lambda samples, seed: _mean(samples, one, seed) - _mean(samples, other, seed)
 
 
 def _draw(samples: Samples) -> list[Chart]:
@@ -49,7 +40,7 @@ def _claim(text: str, source: str, one: str, other: str) -> Claim:
         text=text,
         source=source,
         effect=f"validation accuracy, mean over training, {one} less {other}",
-        measure=_difference(one, other),
+        measure=points("mean", one, other, "validation_score", 1),
         unit="percentage points",
     )
 
@@ -57,8 +48,8 @@ def _claim(text: str, source: str, one: str, other: str) -> Claim:
 STUDY = Lecture(
     name="where-to-normalize",
     QUESTION="Where should a normalization stand: before or after the activation, at the head of a block or behind it?",
-    setting="MLPs of 5 hidden layers of 50 units with batch norm, and residual MLPs of 12 blocks with layer norm, on "
-    "scikit-learn's digits, SGD at 0.1 without warm-up. The mean over training rewards both speed and height.",
+    setting="MLPs with batch norm, and residual MLPs of 12 blocks with layer norm, without warm-up. The mean over "
+    "training rewards both speed and height.",
     DATA="digits",
     recipe={"depth": 5, "width": 50, "steps": 500},
     quick={"steps": 200},

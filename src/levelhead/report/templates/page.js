@@ -1,5 +1,5 @@
 // Draws the plots in the reader's colours, and again when those, the width or a choice change.
-(() => {
+(async () => {
   "use strict";
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const root = document.documentElement;
@@ -162,10 +162,16 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    for (const details of document.querySelectorAll("details.figures")) details.open = true;
     drawAll();
   });
   addEventListener("afterprint", () => { root.classList.remove("printing"); drawAll(); });
+  if (plots.length) {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+  }
   drawAll();
   root.dataset.drawn = "true";
 })();
