@@ -57,19 +57,25 @@ def test_a_program_runs(page, name, tmp_path, monkeypatch):
     program.write_text(code)
     monkeypatch.chdir(tmp_path)
     if "# torchrun" in code:
-        start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program)
+        ranks = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", program)
+        found = start(*ranks)
+        # PyTorch 2.13's, without levelhead too, at exit, in 1 of 40 runs on a busy machine: a thread of gloo that still
+        # holds the last collective's tensors asks for the GIL of an interpreter that ends, and the process aborts.
+        if found.returncode and "terminate called without an active exception" in found.stderr:
+            found = start(*ranks)
     elif "__main__" in code:
-        start(program)  # it starts processes that import it
+        found = start(program)  # it starts processes that import it
     else:
         runpy.run_path(str(program))
+        return
+    assert found.returncode == 0, found.stderr[-3000:]
 
 
 def start(*command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
+    return subprocess.run(
         [sys.executable, *command], env=environment, capture_output=True, text=True, check=False, timeout=280
     )
-    assert result.returncode == 0, result.stderr[-3000:]
 
 
 @pytest.mark.parametrize("text", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "findings/README.md"])
