@@ -121,11 +121,16 @@ def classes(op: str) -> tuple[type[nn.Module], ...]:
     return tuple(cls for cls, kind in _ROWS.items() if kind.op == op and cls is kind.base)
 
 
+def intended(module: object) -> Kind | None:
+    """What a module is meant for: the row of the nearest of its bases that has one."""
+    return next((_ROWS[base] for base in type(module).__mro__ if base in _ROWS), None)
+
+
 def of(module: object) -> Kind | None:
     """What a module calculates; None where that is not known, or where its ``forward`` was exchanged on the object."""
     cls = type(module)
     if cls not in _KNOWN:  # no lru_cache: the compiler traces into those, and says so
-        kind = next((_ROWS[base] for base in cls.__mro__ if base in _ROWS), None)
+        kind = intended(module)
         _KNOWN[cls] = kind if kind is not None and kind.computes(cls) else None
     return None if "forward" in getattr(module, "__dict__", ()) else _KNOWN[cls]
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from levelhead import kinds
 from levelhead.nn import fusion, rewriting, source, uses
-from levelhead.nn.recognition import Formula, Recognised, recognise
+from levelhead.nn.recognition import Formula, Parts, Recognised, TakenApart, recognise
 from levelhead.nn.rewriting import Names
 from levelhead.nn.source import Unreadable
 
@@ -27,9 +27,9 @@ _READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 Model = TypeVar("Model", bound=nn.Module)
 
-#: What a class is made from, beside the original: the callees of its methods, a class of ours, a formula; None where
-#: it is a sequence.
-_How = Names | type | Formula | None
+#: What a class is made from, beside the original: the callees of its methods, a class of ours, what it calculates;
+#: None where it is a sequence.
+_How = Names | type | Formula | Parts | None
 
 _log = logging.getLogger("levelhead.convert")
 
@@ -168,11 +168,11 @@ def _changes(model: nn.Module) -> list[tuple[str, nn.Module, _Change]]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert takes a torch.nn.Module, got {type(model).__name__}")
     places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
-    known: dict[Any, Formula | None] = {}
+    known: dict[Any, Any] = {}
     return [(name, module, _change(module, places, known)) for name, module in model.named_modules()]
 
 
-def _change(module: nn.Module, places: Counter[int], known: dict[Any, Formula | None]) -> _Change:
+def _change(module: nn.Module, places: Counter[int], known: dict[Any, Any]) -> _Change:
     normal = isinstance(module, kinds.Norm)
     if isinstance(module, torch.jit.ScriptModule):
         return _Change(None, "it is scripted" if normal else "", "left")
@@ -182,11 +182,11 @@ def _change(module: nn.Module, places: Counter[int], known: dict[Any, Formula | 
     replacement = _replacement(module)
     if replacement is not None:
         return _Change(replacement, kinds.of(module).ours.__name__, "replaced")  # type: ignore[union-attr]
-    if isinstance(module, Recognised):
-        return _Change(None, str(module.formula), "recognised")
+    if isinstance(module, Recognised | TakenApart):
+        return _Change(None, str(getattr(module, "formula", None) or module.parts), "recognised")
     formula = recognise(module, known)
     if formula is not None:
-        return _Change(_taught(type(module), formula), str(formula), "recognised")
+        return _Change(_fused_class(type(module), formula)[0], str(formula), "recognised")
     if normal or ("norm" in type(module).__name__.lower() and not list(module.children())):
         return _Change(None, f"{type(module).__name__} calculates no norm that is known", "left")
     return _fused(module, places)
@@ -340,7 +340,9 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     if isinstance(names, type):
         return _merged(kind, names), []
     if isinstance(names, Formula):
-        return _taught(kind, names), []
+        return _subclass(kind, names, (Recognised, kind), (("formula", names),)), []
+    if isinstance(names, Parts):
+        return _subclass(kind, names, (TakenApart, names.ours, kind), (("parts", names), ("original", kind))), []
     if names is None:
         bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
         return _subclass(kind, names, bases, ()), []
@@ -370,11 +372,6 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
 def _merged(kind: Any, ours: Any) -> type[nn.Module]:
     """A class that is a user's, which has no ``forward`` of its own, and runs ours."""
     return _subclass(kind, ours, (ours, kind), ())
-
-
-def _taught(kind: Any, formula: Formula) -> type[nn.Module]:
-    """A norm of another library's that runs our operator."""
-    return _subclass(kind, formula, (Recognised, kind), (("formula", formula),))
 
 
 @cache

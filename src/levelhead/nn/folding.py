@@ -19,8 +19,9 @@ from levelhead.nn import uses
 from levelhead.nn.absorbing import CannotFold, absorb_after, absorb_before, affine_of
 from levelhead.nn.extras import Fused
 from levelhead.nn.freezing import unfreeze_norm
+from levelhead.nn.recognition import take_apart
 from levelhead.nn.standardizer import Standardizer
-from levelhead.nn.trials import examples, outputs, parts_behind, wrong
+from levelhead.nn.trials import examples, outputs, wrong
 from levelhead.ops import reference
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -235,7 +236,7 @@ class _Folder:
                 raise CannotFold("it has seen no data")
             return self._into_next(node, name, norm, *norm.affine())
         scale, shift = affine_of(norm)
-        tail: list[nn.Module] = [] if kinds.of(norm) is not None else parts_behind(norm, scale, shift)
+        tail = [] if kinds.of(norm) is not None else _parts_behind(norm)
         extra = len(node.args) + len(node.kwargs) > 1
         try:
             previous = self._previous(node)
@@ -367,6 +368,20 @@ class _Folder:
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         return self.model.get_submodule(f"{self.prefix}{node.target}") if node.op == "call_module" else None
+
+
+def _parts_behind(norm: nn.Module) -> list[nn.Module]:
+    """What a norm with a ``forward`` of its own does behind its map, where that is its own parts or an activation.
+
+    Raises:
+        CannotFold: it does something else.
+    """
+    found = take_apart(norm, (False,))
+    if found is None:
+        raise CannotFold(f"the forward of its class {type(norm).__name__} does something else than its map")
+    parts = [norm.get_submodule(name) for name in found.names]
+    named = next((kind.base() for kind in kinds.every(kinds.Activation) if kind.op == found.activation), None)
+    return [part for part in parts if type(part) is not nn.Identity] + ([named] if named is not None else [])
 
 
 def _input(node: fx.Node) -> fx.Node:

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds
 from levelhead.nn.dropout import Dropout
-from levelhead.nn.recognition import Recognised
+from levelhead.nn.recognition import Recognised, is_hooked
 from levelhead.ops import dropouts
 
 
@@ -59,7 +58,7 @@ total = finish  # of a sum
 
 def defer(norm: Any, x: Any) -> Any:
     """``norm(x)``, pending where something can be fused behind it."""
-    if not isinstance(norm, nn.Module) or not isinstance(x, Tensor) or hooked(norm):
+    if not isinstance(norm, nn.Module) or not isinstance(x, Tensor) or is_hooked(norm):
         return norm(x)
     if isinstance(norm, FusedSequential):
         return norm.run(x)
@@ -70,9 +69,9 @@ def defer(norm: Any, x: Any) -> Any:
 def drop(dropout: Any, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """``dropout(x)``, of a module or of ``F.dropout``, put off where it can be one with the sum behind it."""
     if isinstance(dropout, nn.Module):
-        if isinstance(dropout, FusedSequential) and isinstance(x, Tensor) and not hooked(dropout):
+        if isinstance(dropout, FusedSequential) and isinstance(x, Tensor) and not is_hooked(dropout):
             return dropout.run(x)
-        if type(dropout) is not Dropout or hooked(dropout):
+        if type(dropout) is not Dropout or is_hooked(dropout):
             return dropout(x)
         written: tuple[Any, ...] = ()
         p, training, inplace = dropout.p, dropout.training, dropout.inplace
@@ -94,7 +93,7 @@ def dropping(module: nn.Module, name: str) -> Any:
 
 def through(module: Any, value: Any) -> Any:
     """``module(value)``, where that is an identity."""
-    if isinstance(value, Pending) and type(module) is nn.Identity and not hooked(module):
+    if isinstance(value, Pending) and type(module) is nn.Identity and not is_hooked(module):
         return value
     return module(finish(value))
 
@@ -155,14 +154,14 @@ class Ahead:
 
     def normalized(self, norm: Any, x: Any) -> Any:
         """``norm(x)``, where x is the sum; it is given out once, and nothing is held after."""
-        found = self._y if norm is self._norm and not hooked(norm) else None
+        found = self._y if norm is self._norm and not is_hooked(norm) else None
         self._norm = self._y = self.total = None
         return norm(x) if found is None else found
 
 
 def _sum_and_norm(norm: Any, value: Any) -> tuple[Tensor, Tensor] | None:
     """``norm(s)`` and the sum s; None where they are no matter of one step."""
-    if not isinstance(value, Dropped) or value.residual is None or hooked(norm):
+    if not isinstance(value, Dropped) or value.residual is None or is_hooked(norm):
         return None
     kind, parameters = kinds.of(norm), None
     if isinstance(norm, Recognised):
@@ -175,22 +174,10 @@ def _sum_and_norm(norm: Any, value: Any) -> tuple[Tensor, Tensor] | None:
     return dropouts.summed_and_normalized(value.x, value.residual, value.state, value.p, *parameters)
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether somebody listens to the module's calls, or has put another forward in its place."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in module.__dict__
-        or _has_any_global_hook()
-    )
-
-
 def activation_of(module: Any) -> str | None:
     """The name under which the operators know a module that is an activation; None if they do not, or it is hooked."""
     name = kinds.activation(module)
-    return None if name is None or hooked(module) else name
+    return None if name is None or is_hooked(module) else name
 
 
 def fusible(module: Any) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from itertools import permutations, product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds, ops
+from levelhead.nn.extras import is_traced, recorded
 
 
 class Formula(NamedTuple):
@@ -83,23 +86,174 @@ class Recognised(nn.Module):
         return tuple(x.shape[-1:]), weight, bias, eps, formula.op == "layer_norm"
 
 
-def recognise(module: nn.Module, known: dict[Any, Formula | None]) -> Formula | None:
-    """The formula of a module that is a norm of another library's; None of all others.
+class Parts(NamedTuple):
+    """What a class with a norm for a base was seen to calculate: the norm, and behind it parts of its own.
+
+    Args:
+        ours: the class that takes the place of the norm.
+        names: the parts, in their order.
+        activation: what is behind the norm where there are no parts; empty where there is nothing.
+        ndims: for how many dimensions that holds.
+        dtypes: and for which types, as in a ``Formula``.
+    """
+
+    ours: Any
+    names: tuple[str, ...]
+    activation: str
+    ndims: tuple[int, ...] = ()
+    dtypes: tuple[torch.dtype, ...] = ()
+
+    def __str__(self) -> str:
+        """As ``BatchNorm2d, then drop, act``."""
+        behind = ", ".join(self.names) or self.activation
+        return str(self.ours.__name__) + (f", then {behind}" if behind else "")
+
+
+class TakenApart(nn.Module):
+    """A mixin that runs our norm, and then the ``parts`` that were seen; what was not tried does ``original``."""
+
+    parts: Parts
+    original: type[nn.Module]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """As the class it is mixed into."""
+        x = args[0] if len(args) == 1 and not kwargs else None
+        if is_traced(x):
+            return recorded(self, x)
+        parts = self.parts
+        tried = isinstance(x, Tensor) and x.dtype in parts.dtypes and x.ndim in parts.ndims
+        weight = getattr(self, "weight", None)
+        if (
+            x is None
+            or not tried
+            or torch.is_autocast_enabled(x.device.type)
+            or (isinstance(weight, Tensor) and weight.dtype != x.dtype)
+        ):
+            return self.original.forward(self, *args, **kwargs)
+        return _behind(self, self.parts, x)
+
+
+def _behind(module: Any, parts: Parts, x: Tensor) -> Any:
+    behind = [module.get_submodule(name) for name in parts.names]
+    behind = [part for part in behind if type(part) is not nn.Identity or is_hooked(part)]
+    alone = len(behind) == 1 and not is_hooked(behind[0])
+    name = kinds.activation(behind[0]) if alone else parts.activation or None
+    if name is not None:
+        return parts.ours.forward(module, x, activation=name)
+    y = parts.ours.forward(module, x)
+    for part in behind:
+        y = part(y)
+    return y
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody listens to the module's calls, or has put another forward in its place."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in module.__dict__ or bool(_has_any_global_hook())
+
+
+def recognise(module: nn.Module, known: dict[Any, Any]) -> Formula | Parts | None:
+    """What a module calculates that is a norm of another library's; None of all others.
 
     Args:
         module: it is not changed.
         known: what was found of modules that were built alike; it is added to.
     """
-    if not _may_be(module):
+    base, alone = kinds.intended(module), _may_be(module)
+    if not alone and (base is None or base.family is not kinds.Norm or kinds.of(module) is not None):
         return None
     plain = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | tuple)}
     shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
-    key = (type(module), repr(sorted(plain.items(), key=lambda item: item[0])), shapes)
+    key = (type(module), repr(sorted(plain.items(), key=lambda item: item[0])), shapes, repr([*module.children()]))
     if key not in known:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            known[key] = _tried(module)
-    return known[key]
+            known[key] = _tried(module) if alone else None
+        known[key] = known[key] or take_apart(module, (True, False))
+    return known[key]  # type: ignore[no-any-return]
+
+
+def take_apart(module: nn.Module, modes: tuple[bool, ...]) -> Parts | None:
+    """The norm and the parts behind it that a class with a norm for a base calculates; None where it does not.
+
+    Args:
+        module: it is not changed.
+        modes: in training, in evaluation, or in both.
+    """
+    base = kinds.intended(module)
+    if base is None or base.ours is None or "forward" in vars(module):
+        return None
+    names = tuple(name for name, _ in module.named_children())
+    behind = [""] if names else ["", *(kinds.activation(kind.base()) or "" for kind in kinds.every(kinds.Activation))]
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        for activation in dict.fromkeys(behind):
+            parts = Parts(base.ours, names, activation)
+            found = {dtype: _dimensions(module, parts, dtype, modes) for dtype in _TOLERANCE}
+            ndims = found[torch.float64] & found[torch.float32]
+            if ndims:
+                dtypes = tuple(dtype for dtype, tried in found.items() if tried >= ndims)
+                return parts._replace(ndims=tuple(ndims), dtypes=dtypes)
+    return None
+
+
+class _Mark(nn.Module):
+    """Stands where an identity was, to see whether that is called."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input, doubled."""
+        return 2 * x
+
+
+def _dimensions(module: nn.Module, parts: Parts, dtype: torch.dtype, modes: tuple[bool, ...]) -> set[int]:
+    """For how many dimensions results, gradients and buffers are those of our norm with the parts behind it."""
+    try:
+        theirs: Any = copy.deepcopy(module).cpu().to(dtype)
+        for name in parts.names:
+            if type(theirs.get_submodule(name)) is nn.Identity:
+                theirs.set_submodule(name, _Mark())
+        for parameter in theirs.parameters():
+            nn.init.uniform_(parameter, 0.5, 1.5)
+        if getattr(theirs, "running_mean", None) is not None:
+            nn.init.uniform_(theirs.running_mean, -1, 1)
+        ours = copy.deepcopy(theirs)
+        ours.__class__ = type("Tried", (parts.ours, type(module)), {})
+    except Exception:  # whatever a stranger's module says to being copied
+        return set()
+    tried: dict[int, bool] = {}
+    for shape, mode in product(_shapes(theirs), modes):
+        x = (torch.randn(shape) * 2 + 1).to(dtype).requires_grad_()
+        weights = torch.randn(shape).to(dtype)
+        try:
+            found = _results(theirs, theirs.train(mode), x, weights)
+            right = _results(partial(_behind, ours, parts), ours.train(mode), x, weights)
+        except Exception:  # of another number of dimensions
+            tried[x.ndim] = False
+            continue
+        wide = dtype.itemsize > 2  # in 16 bits, a gradient at an activation's corner is one or the other
+        same = all(_close(a, b, dtype) for a, b in list(zip(found, right, strict=True))[: None if wide else 1])
+        if not same:
+            return set()
+        tried.setdefault(x.ndim, True)
+    return {ndim for ndim, same in tried.items() if same}
+
+
+def _results(forward: Any, module: nn.Module, x: Tensor, weights: Tensor) -> list[Tensor]:
+    torch.manual_seed(0)
+    y = forward(x)
+    gradients = torch.autograd.grad(y, [x, *module.parameters()], weights, allow_unused=True)
+    return [y.detach(), *(x.new_zeros(()) if g is None else g for g in gradients), *module.state_dict().values()]
+
+
+def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    share = 20 * _TOLERANCE[dtype]
+    return a.dtype == b.dtype and torch.allclose(a, b, rtol=share, atol=share * float(b.abs().max()))
+
+
+def _shapes(module: Any) -> list[tuple[int, ...]]:
+    if hasattr(module, "normalized_shape"):
+        return [(3, *module.normalized_shape), (2, 3, *module.normalized_shape)]
+    channels = module.num_features if hasattr(module, "num_features") else module.num_channels
+    return [(3, channels, *[4] * more) for more in range(4)]
 
 
 def _may_be(module: nn.Module) -> bool:

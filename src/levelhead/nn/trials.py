@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from levelhead import kinds
-from levelhead.nn.absorbing import CannotFold
 
 #: How much outputs may differ, as a share of the largest: roundings of float64, summed over a deep model; and of the
 #: types that a model holds on to.
@@ -100,30 +99,3 @@ def _difference(before: Sequence[Tensor], model: nn.Module, arguments: Arguments
             gap = (b.double() - a.double()).nan_to_num(torch.inf)[~(a.isnan() & b.isnan()) & (a != b)]
             largest = max(largest, float(gap.abs().max()) / scale if gap.numel() else 0.0)
     return largest
-
-
-@torch.no_grad()
-def parts_behind(norm: nn.Module, scale: Tensor, shift: Tensor) -> list[nn.Module]:
-    """What a norm with a ``forward`` of its own does behind its map, in evaluation, where that is its own parts.
-
-    Raises:
-        CannotFold: it does something else.
-    """
-    twin, generator = copy.deepcopy(norm).double().eval(), torch.Generator().manual_seed(0)
-    names = [name for name, part in norm.named_children() if type(part) is not nn.Identity]
-    functions = [kind for kind in kinds.every(kinds.Activation) if not names]
-    candidates = [[twin.get_submodule(name) for name in names], *([kind.base()] for kind in functions)]
-    for candidate in candidates:
-        agrees = []
-        for ndim in range(2, 6):
-            x = torch.randn((3, len(scale), *[4] * (ndim - 2)), generator=generator, dtype=torch.float64) * 3
-            y = x * scale.cpu().view(-1, *[1] * (ndim - 2)) + shift.cpu().view(-1, *[1] * (ndim - 2))
-            for part in candidate:
-                y = part(y)
-            try:
-                agrees.append(torch.allclose(twin.cpu()(x), y, rtol=1e-9, atol=1e-9))
-            except Exception:  # of another number of dimensions
-                continue
-        if agrees and all(agrees):
-            return [norm.get_submodule(name) for name in names] if names else candidate
-    raise CannotFold(f"the forward of its class {type(norm).__name__} does something else than its map")
