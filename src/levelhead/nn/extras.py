@@ -10,19 +10,41 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _NormBase
 
-from levelhead import ops
+from levelhead import kinds, ops
 from levelhead.nn.freezing import Freezable
+from levelhead.ops import reference
 
 
 def is_traced(x: object) -> bool:
-    """Whether ``torch.fx`` traces: then a stand-in comes in a tensor's place."""
-    return isinstance(x, Proxy)
+    """Whether something that is no tensor of this process comes: ``torch.fx``'s stand-in, or a ``DTensor``."""
+    return isinstance(x, Proxy) or type(x).__name__ == "DTensor"
 
 
 def recorded(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-    """What ``torch.fx`` records of a call: the module as one node, as it does with those of ``torch.nn``."""
-    tracer = args[0].tracer
+    """What becomes of a call with one: ``torch.fx`` records the module as one node, as it does with ``torch.nn``'s."""
+    if not isinstance(args[0], Proxy):
+        return _by_namesake(module, *args, **kwargs)
+    tracer: Any = args[0].tracer
     return cast(Tensor, tracer.create_proxy("call_module", tracer.path_of_module(module), args, kwargs))
+
+
+def _by_namesake(
+    module: Any,
+    x: Tensor,
+    residual: Tensor | None = None,
+    *,
+    activation: str | None = None,
+    mask: Any = None,
+    lengths: Any = None,
+) -> Tensor:
+    """PyTorch's operators know how a ``DTensor`` is sharded, at every size; ours do not."""
+    if mask is not None or lengths is not None:
+        raise NotImplementedError("a DTensor takes no mask= or lengths= here; call .to_local() on both before")
+    kind = kinds.intended(module)
+    assert kind is not None
+    y: Tensor = kind.base.forward(module, x)
+    y = y if residual is None else y + residual
+    return reference.ACTIVATIONS[activation or getattr(module, "activation", None) or ""].value(y)
 
 
 class Fused(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from levelhead import kinds
 from levelhead.nn.dropout import Dropout
+from levelhead.nn.extras import is_traced
 from levelhead.nn.recognition import Recognised, is_hooked
 from levelhead.ops import dropouts
 
@@ -77,7 +78,7 @@ def drop(dropout: Any, x: Any, p: float = 0.5, training: bool = True, inplace: b
         p, training, inplace = dropout.p, dropout.training, dropout.inplace
     else:
         written = (p, training, inplace)
-    if inplace or not training or not 0 < p < 1 or not isinstance(x, Tensor) or not x.numel():
+    if inplace or not training or not 0 < p < 1 or not isinstance(x, Tensor) or is_traced(x) or not x.numel():
         return dropout(x, *written)
     return dropout(x, *written) if dropouts.pytorchs(x, None) else Dropped(dropouts.draw(), p, x)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds, ops
@@ -66,7 +67,7 @@ class Recognised(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the class it is mixed into."""
         x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) else None
-        dim = self.formula.dim
+        x, dim = None if is_traced(x) else x, self.formula.dim
         rows = x if x is None or dim == -1 or x.ndim != 4 else x.movedim(1, -1)
         found = None if rows is None or (dim == 1 and rows.ndim != 4) else self.as_rows(rows)
         if rows is None or found is None:
@@ -118,10 +119,10 @@ class TakenApart(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the class it is mixed into."""
         x = args[0] if len(args) == 1 and not kwargs else None
-        if is_traced(x):
+        if isinstance(x, Proxy):
             return recorded(self, x)
         parts = self.parts
-        tried = isinstance(x, Tensor) and x.dtype in parts.dtypes and x.ndim in parts.ndims
+        tried = isinstance(x, Tensor) and not is_traced(x) and x.dtype in parts.dtypes and x.ndim in parts.ndims
         weight = getattr(self, "weight", None)
         if (
             x is None
@@ -169,8 +170,18 @@ def recognise(module: nn.Module, known: dict[Any, Any]) -> Formula | Parts | Non
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             known[key] = _tried(module) if alone else None
-        known[key] = known[key] or take_apart(module, (True, False))
+            known[key] = known[key] or _apart(module, known)
     return known[key]  # type: ignore[no-any-return]
+
+
+def _apart(module: nn.Module, known: dict[Any, Any]) -> Parts | None:
+    """As ``take_apart``; a class that was taken apart is only looked at in float32 for another number of channels."""
+    like = (type(module), repr([type(child) for child in module.children()]))
+    found = known.get(like)
+    if found is not None and _dimensions(module, found, torch.float32, (True, False)) >= set(found.ndims):
+        return found  # type: ignore[no-any-return]
+    known[like] = take_apart(module, (True, False))
+    return known[like]  # type: ignore[no-any-return]
 
 
 def take_apart(module: nn.Module, modes: tuple[bool, ...]) -> Parts | None:

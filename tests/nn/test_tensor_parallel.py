@@ -1,0 +1,72 @@
+"""Under PyTorch's tensor parallelism a converted model gives what the model gives, at every size."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import levelhead as lh
+
+WIDTH = 16
+
+
+class Block(nn.Module):
+    """Everything at once: dropout, sum and norm; a norm with an activation behind it."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.norm, self.act, self.drop, self.last = nn.LayerNorm(WIDTH), nn.SiLU(), nn.Dropout(p), nn.RMSNorm(WIDTH)
+
+    def forward(self, x):
+        return self.last(x + self.drop(self.act(self.norm(x))))
+
+
+def layers(p):
+    return {"norm": nn.LayerNorm(WIDTH), "rms": nn.RMSNorm(WIDTH), "drop": nn.Dropout(p), "block": Block(p)}
+
+
+def process(rank, store, results):
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    found = []
+    for rows in (8, 4096):
+        x = torch.randn(2, rows, WIDTH, generator=torch.Generator().manual_seed(1))
+        for name, plain in layers(0.0).items():
+            outcomes = []
+            for module in (plain, lh.convert(copy.deepcopy(plain))):
+                distribute_module(module, mesh)
+                given = distribute_tensor(x, mesh, [Shard(1)]).requires_grad_()
+                y = module(given)
+                y.square().sum().backward()
+                assert isinstance(y, DTensor)
+                outcomes.append((y.full_tensor().detach(), given.grad.full_tensor()))
+            found.append((f"{name} {rows}", outcomes))
+        dropped = lh.convert(nn.Dropout(0.25))(distribute_tensor(torch.ones(2, rows, WIDTH), mesh, [Shard(1)]))
+        found.append((f"share {rows}", float((dropped.full_tensor() == 0).float().mean())))
+        block = distribute_module(lh.convert(Block(0.5)), mesh)
+        found.append(
+            (f"finite {rows}", bool(block(distribute_tensor(x, mesh, [Shard(1)])).full_tensor().isfinite().all()))
+        )
+    with pytest.raises(NotImplementedError, match="takes no mask="):
+        lh.nn.LayerNorm(WIDTH)(given, mask=torch.ones(2, rows, WIDTH, dtype=torch.bool))
+    if rank == 0:
+        torch.save(found, results)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without torch.distributed")
+def test_two_processes(tmp_path):
+    torch.multiprocessing.spawn(process, (tmp_path / "store", tmp_path / "results"), nprocs=2)
+    for name, outcome in torch.load(tmp_path / "results"):
+        if name.startswith("share"):
+            assert abs(outcome - 0.25) < 0.12  # of 256 values and of 131,072: over four deviations of the former
+        elif name.startswith("finite"):
+            assert outcome
+        else:
+            torch.testing.assert_close(*outcome)
