@@ -87,7 +87,7 @@ def _transformers(name: str) -> Case:
 def _timm(name: str) -> Case:
     timm = importlib.import_module("timm")
     model = timm.create_model(name, pretrained=False, num_classes=10)
-    size = model.default_cfg["input_size"][-1] if model.default_cfg.get("fixed_input_size") else 96
+    size = model.default_cfg["input_size"][-1] if model.default_cfg.get("fixed_input_size") else 64
     return Case(model, (torch.randn(2, 3, size, size),))
 
 

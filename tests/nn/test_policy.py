@@ -240,3 +240,19 @@ def test_the_options_for_other_frameworks_give_their_estimates(options, mean, va
     norm(torch.tensor([[0.0], [2.0]]))
     assert norm.running_mean.item() == pytest.approx(mean, rel=1e-6)
     assert norm.running_var.item() == pytest.approx(var, rel=1e-6)
+
+
+@pytest.mark.parametrize("extras", [{"statistics": "population"}, {"accumulate": 2}, {"statistics": "debiased"}])
+def test_pytorchs_update_bn_gives_what_it_gives(extras):
+    """Three batches: with accumulate=2 one is over, and in training "population" would keep 0 and 1."""
+    batches = [torch.randn(10, 3) * 2 + 5 for _ in range(3)]
+    ours, theirs = nn.Sequential(lh.nn.BatchNorm1d(3, **extras)), nn.Sequential(nn.BatchNorm1d(3))
+    for model in (ours, theirs):
+        torch.optim.swa_utils.update_bn(batches, model)
+    torch.testing.assert_close(ours[0].running_mean, theirs[0].running_mean)
+    torch.testing.assert_close(ours[0].running_var, theirs[0].running_var)
+    ours(batches[0])  # the pass is over: the policy holds again
+    assert torch.equal(ours[0].running_mean, theirs[0].running_mean) == ("debiased" not in extras.values())
+    made_so = lh.nn.BatchNorm1d(3, momentum=None, statistics="population")
+    made_so(batches[0])
+    assert torch.equal(made_so.running_mean, torch.zeros(3))

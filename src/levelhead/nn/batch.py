@@ -32,7 +32,7 @@ class _Batch(Kept):
         ops.inplace.check(memory, ops.check_activation(kwargs.get("activation")))
         super().__init__(*args, **kwargs)
         if policy != DEFAULT:
-            self.policy = policy
+            self.policy, self.averages = policy, self.momentum is None
         if memory is not None:
             self.memory = memory
 

@@ -73,6 +73,7 @@ class Kept(Tracked, _BatchNorm):
     """A mixin for batch norm: its running estimates follow a policy."""
 
     policy: StatePolicy | None = None
+    averages: bool = False  # whether it was made with momentum=None
     batches_skipped: int = 0
     _pending: Moments | None = None  # of the batches of an update that is not complete
     _pending_batches: int = 0
@@ -99,9 +100,10 @@ class Kept(Tracked, _BatchNorm):
         assert self.running_mean is not None
         assert self.running_var is not None
         keep = policy.on_nonfinite == "propagate" or self._finite(batch, policy)
-        if policy.statistics == "population":
+        borrowed = self.momentum is None and not self.averages  # by PyTorch's update_bn: every batch counts, at once
+        if policy.statistics == "population" and not borrowed:
             return
-        if policy.accumulate > 1:
+        if policy.accumulate > 1 and not borrowed:
             if keep:
                 pending = self._pending
                 batch = batch if pending is None else _to(pending, batch.mean.device) + batch
