@@ -247,6 +247,13 @@ def test_no_escape_of_a_terminal_comes_through(tmp_path):
     assert data.features == ("\\x1b[31mred",)
 
 
+def test_no_escape_comes_through_from_an_array(tmp_path):
+    np.savez(tmp_path / "t.npz", x=np.arange(60.0).reshape(30, 2), y=np.array(["\x1b[31ma", "b"] * 15))
+    assert load(tmp_path / "t.npz").classes == ("\\x1b[31ma", "b")
+    np.savez(tmp_path / "t.npz", x=np.arange(60.0).reshape(30, 2), y=np.array([b"a", "ö".encode()] * 15))
+    assert load(tmp_path / "t.npz").classes == ("a", "ö")
+
+
 def test_exact_where_the_textbook_is_not(tmp_path):
     """Mean 1e9 and deviation 1e-2, in blocks: two passes in extended precision are the truth."""
     x = 1e9 + np.random.default_rng(0).normal(0, 1e-2, 200_000)

@@ -20,6 +20,7 @@ from levelhead.data.arrays import channel_axis, feature_names, less, offsets
 from levelhead.data.dataset import Task, Unsplit, as_float
 from levelhead.data.source import DataError, closest, first_line
 from levelhead.data.split import choose_task, class_indices
+from levelhead.terminal import printable
 
 _REFERENCE = re.compile(r"(?P<module>[\w./\\-]+):(?P<function>[A-Za-z_]\w*)")
 
@@ -89,7 +90,7 @@ def _from_arrays(name: str, source: str, x: Any, y: Any, label: str, task: Task 
             raise DataError(f"{source}: a regression needs numbers, and {label} holds texts such as {str(y.flat[0])!r}")
         names, indices = np.unique(y, return_inverse=True)
         why = f"Task: classification, because {label} holds texts, {len(names)} distinct ones."
-        classes = tuple(map(str, names))
+        classes = tuple(printable(str(name)) for name in names)
         labels = torch.from_numpy(np.ascontiguousarray(indices.ravel(), dtype=np.int64))
         return Unsplit(name, source, "classification", inputs, labels, classes, features, (why, *notes))
     targets = _numbers(source, y, label)
