@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class Noise(nn.Module):
         ValueError: the rate is out of range.
     """
 
+    #: What every rate is below.
+    below: ClassVar[float] = 1.0
+
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
@@ -32,8 +36,9 @@ class Noise(nn.Module):
 
     @p.setter
     def p(self, value: float) -> None:
-        if not 0 <= value < 1:
-            raise ValueError(f"the rate of {type(self).__name__} must be at least 0 and below 1, got p = {value}")
+        if not 0 <= value < self.below:
+            most = "finite" if self.below == math.inf else f"below {self.below:g}"
+            raise ValueError(f"the rate of {type(self).__name__} must be at least 0 and {most}, got p = {value}")
         self._p = float(value)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -135,7 +140,7 @@ class GaussianNoise(Noise):
     .. math:: y = x + \sigma z, \quad z \sim N(0, 1)
 
     Args:
-        std: σ, at least 0, in the input's unit.
+        std: σ, at least 0, in the input's unit; ``module.p`` holds it, as other modules' rates.
 
     Raises:
         ValueError: σ is negative or not finite.
@@ -143,20 +148,10 @@ class GaussianNoise(Noise):
     Source: Bishop 1995, "Training with noise is equivalent to Tikhonov regularization", equation 5.
     """
 
+    below = math.inf
+
     def __init__(self, std: float) -> None:
-        super().__init__(0.0)
-        self.p = std
-
-    @property
-    def p(self) -> float:
-        """σ, under the name that rates have."""
-        return self._p
-
-    @p.setter
-    def p(self, value: float) -> None:
-        if not 0 <= value < math.inf:
-            raise ValueError(f"the deviation of GaussianNoise must be at least 0 and finite, got {value}")
-        self._p = float(value)
+        super().__init__(std)
 
     def noisy(self, input: Tensor) -> Tensor:
         """Noise added."""

@@ -13,7 +13,7 @@ from levelhead.evaluation import evaluation
 from levelhead.moments import Moments
 from levelhead.regularizers import schedules
 from levelhead.regularizers.attachment import Attachment
-from levelhead.regularizers.noise import GaussianNoise, Noise
+from levelhead.regularizers.noise import Noise
 from levelhead.regularizers.schedules import Schedule
 
 #: PyTorch's family, of which levelhead's is a part, and ours.
@@ -59,7 +59,7 @@ def schedule_rates(
     Source: Morerio et al. 2017, "Curriculum dropout".
     """
     modules = noise_modules(model, types)
-    limit = float("inf") if all(isinstance(module, GaussianNoise) for module in modules) else 1.0
+    limit = min(getattr(module, "below", 1.0) for module in modules)
 
     def put(step: int) -> None:
         value = schedules.value(rate, step, "the rate", limit)
