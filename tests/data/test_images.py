@@ -167,6 +167,21 @@ def test_folders_of_a_split(tmp_path, parts, sizes, said):
     assert f"No folder insects/{parts[-1]}/bees: the class is not in that part." in describe(root).notes
 
 
+def test_what_lies_beside_a_split_is_no_class(tmp_path):
+    """Competitions give test images without classes, archives a folder of their own."""
+    images = [Image.fromarray(np.full((4, 4), i, np.uint8)) for i in range(36)]
+    root = folder(tmp_path / "insects", images, "png", ("train", "val"))
+    for name in ("test", "__MACOSX"):
+        (root / name).mkdir()
+        images[0].save(root / name / "0.png")
+    data = load(root)
+    assert (data.classes, len(data.train)) == (("ants", "bees"), 18)
+    assert "Left out, as no part of the split with folders of classes: __MACOSX, test." in data.notes
+    shutil.rmtree(root / "val")
+    data = load(root)
+    assert (data.classes, len(data.train)) == (("ants", "bees"), 10)
+
+
 def test_a_class_of_the_name_train_is_a_class(tmp_path):
     """A folder train beside others that are no parts of a split, and without folders below, is a class like them."""
     for name in ("train", "plane"):

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,9 +85,12 @@ def scan_folder(path: Path) -> Folder:
         DataError: there is no image, or a class has none.
     """
     folders = _folders(path)
-    by_part = [[f for f in folders if f.name.lower() in names] for names in _PARTS]
-    if by_part[0] and any(by_part[1:]) and sum(map(len, by_part)) == len(folders) and all(_folders(f) for f in folders):
+    notes: list[str] = []
+    by_part = [[f for f in folders if f.name.lower() in names and _folders(f)] for names in _PARTS]
+    if by_part[0] and sum(f.name.lower() in chain(*_PARTS) for f in folders) > 1:
         parts = [[below for folder in part for below in _folders(folder)] for part in by_part]
+        if rest := [f.name for f in folders if f not in chain(*by_part)]:
+            notes.append(f"Left out, as no part of the split with folders of classes: {printable(listed(rest))}.")
     else:
         parts, by_part = [folders], []
     names = sorted({folder.name for part in parts for folder in part})
@@ -109,7 +112,7 @@ def scan_folder(path: Path) -> Folder:
             raise DataError(
                 f"{path}: no image, and no subfolders; put the images of each class in a folder of its name"
             )
-    notes = [f"{others} files that are not images were left out."] if others else []
+    notes += [f"{others} files that are not images were left out."] if others else []
     if by_part:
         absent = [
             f"{path.name}/{part[0].parent.name}/{name}"
@@ -118,7 +121,7 @@ def scan_folder(path: Path) -> Folder:
             if part and name not in {folder.name for folder in part}
         ]
         notes += [f"No folder {listed(absent)}: the class is not in that part."] if absent else []
-    given = (counts[0], counts[1], counts[2]) if by_part else None
+    given = (counts[0], counts[1], counts[2]) if any(by_part[1:]) else None
     return Folder(path, tuple(files), tuple(map(printable, names)), given, tuple(notes))
 
 
