@@ -16,9 +16,9 @@ from training_samples import STATEFUL, classes, images, numbers, small
 from levelhead.records import Run
 from levelhead.training import Recipe, RecipeError, build, train
 from levelhead.training.batches import Batches
-from levelhead.training.objectives import evaluate, loss_function
+from levelhead.training.objectives import evaluate, loss_function, row_losses
 from levelhead.training.optimizers import optimizer
-from levelhead.training.probes import UnitInput, gradient_norms
+from levelhead.training.probes import gradient_norms, percentiles, unit_input
 
 
 def fit(recipe, data, **options):
@@ -190,8 +190,7 @@ def test_loss_and_score_are_those_of_numpy():
         x = torch.tensor(random.normal(size=(700, *data.input_shape)), dtype=torch.float32)
         y = torch.tensor(random.integers(0, 3, 700) if data.outputs == 3 else random.normal(size=(700, 2)).astype("f4"))
         model = build(Recipe(), data)
-        split = dataclasses.replace(data.validation, inputs=x, targets=y)
-        loss, score = evaluate(model, split, loss_function(Recipe(), data), slice(None), lambda sums: sums)
+        ((loss, score),) = evaluate(lambda x, of=model: of(x[0]).T[None], x[None], y[None], row_losses(Recipe(), data))
         out = model(x).detach().double().numpy()
         if data.outputs == 3:
             wanted_loss = float(np.mean(np.log(np.exp(out).sum(1)) - out[np.arange(700), y]))
@@ -231,7 +230,7 @@ def test_the_units_input_is_measured_as_the_learning_network_sees_it_and_leaves_
     for normalization in ("none", "batch"):
         model = build(Recipe(normalization=normalization, depth=2, dropout=0.5), data).eval()
         state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        percentiles = UnitInput(model, rows).measure()
+        found = percentiles(unit_input(model, rows)[None])
         assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
         assert not any(module.training for module in model.modules())
         x = rows
@@ -240,8 +239,8 @@ def test_the_units_input_is_measured_as_the_learning_network_sees_it_and_leaves_
             if normalization == "batch":
                 x = (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
         wanted = np.percentile(x[:, 0].detach().double().numpy(), [15, 50, 85])
-        assert list(percentiles) == ["unit_input_p15", "unit_input_p50", "unit_input_p85"]
-        assert list(percentiles.values()) == pytest.approx(list(wanted), rel=1e-4, abs=1e-5)
+        assert list(found) == ["unit_input_p15", "unit_input_p50", "unit_input_p85"]
+        assert [value for (value,) in found.values()] == pytest.approx(list(wanted), rel=1e-4, abs=1e-5)
 
 
 def test_gradient_norms_are_those_of_autograd():

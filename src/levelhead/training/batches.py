@@ -50,11 +50,13 @@ class Batches:
 
     def between(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of the steps from ``start`` to before ``stop``, the first step being 0."""
-        for step in range(start, stop):
-            rows = self._rows(step * self.size, (step + 1) * self.size)
-            if self.world > 1:
-                rows = rows[self.rank :: self.world]
+        for rows in self.rows(start, stop):
             yield self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The row numbers of those batches that this process takes: (steps, rows)."""
+        rows = torch.stack([self._rows(step * self.size, (step + 1) * self.size) for step in range(start, stop)])
+        return rows[:, self.rank :: self.world]
 
     def _rows(self, start: int, stop: int) -> Tensor:
         """The row numbers at the places from start to before stop of the endless order."""

@@ -7,26 +7,24 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from levelhead.nn import SyncBatchNorm
 from levelhead.records import Curve, Run, Status, environment
 from levelhead.training import checkpoints, probes
 from levelhead.training.batches import Batches, augmentation
 from levelhead.training.networks import build
-from levelhead.training.objectives import evaluate, improved, loss_function
-from levelhead.training.optimizers import optimizer as make_optimizer
-from levelhead.training.optimizers import regularize
+from levelhead.training.objectives import evaluate, improved, row_losses
 from levelhead.training.recipe import Recipe
-from levelhead.training.seeding import NOISE, derive
+from levelhead.training.seeding import LOOK, NOISE, derive
+from levelhead.training.stacked import Single, Stacked, stackable
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -37,8 +35,14 @@ if TYPE_CHECKING:
 _LOOK = 50
 #: Rows that the training loss is measured on; an evaluation should cost no more than a few steps.
 _TRAIN_ROWS = 250
+#: Where Fabric has nothing to do in a step, so that the network is called without it.
+_PLAIN = ("32-true", "64-true")
 #: Rows that the unit's input is measured on: its percentiles come to about 3 percentage points.
 _PROBE_ROWS = 250
+
+
+#: Inputs (seeds, rows, ...) and targets (seeds, rows, ...); the seeds share their memory where their data are alike.
+_Split: TypeAlias = tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -113,10 +117,63 @@ def train(
         ValueError: several devices without torchrun.
     """
     fabric = _fabric(accelerator, devices, precision)
-    loss = loss_function(recipe, data)  # first, as it is quick to refuse
+    return _run(fabric, [recipe], [data], arm, progress, folder, probe, observe)[0]
+
+
+def train_seeds(
+    recipes: Sequence[Recipe],
+    data: Sequence[Dataset],
+    *,
+    arm: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    probe: bool = True,
+    observe: probes.Observer | None = None,
+    **fabric: Any,
+) -> list[Run]:
+    """Train one recipe with several seeds: the same runs as ``train`` gives one by one, in less time.
+
+    The networks of a ``stacked.stackable`` recipe (MLPs) are trained as one, others one after the other. On the CPU
+    each run has the same bits whichever others are made with it; its ``seconds`` are its share of the time.
+
+    Args:
+        recipes: alike but for their seeds.
+        data: of each.
+        arm: as in ``train``, and so what follows.
+        progress: as there.
+        probe: as there.
+        observe: as there.
+        **fabric: ``accelerator``, ``devices`` and ``precision``, as there.
+
+    Returns:
+        A run for each recipe, in their order.
+
+    Raises:
+        ValueError: the recipes differ in more than their seeds; and as ``train``.
+    """
+    if len({recipe.replace(seed=0) for recipe in recipes}) > 1:
+        raise ValueError("train_seeds needs recipes that differ in nothing but their seeds")
+    made = _fabric(**{"accelerator": "auto", "devices": 1, "precision": "32-true", **fabric})
+    alike = len({tuple(map(len, (one.train, one.validation, one.test))) for one in data}) == 1
+    size = len(recipes) if alike and _as_one(made, recipes[0]) else 1
+    runs = []
+    for i in range(0, len(recipes), size):
+        group = slice(i, i + size)
+        runs += _run(made, recipes[group], data[group], arm, progress, None, probe, observe)
+    return runs
+
+
+def _run(
+    fabric: Fabric,
+    recipes: Sequence[Recipe],
+    data: Sequence[Dataset],
+    arm: str,
+    progress: Callable[[int, int], None] | None,
+    folder: Path | None,
+    probe: bool,
+    observe: probes.Observer | None,
+) -> list[Run]:
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
-        torch.manual_seed(derive(recipe.seed, NOISE, fabric.global_rank))
-        return _Training(fabric, recipe, data, loss, folder, probe, observe).run(arm, progress)
+        return _Training(fabric, recipes, data, folder, probe, observe).run(arm, progress)
 
 
 def _fabric(accelerator: str, devices: int | str | Sequence[int], precision: Any) -> Fabric:
@@ -141,142 +198,215 @@ def _fabric(accelerator: str, devices: int | str | Sequence[int], precision: Any
     return fabric
 
 
+def _as_one(fabric: Fabric, recipe: Recipe) -> bool:
+    """Whether the networks of a recipe's seeds are one network here."""
+    return stackable(recipe) and fabric.world_size == 1 and fabric.strategy.precision.precision in _PLAIN
+
+
 class _Training:
-    """One run: its parts, and the loop over them."""
+    """The runs of one recipe at one seed or several: their parts, and the loop over them."""
 
     def __init__(
         self,
         fabric: Fabric,
-        recipe: Recipe,
-        data: Dataset,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        recipes: Sequence[Recipe],
+        data: Sequence[Dataset],
         folder: Path | None,
         probe: bool,
         observe: probes.Observer | None,
     ) -> None:
-        self.fabric, self.recipe, self.data, self.loss, self.folder = fabric, recipe, data, loss, folder
-        network = build(recipe, data)
-        if fabric.world_size > 1:  # else each process would normalize by its own share of the batch
-            network = SyncBatchNorm.convert_sync_batchnorm(network)
-        # In its final type before the optimizer is chosen, which depends on it.
-        self.network = fabric.strategy.precision.convert_module(network)
-        optimizer = make_optimizer(recipe, self.network)
-        self.model, self.optimizer = fabric.setup(self.network, optimizer)
-        self.penalty = regularize(recipe, self.network, optimizer)
-        self.train_split, self.validation, self.test = map(self._place, (data.train, data.validation, data.test))
-        self.augment = augmentation(recipe, data, fabric.global_rank)
+        self.fabric, self.recipes, self.data, self.folder, self.observe = fabric, recipes, data, folder, observe
+        self.recipe = recipe = recipes[0]  # all but its seed holds for every run
+        self.losses = row_losses(recipe, data[0])  # first, as it is quick to refuse
+        pairs = list(zip(recipes, data, strict=True))
+        self.plain = fabric.world_size == 1 and fabric.strategy.precision.precision in _PLAIN
+        self.members = self._members([build(*pair) for pair in pairs])
+        self.train_split = self._place([one.train for one in data])
+        self.validation = self._place([one.validation for one in data])
+        self.test = self._place([one.test for one in data])
+        self.augments = [augmentation(*pair, fabric.global_rank) for pair in pairs]
+        world = (fabric.global_rank, fabric.world_size)
+        self.batches = [
+            Batches(inputs, targets, recipe.batch_size, one.seed, *world)
+            for one, inputs, targets in zip(recipes, *self.train_split, strict=True)
+        ]
         self.sample = _evenly(self.train_split, _TRAIN_ROWS)
-        self.batches = Batches(
-            self.train_split.inputs,
-            self.train_split.targets,
-            recipe.batch_size,
-            recipe.seed,
-            fabric.global_rank,
-            fabric.world_size,
-        )
-        self.unit = probes.UnitInput(self.network, _evenly(self.validation, _PROBE_ROWS).inputs) if probe else None
-        self.observe = observe
-        self.state = _State()
+        self.rows = _evenly(self.validation, _PROBE_ROWS)[0] if probe else None
+        self.states = [_State() for _ in recipes]
+        self.step = 0
+        self.best: list[Tensor] = []  # the tensors at each seed's best validation score,
+        self.waiting: set[int] = set()  # and the seeds for which the test score there is still to be taken
 
-    def run(self, arm: str, progress: Callable[[int, int], None] | None) -> Run:
+    def _members(self, networks: list[nn.Module]) -> Single | Stacked:
+        fabric, recipe = self.fabric, self.recipe
+        if fabric.world_size > 1:  # else each process would normalize by its own share of the batch
+            networks = [SyncBatchNorm.convert_sync_batchnorm(network) for network in networks]
+        # In their final type before the optimizer is chosen, which depends on it.
+        networks = [fabric.strategy.precision.convert_module(network) for network in networks]
+        seeds = [derive(one.seed, NOISE, fabric.global_rank) for one in self.recipes]
+        if _as_one(fabric, recipe):
+            networks = [fabric.to_device(network) for network in networks]
+            return Stacked(recipe, networks, [torch.Generator(fabric.device).manual_seed(seed) for seed in seeds])
+        torch.manual_seed(seeds[0])
+        wrap = (lambda *pair: (fabric.to_device(pair[0]), pair[1])) if self.plain else fabric.setup
+        return Single(recipe, networks[0], wrap, fabric.autocast)
+
+    def run(self, arm: str, progress: Callable[[int, int], None] | None) -> list[Run]:
         if self.folder is not None:
             self._restore(self.folder)
-        recipe, state = self.recipe, self.state
-        before, start = state.seconds, time.perf_counter()
-        if state.step == 0 and not state.curves:
+        recipe, states = self.recipe, self.states
+        before, start = states[0].seconds, time.perf_counter()
+        if self.step == 0 and not states[0].curves:
             self._evaluate()
-        while state.status is None:
+        while any(state.status is None for state in states):
             stop = self._next_stop()
-            losses = self._steps(state.step, stop)
-            finite = losses.isfinite()
-            if not bool(finite.all()):
-                state.step += int(finite.int().argmin())
-                state.end(f"the loss was {float(losses[~finite][0])} at step {state.step + 1}", "diverged")
-            else:
-                state.step = stop
-                if stop % recipe.evaluate_every == 0 or stop == recipe.steps:
-                    self._evaluate()
-                    self._judge()
-            state.seconds = before + time.perf_counter() - start
-            if self.folder is not None and (state.status or state.step % recipe.checkpoint_every == 0):
+            self._count(self._steps(self.step, stop), stop)
+            if stop % recipe.evaluate_every == 0 or stop == recipe.steps:
+                self._evaluate()
+                self._judge()
+            for state in states:
+                state.seconds = before + (time.perf_counter() - start) / len(states)
+            if self.folder is not None and (states[0].status or self.step % recipe.checkpoint_every == 0):
                 self._save(self.folder)
             if progress is not None:
-                progress(state.step, recipe.steps)
-        return self._result(arm)
+                progress(self.step, recipe.steps)
+        self._settle()
+        return [self._result(arm, *each) for each in zip(self.recipes, self.data, states, strict=True)]
+
+    def _live(self) -> Iterator[tuple[int, _State]]:
+        """The seeds whose runs go on."""
+        return ((seed, state) for seed, state in enumerate(self.states) if state.status is None)
 
     def _next_stop(self) -> int:
         """The next step at which the loop looks up from the work."""
         every = [_LOOK, self.recipe.evaluate_every] + ([self.recipe.checkpoint_every] if self.folder else [])
-        return min(self.recipe.steps, *(self.state.step + e - self.state.step % e for e in every))
+        return min(self.recipe.steps, *(self.step + e - self.step % e for e in every))
+
+    def _count(self, losses: Tensor, stop: int) -> None:
+        """Take the losses of (steps, seeds) into account."""
+        finite = losses.isfinite()
+        whole = finite.all(0).tolist()
+        for seed, state in self._live():
+            if whole[seed]:
+                state.step = stop
+                continue
+            first = int(finite[:, seed].int().argmin())
+            state.step = self.step + first
+            state.end(f"the loss was {float(losses[first, seed])} at step {state.step + 1}", "diverged")
+        self.step = max(state.step for state in self.states)
 
     def _steps(self, start: int, stop: int) -> Tensor:
-        """Do the updates, and give their losses; nothing here waits for the device."""
-        self.model.train()
-        losses = []
-        batches = self.batches.between(start, stop)
-        for inputs, targets in batches if self.augment is None else map(self.augment, batches, count(start)):
-            self.optimizer.zero_grad()
-            loss = self.loss(self.model(inputs), targets)
-            if self.penalty is not None:
-                loss = loss + self.penalty()
-            self.fabric.backward(loss)
-            self.optimizer.step()
-            losses.append(loss.detach())
-        stacked = torch.stack(losses)
+        """Do the updates, and give their losses, (steps, seeds); nothing here waits for the device."""
+        members, optimizer = self.members, self.members.optimizer
+        members.train()
+        found = []
+        for inputs, targets in self._batches(start, stop):
+            optimizer.zero_grad()
+            losses = self.losses(members(inputs), targets).mean(1)
+            total, penalty = losses.sum(), members.penalty()
+            if penalty is not None:
+                total = total + penalty
+            if self.plain:
+                total.backward()
+            else:
+                self.fabric.backward(total)
+            optimizer.step()
+            found.append(losses.detach())
+        stacked = torch.stack(found)
         return self.fabric.all_reduce(stacked) if self.fabric.world_size > 1 else stacked  # type: ignore[return-value]
 
-    def _evaluate(self) -> None:
-        state = self.state
-        gradients = {}
-        if self.unit is not None:
-            norms = probes.gradient_norms(self.network)
-            gradients = {f"gradient_norm/{name}": float(norm) for name, norm in norms.items()}
-        self._share_buffers()
-        self.network.eval()
-        train_loss, train_score = self._measure(self.sample)
-        validation_loss, score = self._measure(self.validation)
-        state.record({"train_loss": train_loss, "train_score": train_score})
-        state.record({"validation_loss": validation_loss, "validation_score": score})
-        state.record(gradients)
-        if self.unit is not None:
-            with self.fabric.autocast():
-                state.record(self.unit.measure())
-        self._look()
-        if improved(score, state.best):
-            state.best, state.stale = score, 0
-            state.test_score = self._measure(self.test)[1]
-        else:
-            state.stale += 1
+    def _batches(self, start: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of all seeds: inputs (seeds, rows, ...), targets (seeds, rows) or (seeds, columns, rows)."""
+        rows = torch.stack([batches.rows(start, stop) for batches in self.batches], 1)
+        inputs, targets = (part[0] for part in self.train_split)
+        if (
+            self.train_split[0].stride(0) and len(self.batches) > 1
+        ):  # each seed has data of its own: those of the second follow the first's
+            inputs, targets = (part.flatten(0, 1) for part in self.train_split)
+            rows += torch.arange(len(self.batches), device=rows.device)[:, None] * (len(inputs) // len(self.batches))
+        for step, index in enumerate(rows.flatten(1), start):
+            x, y = (part.index_select(0, index).unflatten(0, rows.shape[1:]) for part in (inputs, targets))
+            if self.augments[0] is not None:
+                changed = [augment((a, b), step) for augment, a, b in zip(self.augments, x, y, strict=True) if augment]
+                x, y = (torch.stack(parts) for parts in zip(*changed, strict=True))
+            yield x, y if y.ndim == 2 else y.transpose(1, 2)
 
-    def _look(self) -> None:
+    def _evaluate(self) -> None:
+        members = self.members
+        found: dict[str, Sequence[float]] = {}
+        if self.rows is not None:
+            found = {f"gradient_norm/{name}": norms.tolist() for name, norms in members.gradient_norms().items()}
+        self._share_buffers()
+        members.train(False)
+        for name, split in (("train", self.sample), ("validation", self.validation)):
+            losses, scores = zip(*self._measure(split), strict=True)
+            found |= {f"{name}_loss": losses, f"{name}_score": scores}
+        unit = members.unit_input(self.rows) if self.rows is not None else None
+        if unit is not None:
+            found |= probes.percentiles(unit)
+        better = set()
+        for seed, state in self._live():
+            state.record({name: values[seed] for name, values in found.items()})
+            self._look(seed, state)
+            score = found["validation_score"][seed]
+            state.stale += 1
+            if improved(score, state.best):
+                state.best, state.stale = score, 0
+                better.add(seed)
+        self._keep(better)
+
+    def _keep(self, seeds: set[int]) -> None:
+        """Keep the tensors of some seeds: the test score is taken where it is asked for, of the last best alone."""
+        now, chosen = self.members.tensors(), sorted(seeds)
+        if len(chosen) == len(self.states):
+            self.best = [tensor.clone() for tensor in now]
+        elif chosen:
+            for kept, tensor in zip(self.best, now, strict=True):
+                kept[chosen] = tensor[chosen]
+        self.waiting |= seeds
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Take the test scores that are still to be taken."""
+        if not self.waiting:
+            return
+        tensors = self.members.tensors()
+        now = [tensor.clone() for tensor in tensors]
+        torch._foreach_copy_(tensors, self.best)
+        self.members.train(False)
+        for seed, (_, score) in enumerate(self._measure(self.test)):
+            if seed in self.waiting:
+                self.states[seed].test_score = score
+        torch._foreach_copy_(tensors, now)
+        self.waiting.clear()
+
+    def _look(self, seed: int, state: _State) -> None:
         """Let the observer see a copy, so that neither weights nor buffers nor random numbers move by it."""
         if self.observe is None:
             return
         with torch.random.fork_rng([self.fabric.device] if self.fabric.device.type == "cuda" else []):
-            seen = self.observe(copy.deepcopy(self.network), self.recipe, self.data, self.state.step)
-        self.state.record({name: float(value) for name, value in seen.items() if isinstance(value, int | float)})
-        self.state.arrays |= {name: list(value) for name, value in seen.items() if not isinstance(value, int | float)}
+            recipe = self.recipes[seed]
+            torch.manual_seed(derive(recipe.seed, LOOK, self.step))
+            seen = self.observe(copy.deepcopy(self.members.current(seed)), recipe, self.data[seed], self.step)
+        state.record({name: float(value) for name, value in seen.items() if isinstance(value, int | float)})
+        state.arrays |= {name: list(value) for name, value in seen.items() if not isinstance(value, int | float)}
 
     def _judge(self) -> None:
-        """End the run where target, patience or steps say so."""
-        state, recipe = self.state, self.recipe
-        score = state.curves["validation_score"][-1][1]
-        if recipe.target is not None and score >= recipe.target:
-            state.end(f"reached the target {recipe.target} with {score:.4g} at step {state.step}")
-        elif recipe.patience is not None and state.stale >= recipe.patience:
-            state.end(f"no better validation score in {state.stale} evaluations, at step {state.step}")
-        elif state.step == recipe.steps:
-            state.end()
+        """End the runs where target, patience or steps say so."""
+        recipe = self.recipe
+        for _, state in self._live():
+            score = state.curves["validation_score"][-1][1]
+            if recipe.target is not None and score >= recipe.target:
+                state.end(f"reached the target {recipe.target} with {score:.4g} at step {state.step}")
+            elif recipe.patience is not None and state.stale >= recipe.patience:
+                state.end(f"no better validation score in {state.stale} evaluations, at step {state.step}")
+            elif state.step == recipe.steps:
+                state.end()
 
-    def _measure(self, split: Split) -> tuple[float, float]:
+    def _measure(self, split: _Split) -> list[tuple[float, float]]:
         share = slice(self.fabric.global_rank, None, self.fabric.world_size)
-        return evaluate(self._forward, split, self.loss, share, self._sum)
-
-    def _forward(self, inputs: Tensor) -> Tensor:
-        """The network without the wrapper that synchronizes processes: their shares may differ in length."""
-        with self.fabric.autocast():
-            outputs: Tensor = self.network(inputs)
-        return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+        inputs, targets = (part[:, share] for part in split)
+        return evaluate(self.members.predict, inputs, targets, self.losses, self._sum)
 
     def _sum(self, tensor: Tensor) -> Tensor:
         if self.fabric.world_size > 1:
@@ -286,41 +416,52 @@ class _Training:
     def _share_buffers(self) -> None:
         """Give every process the running statistics of the first, as DDP does before each training step."""
         if self.fabric.world_size > 1:
-            for buffer in self.network.buffers():
+            for buffer in self.members.networks[0].buffers():
                 dist.broadcast(buffer, 0)
 
-    def _place(self, split: Split) -> Split:
-        """A split on the device, its inputs in the type that the precision asks for."""
-        inputs, targets = self.fabric.to_device((split.inputs, split.targets))
-        return dataclasses.replace(split, inputs=self.fabric.strategy.precision.convert_input(inputs), targets=targets)
+    def _place(self, splits: Sequence[Split]) -> _Split:
+        """The splits of all seeds on the device, the inputs in the type that the precision asks for; one if alike."""
+        first, count = splits[0], len(splits)
+        shared = all(
+            one is first or (torch.equal(one.inputs, first.inputs) and torch.equal(one.targets, first.targets))
+            for one in splits
+        )
+        parts = [first] if shared else splits
+        convert = self.fabric.strategy.precision.convert_input
+        inputs = convert(self.fabric.to_device(torch.stack([one.inputs for one in parts])))
+        targets = self.fabric.to_device(torch.stack([one.targets for one in parts]))
+        return inputs.expand(count, *inputs.shape[1:]), targets.expand(count, *targets.shape[1:])
 
     def _identity(self) -> dict[str, Any]:
         """What must agree for a run to go on from a checkpoint with the same bits."""
         return {
             **self.recipe.to_dict(),
-            "the data's checksum": checkpoints.fingerprint(self.data),
+            "the data's checksum": checkpoints.fingerprint(self.data[0]),
             "the number of processes": self.fabric.world_size,
             "the device": self.fabric.device.type,
             "the precision": str(self.fabric.strategy.precision.precision),
         }
 
     def _save(self, folder: Path) -> None:
+        """Keep the run, which is alone."""
         self._share_buffers()
-        random = self._random_states()
+        self._settle()
+        random, (state,) = self._random_states(), self.states
         if self.fabric.is_global_zero:
-            if self.state.status:  # before the checkpoint that says that there is nothing left to do
-                checkpoints.save_tensors(folder / "model.safetensors", self.network.state_dict())
-            tensors, rest = checkpoints.flatten_optimizer(self.optimizer.state_dict())
+            network = self.members.current(0).state_dict()
+            if state.status:  # before the checkpoint that says that there is nothing left to do
+                checkpoints.save_tensors(folder / "model.safetensors", network)
+            tensors, rest = checkpoints.flatten_optimizer(self.members.optimizer.state_dict())
             checkpoints.save(
                 folder,
                 {
-                    **{f"model/{name}": tensor for name, tensor in self.network.state_dict().items()},
+                    **{f"model/{name}": tensor for name, tensor in network.items()},
                     **{f"optimizer/{name}": tensor for name, tensor in tensors.items()},
                     **random,
                 },
                 {
                     "identity": self._identity(),
-                    "run": dataclasses.asdict(self.state),
+                    "run": dataclasses.asdict(state),
                     "optimizer": rest,
                     "precision": self.fabric.strategy.precision.state_dict(),
                 },
@@ -337,35 +478,40 @@ class _Training:
         for name, tensor in tensors.items():
             part, key = name.split("/", 1)
             parts[part][key] = tensor
-        self.network.load_state_dict(parts["model"])
-        self.optimizer.load_state_dict(
+        self.members.networks[0].load_state_dict(parts["model"])
+        self.members.load()
+        optimizer = self.members.optimizer
+        optimizer.load_state_dict(
             {
                 "state": checkpoints.unflatten_optimizer(parts["optimizer"], state["optimizer"]),
-                "param_groups": self.optimizer.state_dict()["param_groups"],
+                "param_groups": optimizer.state_dict()["param_groups"],
             }
         )
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        rank = str(self.fabric.global_rank)
-        torch.set_rng_state(parts["random"][f"cpu/{rank}"])
-        if self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(parts["random"][f"cuda/{rank}"], self.fabric.device)
-        self.state = _State(**state["run"])
+        for device, generator in self._generators().items():
+            generator.set_state(parts["random"][f"{device}/{self.fabric.global_rank}"])
+        self.states = [_State(**state["run"])]
+        self.step = self.states[0].step
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        """What the noise of the run, which is alone, comes from."""
+        device = self.fabric.device
+        if isinstance(self.members, Stacked):
+            return {device.type: self.members.generators[0]}
+        cuda = {"cuda": torch.cuda.default_generators[device.index or 0]} if device.type == "cuda" else {}
+        return {"cpu": torch.default_generator, **cuda}
 
     def _random_states(self) -> dict[str, Tensor]:
         """The states of the random generators of all processes; every process must call it."""
-        states = {"cpu": torch.get_rng_state()}
-        if self.fabric.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.fabric.device)
         found = {}
-        for name, state in states.items():
-            gathered = self.fabric.all_gather(state.to(self.fabric.device))
+        for name, generator in self._generators().items():
+            gathered = self.fabric.all_gather(generator.get_state().to(self.fabric.device))
             assert isinstance(gathered, Tensor)
             for rank, row in enumerate(gathered.reshape(self.fabric.world_size, -1)):
                 found[f"random/{name}/{rank}"] = row.cpu()
         return found
 
-    def _result(self, arm: str) -> Run:
-        state, data = self.state, self.data
+    def _result(self, arm: str, recipe: Recipe, data: Dataset, state: _State) -> Run:
         assert state.status is not None
         settings = {
             "device": str(self.fabric.device),
@@ -375,12 +521,12 @@ class _Training:
         }
         return Run(
             arm=arm,
-            seed=self.recipe.seed,
+            seed=recipe.seed,
             status=state.status,
             steps=state.step,
             seconds=state.seconds,
             metric="accuracy" if data.task == "classification" else "r2",
-            recipe=self.recipe.to_dict(),
+            recipe=recipe.to_dict(),
             data=data.describe(),
             curves={
                 name: Curve(tuple(step for step, _ in points), tuple(value for _, value in points))
@@ -393,8 +539,10 @@ class _Training:
         )
 
 
-def _evenly(split: Split, count: int) -> Split:
+def _evenly(split: _Split, count: int) -> _Split:
     """At most so many rows of a split, evenly spaced, so that a sorted one is sampled fairly."""
-    rows = len(split.inputs)
-    index = torch.linspace(0, rows - 1, min(rows, count)).long().to(split.inputs.device)
-    return dataclasses.replace(split, inputs=split.inputs[index], targets=split.targets[index])
+    rows = split[0].shape[1]
+    index = torch.linspace(0, rows - 1, min(rows, count)).long().to(split[0].device)
+    inputs, targets = (part[:1] if part.stride(0) == 0 else part for part in split)
+    x, y = inputs[:, index], targets[:, index]
+    return x.expand(len(split[0]), *x.shape[1:]), y.expand(len(split[0]), *y.shape[1:])

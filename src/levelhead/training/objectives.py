@@ -14,7 +14,7 @@ from torch.nn import functional
 from levelhead.training.recipe import Recipe, RecipeError
 
 if TYPE_CHECKING:
-    from levelhead.data import Dataset, Split
+    from levelhead.data import Dataset
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 #: Losses that need classes.
@@ -25,6 +25,16 @@ _ROWS = 256
 
 def loss_function(recipe: Recipe, data: Dataset) -> Loss:
     """The recipe's loss, a mean over the rows of a batch, as a function of outputs and targets.
+
+    Raises:
+        RecipeError: the loss does not go with the task.
+    """
+    of_rows = row_losses(recipe, data)
+    return lambda outputs, targets: of_rows(outputs, targets).mean()
+
+
+def row_losses(recipe: Recipe, data: Dataset) -> Loss:
+    """The recipe's loss of each row: of outputs (rows, outputs), or of several networks' (networks, outputs, rows).
 
     Raises:
         RecipeError: the loss does not go with the task.
@@ -40,86 +50,96 @@ def loss_function(recipe: Recipe, data: Dataset) -> Loss:
         return functools.partial(divergence, smoothing=recipe.label_smoothing)
     if name == "hinge":
         return hinge
-    distances: dict[str, Loss] = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "huber": nn.HuberLoss()}
+    distances: dict[str, nn.Module] = {
+        "mse": nn.MSELoss(reduction="none"), "l1": nn.L1Loss(reduction="none"), "huber": nn.HuberLoss(reduction="none")
+    }  # fmt: skip
     distance = distances[name]
-    if not classes:
-        return distance
-    return lambda outputs, targets: distance(outputs, shares(targets, outputs))
+    wanted = shares if classes else lambda targets, outputs: targets
+    return lambda outputs, targets: distance(outputs, wanted(targets, outputs)).mean(1)
 
 
 def shares(targets: Tensor, outputs: Tensor) -> Tensor:
     """Class indices as a distribution over the classes; what is one already (mixed targets) stays as it is."""
     if targets.is_floating_point():
         return targets.to(outputs.dtype)
-    return functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+    return functional.one_hot(targets, outputs.shape[1]).to(outputs.dtype).movedim(-1, 1)
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy with class indices or with distributions, smoothed."""
+    """Cross-entropy of each row with class indices or with distributions, smoothed."""
     if targets.is_floating_point():
         targets = targets.to(outputs.dtype)
-    return functional.cross_entropy(outputs, targets, label_smoothing=smoothing)
+    return functional.cross_entropy(outputs, targets, label_smoothing=smoothing, reduction="none")
 
 
 def divergence(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    r"""The Kullback-Leibler divergence from the targets' distribution to the softmax of the outputs.
+    r"""The Kullback-Leibler divergence from each row's target distribution to the softmax of its outputs.
 
-    .. math:: \frac{1}{N} \sum_i \sum_k q_{ik} (\log q_{ik} - \log p_{ik})
+    .. math:: \sum_k q_{k} (\log q_{k} - \log p_{k})
 
     Cross-entropy less the entropy of the targets: it is 0 where the network is right, for smoothed targets too.
     """
     target = shares(targets, outputs) * (1 - smoothing) + smoothing / outputs.shape[1]
-    return functional.kl_div(outputs.log_softmax(1), target, reduction="batchmean")
+    return functional.kl_div(outputs.log_softmax(1), target, reduction="none").sum(1)
 
 
 def hinge(outputs: Tensor, targets: Tensor) -> Tensor:
-    r"""The multi-class hinge, with margin 1, summed over the wrong classes.
+    r"""The multi-class hinge of each row, with margin 1, summed over the wrong classes.
 
-    .. math:: \frac{1}{N} \sum_i \sum_{j \ne y_i} \max(0, f_{ij} - f_{i y_i} + 1)
+    .. math:: \sum_{j \ne y} \max(0, f_{j} - f_{y} + 1)
 
     Of mixed targets, the mean over the classes by their shares.
 
     Source: Weston & Watkins 1999, "Support vector machines for multi-class pattern recognition", equation 5.
     """
     target = shares(targets, outputs)
-    margins = (outputs[:, None, :] - outputs[:, :, None] + 1).clamp(min=0).sum(2) - 1  # the right class has exactly 1
-    return (margins * target).sum(1).mean()
+    margins = (outputs.unsqueeze(1) - outputs.unsqueeze(2) + 1).clamp(min=0).sum(2) - 1  # the right class has exactly 1
+    return (margins * target).sum(1)
 
 
 @torch.no_grad()
 def evaluate(
-    model: Callable[[Tensor], Tensor], split: Split, loss: Loss, share: slice, reduce: Callable[[Tensor], Tensor]
-) -> tuple[float, float]:
-    """Mean loss and score of a model over a split: the share of right classes, or r² (mean over the target columns).
+    predict: Callable[[Tensor], Tensor],
+    inputs: Tensor,
+    targets: Tensor,
+    losses: Loss,
+    reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
+) -> list[tuple[float, float]]:
+    """Mean loss and score of each of several networks: the share of right classes, or r² (mean over target columns).
 
     Args:
-        model: gives outputs for inputs; in eval mode.
-        split: inputs and targets, on the model's device.
-        loss: as ``loss_function`` gives it.
-        share: the rows that this process takes.
+        predict: gives outputs (networks, outputs, rows) for inputs; in eval mode.
+        inputs: (networks, rows, ...); under torchrun this process's share.
+        targets: (networks, rows), or (networks, rows, columns) of numbers.
+        losses: as ``row_losses`` gives it.
         reduce: sums a tensor over all processes.
 
     Returns:
-        Loss and score; the same on every process.
+        Loss and score by the network; the same on every process.
     """
-    inputs, targets = split.inputs[share], split.targets[share]
     classes = not targets.is_floating_point()
     wide = torch.float32 if inputs.device.type == "mps" else torch.float64
-    total = torch.zeros(1, dtype=wide, device=inputs.device)
-    right = torch.zeros(1 if classes else targets.shape[1], dtype=wide, device=inputs.device)
-    for x, y in zip(inputs.split(_ROWS), targets.split(_ROWS), strict=True):
-        if len(x):  # a process may have no rows
-            outputs = model(x)
-            total += loss(outputs, y) * len(x)
-            right += (outputs.argmax(1) == y).sum() if classes else (outputs - y).to(wide).square().sum(0)
-    sums = reduce(torch.cat([total, right])).tolist()
-    mean, right = sums[0] / len(split.inputs), torch.tensor(sums[1:], dtype=torch.float64)
+    count = torch.full((len(inputs), 1), inputs.shape[1], dtype=wide, device=inputs.device)
+    total, missed = torch.zeros_like(count), torch.zeros_like(count)
+    if not classes:
+        missed = torch.zeros(len(inputs), targets.shape[2], dtype=wide, device=inputs.device)
+    for x, y in zip(inputs.split(_ROWS, 1), targets.split(_ROWS, 1), strict=True):
+        if x.shape[1]:  # a process may have no rows
+            outputs, wanted = predict(x), y if classes else y.transpose(1, 2)
+            total[:, 0] += losses(outputs, wanted).to(wide).sum(1)
+            wrong = outputs.argmax(1) != wanted if classes else (outputs - wanted).to(wide).square()
+            missed += wrong.sum(-1, keepdim=classes)
+    sums = reduce(torch.cat([count, total, missed], 1)).cpu().double()
+    count, total, missed = sums[:, :1], sums[:, 1:2], sums[:, 2:]
     if classes:
-        return mean, float(right) / len(split.inputs)
-    spread = (split.targets.to(wide) - split.targets.to(wide).mean(0)).square().sum(0).cpu().double()
-    # A column that does not vary has r² 1 where it is met exactly and 0 elsewhere, as in scikit-learn.
-    r2 = torch.where(spread > 0, 1 - right / spread, torch.where(right == 0, 1.0, 0.0))
-    return mean, float(r2.mean())
+        score = (count - missed) / count
+    else:
+        values = targets.to(wide)
+        means = reduce(values.sum(1)) / count.to(values)
+        spread = reduce((values - means[:, None]).square().sum(1)).cpu().double()
+        # A column that does not vary has r² 1 where it is met exactly and 0 elsewhere, as in scikit-learn.
+        score = torch.where(spread > 0, 1 - missed / spread, torch.where(missed == 0, 1.0, 0.0))
+    return list(zip((total / count)[:, 0].tolist(), score.mean(1).tolist(), strict=True))
 
 
 def improved(score: float, best: float) -> bool:

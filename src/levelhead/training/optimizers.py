@@ -23,18 +23,22 @@ from levelhead.regularizers import (
 from levelhead.training.recipe import Recipe
 
 
-def optimizer(recipe: Recipe, model: nn.Module) -> Optimizer:
-    """The recipe's optimizer over the parameters of a model.
+def optimizer(recipe: Recipe, model: nn.Module, of: Callable[[Tensor], Tensor] | None = None) -> Optimizer:
+    """The recipe's optimizer over the parameters of a model, or over what ``of`` gives in the place of each.
 
     Weight decay is on the parameters of two and more dimensions that are not a normalizer's: the weights of linear
     maps, convolutions and embeddings. The form is PyTorch's fused one where it has one, the same formula in one call
     for all parameters; but not in half precision, where fused SGD on CPU leaves most weights as they are
-    (pytorch/pytorch#191763, in torch 2.13).
+    (pytorch/pytorch#191763, in torch 2.13), and in the place of others only plain SGD's, since the rest round the last
+    values of a tensor by where they stand.
     """
     groups = decay_groups(model, recipe.weight_decay, None if recipe.weight_decay else lambda name, parameter: True)
     parameters = [parameter for group in groups for parameter in group["params"]]
     rate = recipe.learning_rate
     fused = all(parameter.dtype in (torch.float32, torch.float64) for parameter in parameters)
+    if of is not None:
+        groups = [{**group, "params": [of(parameter) for parameter in group["params"]]} for group in groups]
+        fused = fused and recipe.optimizer == "sgd" and not (recipe.momentum or recipe.weight_decay)
     match recipe.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=fused, foreach=not fused)

@@ -40,8 +40,9 @@ def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-class UnitInput:
-    """The distribution of one hidden unit's input over fixed rows: figure 1 of Ioffe & Szegedy 2015.
+@torch.no_grad()
+def unit_input(model: nn.Module, rows: Tensor) -> Tensor | None:
+    """The input of one hidden unit over fixed rows: figure 1 of Ioffe & Szegedy 2015.
 
     The unit is the first of the last hidden layer (the first channel, all its pixels, of a convnet), and its input is
     what the last activation module of the model is given: norm(Wx + b), or Wx + b where no normalization stands
@@ -50,33 +51,34 @@ class UnitInput:
     learning network never sees. Nothing else is in training mode, and no buffer is changed.
 
     Args:
-        model: the network; without an activation module there is nothing to measure.
+        model: the network, in eval mode.
         rows: the inputs, at least two.
+
+    Returns:
+        The values; None where there is no activation module, or a single row.
     """
+    activation = next((m for m in reversed(list(model.modules())) if isinstance(m, _ACTIVATIONS)), None)
+    if activation is None or len(rows) < 2:
+        return None
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    seen: list[Tensor] = []
+    handle = activation.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        for norm in norms:
+            norm.training = True
+        functional_call(model, copies, (rows,))
+    finally:
+        handle.remove()
+        for norm in norms:
+            norm.training = False
+    # The unit is a column of (rows, units) and a channel of (rows, channels, height, width).
+    return seen[-1].select(1 if seen[-1].ndim != 3 else 2, 0).flatten()
 
-    def __init__(self, model: nn.Module, rows: Tensor) -> None:
-        self.model, self.rows = model, rows
-        self.activation = next((m for m in reversed(list(model.modules())) if isinstance(m, _ACTIVATIONS)), None)
-        self._norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
-    @torch.no_grad()
-    def measure(self) -> dict[str, float]:
-        """The percentiles by curve name; the model must be in eval mode and is left in it."""
-        if self.activation is None or len(self.rows) < 2:
-            return {}
-        seen: list[Tensor] = []
-        handle = self.activation.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
-        copies = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        try:
-            for norm in self._norms:
-                norm.training = True
-            functional_call(self.model, copies, (self.rows,))
-        finally:
-            handle.remove()
-            for norm in self._norms:
-                norm.training = False
-        # The unit is a column of (rows, units) and a channel of (rows, channels, height, width).
-        unit = seen[-1].select(1 if seen[-1].ndim != 3 else 2, 0).flatten().double()
-        at = torch.tensor([p / 100 for p in PERCENTILES], dtype=torch.float64, device=unit.device)
-        values = torch.quantile(unit, at).tolist() if bool(unit.isfinite().all()) else [float("nan")] * len(at)
-        return {f"unit_input_p{p}": value for p, value in zip(PERCENTILES, values, strict=True)}
+def percentiles(values: Tensor) -> dict[str, list[float]]:
+    """``unit_input_p15``, ``_p50`` and ``_p85`` of (seeds, values), by the seed; NaN where a value is not finite."""
+    at = torch.tensor([p / 100 for p in PERCENTILES], dtype=torch.float64, device=values.device)
+    finite = values.isfinite().all(1)
+    found = torch.quantile(values.double().where(finite[:, None], 0.0), at, dim=1).where(finite, torch.nan)
+    return {f"unit_input_p{p}": by_seed for p, by_seed in zip(PERCENTILES, found.tolist(), strict=True)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-WEIGHTS, ORDER, NOISE, AUGMENTATION = range(4)  # what a stream is for
+WEIGHTS, ORDER, NOISE, AUGMENTATION, LOOK = range(5)  # what a stream is for
 
 
 def derive(seed: int, purpose: int, part: int = 0) -> int:
