@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call, Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
-from levelhead.doctor.evidence.structure import Output
+from levelhead.doctor.evidence.structure import LINEAR, Output
 from levelhead.doctor.findings import Trial
 from levelhead.doctor.program import Program
 from levelhead.doctor.trials import Outcome
@@ -21,116 +22,104 @@ from levelhead.doctor.trials import Outcome
 __all__ = ["Evidence"]
 
 
-class Evidence(Protocol):
-    """What rules judge. What is not known is None, or empty; a check says which of these it cannot do without.
+class Evidence:
+    """What rules judge. What is not known is as it stands here; a check says which of these it cannot do without.
 
     An examination knows the program and, after a first training, ``base``. A watch knows ``history``; it sees no
     targets and no outputs of the loss, and may try nothing, so what only a trial proves stays unproven.
     """
 
-    @property
-    def model(self) -> nn.Module:
-        """The model: of an examination as it was given, of a watch as it is now."""
+    #: The model: of an examination as it was given, of a watch as it is now; and the one after the updates of ``loop``.
+    model: nn.Module
+    after: nn.Module
+    #: The optimizers, the program's own first, and all that hold parameters of ``after``.
+    optimizers: Sequence[torch.optim.Optimizer]
+    holders: Sequence[torch.optim.Optimizer]
+    #: Updates that were looked at closely, and how many are planned; of a watch, how many were seen.
+    loop: Loop
+    updates: int
+    train: Data
+    val: Data | None = None
+    #: What the loss is, what is done to the outputs last, and how the program is evaluated.
+    loss: LossKind = LossKind("unknown", "", False)
+    output: Output = Output("", "", False)
+    evaluation: Evaluation = Evaluation()
+    #: The program, which may be copied and tried, and how a copy trained as it is.
+    program: Program | None = None
+    base: Outcome | None = None
+    #: What a watch saw of the whole training.
+    history: History | None = None
+    #: What was tried on copies so far, the program as it is first; and the score of the best constant answer.
+    tried: Sequence[Trial] = ()
+    floor: float = -math.inf
 
-    @property
-    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """The optimizers, the program's own first."""
-
-    @property
-    def after(self) -> nn.Module:
-        """The model after the updates of ``loop``: an examination's copy, or the watched one itself."""
-
-    @property
-    def held(self) -> set[int]:
-        """The ids of the parameters of ``after`` that an optimizer has."""
-
-    @property
-    def loop(self) -> Loop:
-        """Updates that were looked at closely."""
-
-    @property
-    def train(self) -> Data:
-        """The training data."""
-
-    @property
-    def val(self) -> Data | None:
-        """The validation data."""
-
-    @property
-    def loss(self) -> LossKind:
-        """What the loss is."""
-
-    @property
-    def output(self) -> Output:
-        """What is done to the outputs last."""
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """How it is evaluated."""
-
-    @property
-    def program(self) -> Program | None:
-        """The program, which may be copied and tried; None of a watch."""
-
-    @property
-    def base(self) -> Outcome | None:
-        """How a copy trained as it is; None before, and of a watch."""
-
-    @property
-    def history(self) -> History | None:
-        """What a watch saw of the whole training; None of an examination."""
-
-    @property
-    def updates(self) -> int:
-        """How many updates are planned; of a watch, how many were seen."""
-
-    @property
-    def floor(self) -> float:
-        """The score of the best constant answer."""
+    def _seen(self, what: str) -> Any:
+        """Of the first call of the loss."""
+        return getattr(self.loop.losses[0], what) if self.loop.losses else None
 
     @property
     def targets(self) -> Tensor | None:
         """The targets that the loss saw in the first update."""
+        return seen if isinstance(seen := self._seen("targets"), Tensor) else None
 
     @property
     def outputs(self) -> Tensor | None:
         """The outputs that the loss saw in the first update."""
+        return seen if isinstance(seen := self._seen("outputs"), Tensor) else None
 
     @property
     def node(self) -> Any:
         """The graph's node that made these outputs."""
+        return self._seen("node")
 
     @property
     def usual_targets(self) -> bool:
         """Whether the loss sees the loader's targets (a step of the program's own may take others)."""
-
-    @property
-    def late(self) -> list[Update]:
-        """A few more updates of the program as it trained."""
+        if self.targets is None or self.train.kept is None:
+            return False
+        shape = self.train.kept[1].shape[1:]
+        return bool(self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype)
 
     @property
     def mixing(self) -> str | None:
         """The module from which on the rows of a batch are mixed, in evaluation."""
+        return None
 
     @property
-    def tried(self) -> Sequence[Trial]:
-        """What was tried on copies so far, the program as it is first."""
+    def late(self) -> Sequence[Update]:
+        """A few more updates of the program as it trained."""
+        return ()
+
+    @property
+    def held(self) -> set[int]:
+        """The ids of the parameters of ``after`` that an optimizer has."""
+        return {id(p) for each in self.holders for group in each.param_groups for p in group["params"]}
 
     def calls(self, *kinds: type) -> list[Call]:
         """The modules of these kinds that ran, in order, each once."""
+        return list({c.name: c for c in reversed(self.loop.calls) if isinstance(c.module, kinds)}.values())[::-1]
 
     @property
     def layers(self) -> list[Call]:
         """The linear and convolution layers that ran, in order."""
+        return self.calls(*LINEAR)
 
     def gain(self, before: float, after: float) -> float:
-        """The part of the way from a constant answer to ``after`` that ``before`` had not gone."""
+        """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 0 is no better."""
+        if not after > max(before, self.floor) or not math.isfinite(after):
+            return 0.0
+        if not math.isfinite(before) or not math.isfinite(self.floor):
+            return 1.0 if not math.isfinite(before) else 0.0
+        return (after - max(before, self.floor)) / (after - self.floor)  # worse than constant has gone none of it
 
     def room(self, score: float) -> float:
-        """The largest gain that is still possible."""
+        """The largest gain that is still possible; 1 where that is not known."""
+        return 1.0
 
     def noise(self, score: float) -> float:
         """Twice the standard error of a score."""
+        return math.inf
 
     def idle(self, score: float) -> bool:
-        """Whether a score is hardly better than a constant answer's."""
+        """Whether a score is hardly better than a constant answer's: a tenth of the way to its bound, if it has one."""
+        return not score > self.floor or 0.9 < self.room(score) < 1

@@ -19,6 +19,11 @@ from levelhead.moments import Moments
 ROWS = 4096
 
 
+def moments_of(mean: float, std: float) -> Moments:
+    """The moments of a population with this mean and deviation."""
+    return Moments(*(torch.tensor(v, dtype=torch.float64) for v in (1.0, mean, std**2)))
+
+
 @dataclass
 class Columns:
     """The moments of one tensor of the batches, a column (last dimension, or channel) at a time.

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelhead.doctor.evidence import data, evaluation, loop, loss, structure
+from levelhead.doctor.evidence import Evidence, data, evaluation, loop, loss, structure
 from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.evaluation import Evaluation
-from levelhead.doctor.evidence.loop import Call, Loop, Update
+from levelhead.doctor.evidence.loop import Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.mixing import mixing_module
-from levelhead.doctor.evidence.structure import LINEAR, Output
+from levelhead.doctor.evidence.structure import Output
 from levelhead.doctor.findings import Trial
 from levelhead.doctor.isolation import clone, copied, random_state_kept, seeded
 from levelhead.doctor.program import Program, ProgramError, first_tensor, split
@@ -35,7 +35,7 @@ LATE = 4
 
 
 @dataclass
-class Examined:
+class Examined(Evidence):
     """What the probes measured on one program.
 
     Args:
@@ -69,52 +69,9 @@ class Examined:
     tried: list[Trial] = field(default_factory=list)
     metric: str = ""
 
-    history = None
-
-    @property
-    def model(self) -> nn.Module:
-        """The model as it was given."""
-        return self.program.model
-
-    @property
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The program's optimizer, and others that its step can reach."""
-        return self.program.optimizers
-
-    @property
-    def after(self) -> nn.Module:
-        """The copy of the model after the updates that were looked at."""
-        return self.watched.model
-
-    @property
-    def held(self) -> set[int]:
-        """The ids of the copy's parameters that an optimizer has."""
-        return {id(p) for each in self.watched.optimizers for group in each.param_groups for p in group["params"]}
-
-    @property
-    def targets(self) -> Tensor | None:
-        """The targets that the loss saw in the first update."""
-        seen = self.loop.losses[0].targets if self.loop.losses else None
-        return seen if isinstance(seen, Tensor) else None
-
-    @property
-    def outputs(self) -> Tensor | None:
-        """The outputs that the loss saw in the first update."""
-        seen = self.loop.losses[0].outputs if self.loop.losses else None
-        return seen if isinstance(seen, Tensor) else None
-
-    @property
-    def node(self) -> Any:
-        """The graph's node that made these outputs."""
-        return self.loop.losses[0].node if self.loop.losses else None
-
-    @property
-    def usual_targets(self) -> bool:
-        """Whether the loss sees the loader's targets (a step of the program's own may take others)."""
-        if self.targets is None or self.train.kept is None:
-            return False
-        shape = self.train.kept[1].shape[1:]
-        return bool(self.targets.shape[1:] == shape and self.targets.dtype == self.train.kept[1].dtype)
+    def __post_init__(self) -> None:
+        self.model, self.after = self.program.model, self.watched.model
+        self.optimizers, self.holders = self.program.optimizers, self.watched.optimizers
 
     @cached_property
     def mixing(self) -> str | None:
@@ -137,27 +94,6 @@ class Examined:
             warnings.simplefilter("ignore")
             return loop.measure(twin, list(islice(twin.train, LATE))).updates
 
-    def calls(self, *kinds: type) -> list[Call]:
-        """The modules of these kinds that ran, in order, each once."""
-        found: dict[str, Call] = {}
-        for call in self.loop.calls:
-            if isinstance(call.module, kinds):
-                found.setdefault(call.name, call)
-        return list(found.values())
-
-    @property
-    def layers(self) -> list[Call]:
-        """The linear and convolution layers that ran, in order."""
-        return self.calls(*LINEAR)
-
-    def gain(self, before: float, after: float) -> float:
-        """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 0 is no better."""
-        if not after > max(before, self.floor) or not math.isfinite(after):
-            return 0.0
-        if not math.isfinite(before) or not math.isfinite(self.floor):
-            return 1.0 if not math.isfinite(before) else 0.0
-        return (after - max(before, self.floor)) / (after - self.floor)  # worse than constant has gone none of it
-
     def room(self, score: float) -> float:
         """The largest gain that is still possible, where scores have an upper bound; else 1.
 
@@ -179,10 +115,6 @@ class Examined:
         """Twice the standard error of a share of right answers; scores beyond 0 .. 1 have none known."""
         share = min(max(score, 0.0), 1.0)
         return 2 * math.sqrt(share * (1 - share) / max(1, self.scored))
-
-    def idle(self, score: float) -> bool:
-        """Whether a score is hardly better than a constant answer's: a tenth of the way to its bound, if it has one."""
-        return not score > self.floor or 0.9 < self.room(score) < 1
 
 
 def gather(program: Program, budget: float = math.inf) -> Examined:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from levelhead.doctor.evidence.data import moments_of
 from levelhead.doctor.evidence.neighbours import agreeing
 from levelhead.doctor.isolation import IndexedBatches
 from levelhead.doctor.program import Program, ProgramError
@@ -51,11 +52,6 @@ def _by(standardizer: Standardizer, scale: Callable[[Tensor], Tensor], x: Tensor
     standardizer.to(x.device)
     features = standardizer.scale_.numel()
     return scale(x.reshape(-1, features)).reshape(x.shape)
-
-
-def moments_of(mean: float, std: float) -> Moments:
-    """The moments of a population with this mean and deviation."""
-    return Moments(*(torch.tensor(v, dtype=torch.float64) for v in (1.0, mean, std**2)))
 
 
 class Imputed:

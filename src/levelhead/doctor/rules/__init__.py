@@ -22,7 +22,7 @@ from levelhead.doctor.rules import (
     preparation,
     weights,
 )
-from levelhead.doctor.rules.rule import Check, Rule, Suspicion
+from levelhead.doctor.rules.rule import Rule, Suspicion
 
 #: Every rule by its cause, in the order in which a fault is upstream of others.
 RULES: dict[str, Rule] = {
@@ -111,4 +111,4 @@ def finding(
     )
 
 
-__all__ = ["RULES", "Check", "Rule", "Suspicion", "Wanted", "chosen", "finding", "suspicions"]
+__all__ = ["RULES", "Rule", "Suspicion", "Wanted", "chosen", "finding", "suspicions"]

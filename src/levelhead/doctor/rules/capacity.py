@@ -10,28 +10,40 @@ from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import LINEAR
-from levelhead.doctor.rules.rule import LARGE_GAIN, PAYS_MUCH, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import LARGE_GAIN, PAYS_MUCH, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
 
 #: Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1: 2 n + d weights can
 #: fit any n rows of d inputs. A network that has as many is not suspected.
 WEIGHTS_A_ROW = 2
-
-
 FACTOR = 8
 
 
 #: Layers of so few units are tried wider still.
 NARROW = 4
-
-
 WIDTH = 64
 
 
-@check("base")
-def too_small(facts: Evidence) -> list[Suspicion]:
+MODEL_TOO_SMALL = Rule(
+    f"""LH703 model-too-small: too little capacity for the data
+    Why: A network with 2 n + d weights can fit any labels of n rows of d inputs (Zhang et al. 2017, theorem 1); one
+    with fewer may have learnt all that it can. Looked for where linear and convolution layers, embeddings, recurrent
+    layers and normalizations are all that has weights and the training ran whole; not where outputs have the inputs'
+    shape (an autoencoder is narrow on purpose). Layers of at most 4 units are tried 64 times as wide as well.
+    Threshold: fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs; hidden layers {FACTOR} times as wide:
+    {PAYS_MUCH}, and fit the training data better
+    Source: Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1
+    Remedy: wider hidden layers
+    Example: nn.Linear(inputs, 8 * width)""",
+    rank=8,
+)
+
+
+@MODEL_TOO_SMALL.check("base")
+def too_small(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Fewer weights than rows, and a training that has come to its end."""
-    base, kept = facts.base, facts.train.kept
-    if base is None or base.diverged or base.updates < base.planned or kept is None:
+    kept = facts.train.kept
+    if base.diverged or base.updates < base.planned or kept is None:
         return []
     if not isinstance(kept[0], Tensor) or not len(kept[0]) or _same_data(facts, kept[0]):
         return []
@@ -61,9 +73,7 @@ def too_small(facts: Evidence) -> list[Suspicion]:
         what = f"the narrowest hidden layer has {widths[where]} units, the network {count} weights"
     summary = f"{what} for {facts.train.rows} rows; training ends at a loss of {base.train_loss:.4g}"
     tried = tuple(cures)
-    return [
-        Suspicion("model-too-small", where, summary, figures, remedies=tried, generic=True, gain=LARGE_GAIN, fits=True)
-    ]
+    return [MODEL_TOO_SMALL.suspect(where, summary, figures, remedies=tried, generic=True, gain=LARGE_GAIN, fits=True)]
 
 
 def _same_data(facts: Evidence, inputs: Tensor) -> bool:
@@ -82,26 +92,4 @@ def _weighted(facts: Evidence) -> list[Call]:
     return [] if len(calls) == 1 and not isinstance(calls[0].module, nn.Linear) else calls
 
 
-RULES = (
-    Rule(
-        code="LH703",
-        cause="model-too-small",
-        meaning="too little capacity for the data",
-        why=(
-            "A network with 2 n + d weights can fit any labels of n rows of d inputs (Zhang et al. 2017, theorem 1); "
-            "one with fewer may have learnt all that it can. Looked for where linear and convolution layers, "
-            "embeddings, recurrent layers and normalizations are all that has weights and the training ran whole; "
-            "not where outputs have the inputs' shape (an autoencoder is narrow on purpose). Layers of at most 4 "
-            "units are tried 64 times as wide as well."
-        ),
-        threshold=(
-            f"fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs; hidden layers {FACTOR} times as wide: "
-            f"{PAYS_MUCH}, and fit the training data better"
-        ),
-        source="Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1",
-        remedy="wider hidden layers",
-        example="nn.Linear(inputs, 8 * width)",
-        checks=(too_small,),
-        rank=8,
-    ),
-)
+RULES = (MODEL_TOO_SMALL,)

@@ -7,21 +7,39 @@ import math
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns, ordered
+from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.neighbours import agreement
 from levelhead.doctor.rules.preparation import apart
-from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
 
 #: Neighbours' agreement in training by that in validation data, beyond chance; batches' variance by random ones'.
 AGREE, ORDERED = 0.6, 10.0
 #: Targets further away than so many times the way that the outputs can go are out of reach.
 BEYOND_REACH = 10.0
-
-
 #: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
 LARGE, SMALL, APART = 5.0, 0.1, 30.0
 
 
-@check()
+NON_FINITE_DATA = Rule(
+    """LH106 non-finite-data: NaN or infinity in the inputs or targets
+    Why: One NaN makes the loss NaN, and with it every weight. Tried is the column's mean in the place of such inputs,
+    and the loss without the rows of such targets; what the rows should have held is for you to find out.
+    Threshold: one such value in inputs or targets
+    Remedy: find the rows and drop or impute them
+    Example: keep = torch.isfinite(x).all(1)
+    x, y = x[keep], y[keep]""",
+    explains=(
+        "non-finite-loss",
+        "does-not-learn",
+        "learning-rate-too-high",
+        "poisoned-running-statistics",
+        "output-mismatch",
+    ),
+)
+
+
+@NON_FINITE_DATA.check()
 def non_finite(facts: Evidence) -> list[Suspicion]:
     """NaN or infinity in inputs or targets."""
     found = []
@@ -31,11 +49,22 @@ def non_finite(facts: Evidence) -> list[Suspicion]:
                 summary = f"{columns.bad} values of the {name} {kind} are NaN or infinite"
                 figures = {"values": columns.bad, "in": f"{name} {kind}"}
                 cure = remedies.finite_inputs(columns.columns.mean) if kind == "inputs" else remedies.finite_targets()
-                found.append(Suspicion("non-finite-data", "data", summary, figures, True, "critical", (cure,)))
+                found.append(NON_FINITE_DATA.suspect("data", summary, figures, True, "critical", (cure,)))
     return found[:1]
 
 
-@check()
+LABELS_INVALID = Rule(
+    """LH104 labels-invalid: labels outside the classes, of the wrong type, or scaled as if they were inputs
+    Why: A class number must be one of the outputs. Labels that were divided like pixel values become one single number
+    when they are stored as integers. A mask of 0 and 255 for a loss of two classes is the same slip the other way.
+    Threshold: a label outside 0 .. outputs - 1, or one single label in all the training data; or targets beyond 0 .. 1
+    for a loss that takes them for shares
+    Remedy: give class numbers from 0 to classes - 1, unscaled
+    Example: y = y.long()  # 0 .. classes - 1, unscaled""",
+)
+
+
+@LABELS_INVALID.check()
 def invalid_labels(facts: Evidence) -> list[Suspicion]:
     """Class numbers outside the classes, or one single label."""
     counts, outputs = facts.train.counts, facts.outputs
@@ -51,17 +80,17 @@ def invalid_labels(facts: Evidence) -> list[Suspicion]:
     failed = facts.loop.error is not None and "out of bounds" in str(facts.loop.error).lower()
     if (outside and classes) or failed:
         summary = f"labels from {low} to {high}" + (f" for {classes} outputs" if classes else "") + " do not fit"
-        return [Suspicion("labels-invalid", "data", summary, figures, True, "critical")]
+        return [LABELS_INVALID.suspect("data", summary, figures, True, "critical")]
     if len(counts) == 1 and sum(counts.values()) >= 20 and facts.loss.task == "classes":
         others = len(facts.val.counts) if facts.val else 0
         summary = f"all {sum(counts.values())} training labels are {low}" + (
             f", while the validation data have {others} different ones" if others > 1 else ""
         )
-        return [Suspicion("labels-invalid", "data", summary, figures, True, "critical")]
+        return [LABELS_INVALID.suspect("data", summary, figures, True, "critical")]
     return []
 
 
-@check()
+@LABELS_INVALID.check()
 def beyond_shares(facts: Evidence) -> list[Suspicion]:
     """Targets beyond 0 and 1 for a loss that takes them for shares, or for the answers yes and no."""
     targets = facts.targets
@@ -73,10 +102,29 @@ def beyond_shares(facts: Evidence) -> list[Suspicion]:
     figures = {"targets": f"{low:.4g} .. {high:.4g}", "loss": "of two classes"}
     summary = f"targets run from {low:.4g} to {high:.4g}, and the loss takes them for shares between 0 and 1"
     cures = (remedies.targets_as_shares(low, high),)
-    return [Suspicion("labels-invalid", "data", summary, figures, True, "critical", cures)]
+    return [LABELS_INVALID.suspect("data", summary, figures, True, "critical", cures)]
 
 
-@check()
+INPUTS_NOT_NORMALIZED = Rule(
+    f"""LH101 inputs-not-normalized: the inputs' scale or offset is far from what the first layer's initialization
+    assumes
+    Why: A layer's usual weights keep the scale of inputs of mean 0 and deviation 1. Other scales make the first layer's
+    gradient large or small by the same factor, and its curvature by the square; an offset makes all its weights move
+    together.
+    Threshold: root mean square of the inputs above {LARGE:g} or below {SMALL:g}, a mean of {LARGE:g} deviations or
+    more, or columns apart by {APART:g} in scale; {PAYS}; watched, it counts where units are flat or the loss is lost or
+    does not fall
+    Source: LeCun et al. 1998, Efficient BackProp, section 4.3
+    Remedy: standardize the inputs with the training data's mean and deviation
+    Example: mean, std = x_train.mean(0), x_train.std(0)
+    x = (x - mean) / std  # also for validation data""",
+    rank=1,
+    joint=True,
+    explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
+)
+
+
+@INPUTS_NOT_NORMALIZED.check()
 def input_scale(facts: Evidence) -> list[Suspicion]:
     """Inputs far from zero mean and unit deviation."""
     x = facts.train.inputs
@@ -90,14 +138,31 @@ def input_scale(facts: Evidence) -> list[Suspicion]:
     cures = [remedies.standardize_inputs(x.whole)]
     if _by_column(x) and x.spread > 3:
         cures.insert(0, remedies.standardize_inputs(x.columns))
-    return [Suspicion("inputs-not-normalized", "data", summary, figures, remedies=tuple(cures))]
+    return [INPUTS_NOT_NORMALIZED.suspect("data", summary, figures, remedies=tuple(cures))]
 
 
 def _by_column(x: Columns) -> bool:
     return len(x.shape) == 1 and x.columns.mean.numel() == x.shape[0]
 
 
-@check()
+TARGETS_NOT_NORMALIZED = Rule(
+    f"""LH102 targets-not-normalized: regression targets whose scale or offset the output layer cannot reach in the time
+    given
+    Why: An output layer starts near 0 with outputs of about 1. With an Adam-like optimizer a weight moves by about the
+    learning rate an update, whatever the loss; with plain gradient descent the first gradient grows with the targets.
+    Threshold: root mean square of the targets above {LARGE:g} or below {SMALL:g}; {PAYS}; or the whole reach of an
+    Adam-like optimizer (steps x rate) is under a {BEYOND_REACH:g}th of their distance
+    Source: Kingma & Ba 2015, Adam, section 2.1
+    Remedy: standardize the targets for the loss, and undo it on the model's answers
+    Example: mean, std = y_train.mean(0), y_train.std(0)
+    loss = criterion(outputs, (y - mean) / std)
+    answer = outputs * std + mean""",
+    rank=3,
+    joint=True,
+)
+
+
+@TARGETS_NOT_NORMALIZED.check()
 def target_scale(facts: Evidence) -> list[Suspicion]:
     """Regression targets far from zero mean and unit deviation."""
     y, outputs = facts.train.targets, facts.outputs
@@ -120,7 +185,7 @@ def target_scale(facts: Evidence) -> list[Suspicion]:
         figures["within reach"] = reach
         summary += f"; in {facts.updates} updates the outputs can move by about {reach:.3g}"
     cure = remedies.standardize_targets(y.columns if len(y.shape) < 2 else y.whole)
-    return [Suspicion("targets-not-normalized", "data", summary, figures, certain, "critical", (cure,))]
+    return [TARGETS_NOT_NORMALIZED.suspect("data", summary, figures, certain, "critical", (cure,))]
 
 
 def _reach(facts: Evidence) -> float:
@@ -139,7 +204,18 @@ def _reach(facts: Evidence) -> float:
     return reach * max(1.0, float(given.double().std() / made.double().std()))  # a scale that the model puts behind it
 
 
-@check()
+NO_SHUFFLE = Rule(
+    f"""LH107 no-shuffle: batches come in an order that biases the updates
+    Why: An update from one class only moves the output's bias; sorted batches make the network forget class after
+    class.
+    Threshold: batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of random
+    batches; {PAYS}
+    Remedy: shuffle=True in the training loader
+    Example: DataLoader(data, batch_size=..., shuffle=True)""",
+)
+
+
+@NO_SHUFFLE.check()
 def unshuffled(facts: Evidence) -> list[Suspicion]:
     """Batches in one order, sorted by their targets."""
     ratio = ordered(facts.train)
@@ -148,10 +224,26 @@ def unshuffled(facts: Evidence) -> list[Suspicion]:
     figures = {"variance of batch means, by that of random batches": ratio}
     summary = f"each epoch has the same order, and batches differ {ratio:.0f} times as much as random ones"
     cure = remedies.batches(None, "batches drawn at random")
-    return [Suspicion("no-shuffle", "data", summary, figures, remedies=(cure,))]
+    return [NO_SHUFFLE.suspect("data", summary, figures, remedies=(cure,))]
 
 
-@check()
+LABELS_CORRUPTED = Rule(
+    f"""LH103 labels-corrupted: labels do not belong to their inputs, or a large share of them is wrong
+    Why: If labels have nothing to do with their inputs, rows that lie close together share them by chance only. The
+    comparison of training with validation data is scale-free; a permutation gives the level of chance. Rows of whole
+    numbers are compared by the symbols that they hold, once as a text and once as a table. Where neighbours agree more
+    often than by chance, training without the rows that disagree is tried (Wilson 1972, Asymptotic properties of
+    nearest neighbor rules using edited data, section III).
+    Threshold: rows near to each other share their label less than {AGREE:g} times as often, beyond chance, as in
+    validation data; or the labels are learnt, validation stays at the level of a constant answer, and neighbours agree
+    by chance alone
+    Source: Cover & Hart 1967, Nearest neighbor pattern classification
+    Remedy: align the labels with their inputs again; look at a few rows with their labels
+    Example: x, y = x[order], y[order]  # one order for both""",
+)
+
+
+@LABELS_CORRUPTED.check()
 def corrupted_labels(facts: Evidence) -> list[Suspicion]:
     """Labels that neighbours do not share in training data, though they do in validation data."""
     if facts.train.kept is None or not facts.usual_targets or facts.loss.task != "classes":
@@ -176,15 +268,14 @@ def corrupted_labels(facts: Evidence) -> list[Suspicion]:
         cures: tuple[remedies.Remedy, ...] = ()
         if low > error and len(facts.train.kept[0]) == facts.train.rows:  # what the neighbours say is worth something
             cures = (remedies.rows_like_their_neighbours(*facts.train.kept, facts.train.sizes[0]),)
-        return [Suspicion("labels-corrupted", "data", summary, figures, True, "critical", cures)]
+        return [LABELS_CORRUPTED.suspect("data", summary, figures, True, "critical", cures)]
     return []
 
 
-@check("base")
-def learnt_by_heart(facts: Evidence) -> list[Suspicion]:
+@LABELS_CORRUPTED.check("base")
+def learnt_by_heart(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Labels that say nothing about their inputs: no better than a constant answer, and neighbours do not agree."""
-    base = facts.base
-    if base is None or facts.train.kept is None or facts.loss.task != "classes" or not facts.usual_targets:
+    if facts.train.kept is None or facts.loss.task != "classes" or not facts.usual_targets:
         return []
     if facts.train.kept[1].is_floating_point() or len(facts.train.counts) < 2 or base.diverged:
         return []
@@ -194,140 +285,17 @@ def learnt_by_heart(facts: Evidence) -> list[Suspicion]:
         return []
     figures = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
     summary = "the training labels are learnt by heart, and nothing carries over to validation: they fit no input"
-    return [Suspicion("labels-corrupted", "data", summary, figures, True, "critical")]
+    return [LABELS_CORRUPTED.suspect("data", summary, figures, True, "critical")]
 
 
-@check("history")
-def lost_inputs(facts: Evidence) -> list[Suspicion]:
+@NON_FINITE_DATA.check("history")
+def lost_inputs(facts: Evidence, history: History) -> list[Suspicion]:
     """NaN or infinity in the inputs of an update that was watched."""
-    history = facts.history
-    if history is None or history.input_lost_at < 0:
+    if history.input_lost_at < 0:
         return []
     at = history.input_lost_at + 1
     summary = f"the inputs of update {at} hold NaN or infinity"
-    return [Suspicion("non-finite-data", "data", summary, {"first at update": at}, True, "critical")]
+    return [NON_FINITE_DATA.suspect("data", summary, {"first at update": at}, True, "critical")]
 
 
-RULES = (
-    Rule(
-        code="LH106",
-        cause="non-finite-data",
-        meaning="NaN or infinity in the inputs or targets",
-        why=(
-            "One NaN makes the loss NaN, and with it every weight. Tried is the column's mean in the place of such "
-            "inputs, and the loss without the rows of such targets; what the rows should have held is for you to "
-            "find out."
-        ),
-        threshold="one such value in inputs or targets",
-        remedy="find the rows and drop or impute them",
-        example=("keep = torch.isfinite(x).all(1)\nx, y = x[keep], y[keep]"),
-        checks=(non_finite, lost_inputs),
-        explains=(
-            "non-finite-loss",
-            "does-not-learn",
-            "learning-rate-too-high",
-            "poisoned-running-statistics",
-            "output-mismatch",
-        ),
-    ),
-    Rule(
-        code="LH104",
-        cause="labels-invalid",
-        meaning="labels outside the classes, of the wrong type, or scaled as if they were inputs",
-        why=(
-            "A class number must be one of the outputs. Labels that were divided like pixel values become one single "
-            "number when they are stored as integers. A mask of 0 and 255 for a loss of two classes is the same slip "
-            "the other way."
-        ),
-        threshold=(
-            "a label outside 0 .. outputs - 1, or one single label in all the training data; or targets beyond 0 .. "
-            "1 for a loss that takes them for shares"
-        ),
-        remedy="give class numbers from 0 to classes - 1, unscaled",
-        example="y = y.long()  # 0 .. classes - 1, unscaled",
-        checks=(invalid_labels, beyond_shares),
-    ),
-    Rule(
-        code="LH102",
-        cause="targets-not-normalized",
-        meaning="regression targets whose scale or offset the output layer cannot reach in the time given",
-        why=(
-            "An output layer starts near 0 with outputs of about 1. With an Adam-like optimizer a weight moves by "
-            "about the learning rate an update, whatever the loss; with plain gradient descent the first gradient "
-            "grows with the targets."
-        ),
-        threshold=(
-            f"root mean square of the targets above {LARGE:g} or below {SMALL:g}; {PAYS}; or the whole reach of an "
-            f"Adam-like optimizer (steps x rate) is under a {BEYOND_REACH:g}th of their distance"
-        ),
-        source="Kingma & Ba 2015, Adam, section 2.1",
-        remedy="standardize the targets for the loss, and undo it on the model's answers",
-        example=(
-            "mean, std = y_train.mean(0), y_train.std(0)\n"
-            "loss = criterion(outputs, (y - mean) / std)\n"
-            "answer = outputs * std + mean"
-        ),
-        checks=(target_scale,),
-        rank=3,
-        joint=True,
-    ),
-    Rule(
-        code="LH101",
-        cause="inputs-not-normalized",
-        meaning="the inputs' scale or offset is far from what the first layer's initialization assumes",
-        why=(
-            "A layer's usual weights keep the scale of inputs of mean 0 and deviation 1. Other scales make the first "
-            "layer's gradient large or small by the same factor, and its curvature by the square; an offset makes "
-            "all its weights move together."
-        ),
-        threshold=(
-            f"root mean square of the inputs above {LARGE:g} or below {SMALL:g}, a mean of {LARGE:g} deviations or "
-            f"more, or columns apart by {APART:g} in scale; {PAYS}; watched, it counts where units are flat or the "
-            "loss is lost or does not fall"
-        ),
-        source="LeCun et al. 1998, Efficient BackProp, section 4.3",
-        remedy="standardize the inputs with the training data's mean and deviation",
-        example=("mean, std = x_train.mean(0), x_train.std(0)\nx = (x - mean) / std  # also for validation data"),
-        checks=(input_scale,),
-        rank=1,
-        joint=True,
-        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
-    ),
-    Rule(
-        code="LH107",
-        cause="no-shuffle",
-        meaning="batches come in an order that biases the updates",
-        why=(
-            "An update from one class only moves the output's bias; sorted batches make the network forget class "
-            "after class."
-        ),
-        threshold=(
-            f"batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of random "
-            f"batches; {PAYS}"
-        ),
-        remedy="shuffle=True in the training loader",
-        example="DataLoader(data, batch_size=..., shuffle=True)",
-        checks=(unshuffled,),
-    ),
-    Rule(
-        code="LH103",
-        cause="labels-corrupted",
-        meaning="labels do not belong to their inputs, or a large share of them is wrong",
-        why=(
-            "If labels have nothing to do with their inputs, rows that lie close together share them by chance only. "
-            "The comparison of training with validation data is scale-free; a permutation gives the level of chance. "
-            "Rows of whole numbers are compared by the symbols that they hold, once as a text and once as a table. "
-            "Where neighbours agree more often than by chance, training without the rows that disagree is tried "
-            "(Wilson 1972, Asymptotic properties of nearest neighbor rules using edited data, section III)."
-        ),
-        threshold=(
-            f"rows near to each other share their label less than {AGREE:g} times as often, beyond chance, as in "
-            "validation data; or the labels are learnt, validation stays at the level of a constant answer, and "
-            "neighbours agree by chance alone"
-        ),
-        source="Cover & Hart 1967, Nearest neighbor pattern classification",
-        remedy="align the labels with their inputs again; look at a few rows with their labels",
-        example="x, y = x[order], y[order]  # one order for both",
-        checks=(corrupted_labels, learnt_by_heart),
-    ),
-)
+RULES = (NON_FINITE_DATA, LABELS_INVALID, TARGETS_NOT_NORMALIZED, INPUTS_NOT_NORMALIZED, NO_SHUFFLE, LABELS_CORRUPTED)

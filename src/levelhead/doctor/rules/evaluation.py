@@ -6,13 +6,29 @@ from typing import Any
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.isolation import clone
-from levelhead.doctor.rules.rule import GAIN, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import GAIN, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
+
+TRAIN_MODE_IN_EVAL = Rule(
+    f"""LH407 train-mode-in-eval: the model is evaluated in training mode: dropout or batch statistics are on
+    Why: Scores then hang on the other rows of a batch, or on chance, and running statistics take in validation data.
+    Dropout that is called as a function has its own switch; the module that calls it is named. Dropout is measured: the
+    trained model is evaluated with and without it, and an average over draws, which is meant, loses nothing by them.
+    Threshold: a batch normalization or dropout runs in training mode during evaluation (watched: in both or more passes
+    without gradients, and none in eval mode); or dropout is called as a function that drops, and the score without it
+    is {100 * GAIN:.0f} % of the way better
+    Remedy: model.eval() before evaluation
+    Example: model.eval()
+    with torch.no_grad():
+        outputs = model(inputs)""",
+)
 
 
-@check("program")
-def statistics_of_batches(facts: Evidence) -> list[Suspicion]:
+@TRAIN_MODE_IN_EVAL.check("program")
+def statistics_of_batches(facts: Evidence, _: object) -> list[Suspicion]:
     """Batch statistics are taken during evaluation."""
     modules: dict[str, Any] = dict(facts.model.named_modules())
     norms = [name for name in facts.evaluation.training if isinstance(modules[name], BATCH_NORM)]
@@ -21,14 +37,14 @@ def statistics_of_batches(facts: Evidence) -> list[Suspicion]:
     figures = {"in training mode during evaluation": norms[:12]}
     summary = f"during evaluation {len(norms)} batch normalizations use the batch's own statistics"
     cure = remedies.standard_evaluation()
-    return [Suspicion("train-mode-in-eval", "loop", summary, figures, True, "warning", (cure,))]
+    return [TRAIN_MODE_IN_EVAL.suspect("loop", summary, figures, True, "warning", (cure,))]
 
 
-@check("base")
-def dropping(facts: Evidence) -> list[Suspicion]:
+@TRAIN_MODE_IN_EVAL.check("base")
+def dropping(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Dropout during evaluation, and what the same model scores without: who means to average over it loses nothing."""
-    base, seen = facts.base, facts.evaluation
-    if base is None or base.diverged or base.error is not None or not (seen.dropped or seen.training):
+    seen = facts.evaluation
+    if base.diverged or base.error is not None or not (seen.dropped or seen.training):
         return []
     steady = clone(base.program)
     cure = remedies.without_dropout()
@@ -42,44 +58,23 @@ def dropping(facts: Evidence) -> list[Suspicion]:
         where = seen.dropped[0] or "loop"
         summary = f"dropout is called {len(seen.dropped)} times during evaluation, as a function that is left on"
     if gain < GAIN:
-        return [Suspicion("train-mode-in-eval", where, summary, figures, True, "info", (cure,))]
-    return [Suspicion("train-mode-in-eval", where, summary, figures, remedies=(cure,), measured=gain)]
+        return [TRAIN_MODE_IN_EVAL.suspect(where, summary, figures, True, "info", (cure,))]
+    return [TRAIN_MODE_IN_EVAL.suspect(where, summary, figures, remedies=(cure,), measured=gain)]
 
 
-@check("history")
-def training_evaluation(facts: Evidence) -> list[Suspicion]:
+@TRAIN_MODE_IN_EVAL.check("history")
+def training_evaluation(facts: Evidence, history: History) -> list[Suspicion]:
     """Evaluations that were watched, all of them in training mode."""
-    history = facts.history
     concerned = [
         n for n, m in facts.model.named_modules() if isinstance(m, BATCH_NORM) or (isinstance(m, DROPOUT) and m.p > 0)
     ]
-    if history is None or history.training_evaluations < 2 or history.eval_evaluations or not concerned:
+    if history.training_evaluations < 2 or history.eval_evaluations or not concerned:
         return []
     passes = history.training_evaluations
     summary = f"all {passes} passes without gradients ran in training mode, {concerned[0]} included"
     figures = {"in training mode": history.training_evaluations, "in eval mode": 0}
     cure = (remedies.standard_evaluation(),)
-    return [Suspicion("train-mode-in-eval", "loop", summary, figures, True, "warning", cure)]
+    return [TRAIN_MODE_IN_EVAL.suspect("loop", summary, figures, True, "warning", cure)]
 
 
-RULES = (
-    Rule(
-        code="LH407",
-        cause="train-mode-in-eval",
-        meaning="the model is evaluated in training mode: dropout or batch statistics are on",
-        why=(
-            "Scores then hang on the other rows of a batch, or on chance, and running statistics take in validation "
-            "data. Dropout that is called as a function has its own switch; the module that calls it is named. "
-            "Dropout is measured: the trained model is evaluated with and without it, and an average over draws, "
-            "which is meant, loses nothing by them."
-        ),
-        threshold=(
-            "a batch normalization or dropout runs in training mode during evaluation (watched: in both or more "
-            "passes without gradients, and none in eval mode); or dropout is called as a function that drops, and "
-            f"the score without it is {100 * GAIN:.0f} % of the way better"
-        ),
-        remedy="model.eval() before evaluation",
-        example=("model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"),
-        checks=(statistics_of_batches, dropping, training_evaluation),
-    ),
-)
+RULES = (TRAIN_MODE_IN_EVAL,)

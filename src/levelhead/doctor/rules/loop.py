@@ -10,12 +10,14 @@ from torch import Tensor
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import piled
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
 from levelhead.doctor.findings import Severity
 from levelhead.doctor.program import Program
 from levelhead.doctor.rules.output import one_logit, single_softmax
-from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
 
 #: Watched updates that were looked at, none of them with cleared gradients, from which on it is the loop's way.
 UNCLEARED = 5
@@ -23,7 +25,20 @@ UNCLEARED = 5
 LEFT_BEHIND = 10
 
 
-@check()
+GRADIENTS_ACCUMULATE = Rule(
+    f"""LH604 gradients-accumulate: gradients are never cleared between updates
+    Why: The rule adds up what each backward pass brings: if the optimizer gets the last gradient plus this, nothing was
+    cleared. It does so for each parameter, too: a loop may clear those of the head and forget the body's. Gathering
+    over several batches on purpose, with a clearing after each step, is left in peace.
+    Threshold: the gradient at each update, of all parameters or of some, is the last one plus the batch's own; watched,
+    at {UNCLEARED} updates looked at or more, and none of them cleared
+    Remedy: optimizer.zero_grad() before each backward()
+    Example: optimizer.zero_grad()  # before loss.backward()""",
+    explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
+)
+
+
+@GRADIENTS_ACCUMULATE.check()
 def accumulating(facts: Evidence) -> list[Suspicion]:
     """Each gradient is the last one plus the batch's own."""
     seen = [u for u in facts.loop.updates[1:] if math.isfinite(u.cleared) and math.isfinite(u.kept)]
@@ -41,10 +56,24 @@ def accumulating(facts: Evidence) -> list[Suspicion]:
         figures["parameters"] = some[:12]
         whose = f"the gradient of {len(some)} parameters, first {some[0]},"
     summary = f"at each of {len(seen)} updates {whose} is the one before plus the batch's own: it is never cleared"
-    return [Suspicion("gradients-accumulate", "loop", summary, figures, True, "critical", (_cleared(),))]
+    return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (_cleared(),))]
 
 
-@check()
+GRADIENT_ASCENT = Rule(
+    f"""LH503 gradient-ascent: the update climbs the loss
+    Why: The rule takes the gradient of the loss itself, and compares its direction with what the optimizer gets and
+    with how the parameters move. It also asks the loss for its value at right and at wrong answers: a likelihood
+    without its minus rewards errors. Two signs together (a likelihood that is maximized) are descent. Where the loss is
+    of no known kind, the opposite sign is tried, since it may be meant to grow.
+    Threshold: the gradient that the optimizer gets, or its update, points against the loss's own descent; or right
+    answers cost more than wrong ones and the update goes down (of a loss of no known kind: {PAYS})
+    Remedy: minimize: no sign, no maximize=True
+    Example: torch.optim.SGD(model.parameters(), lr=0.1)  # no maximize=True""",
+    explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
+)
+
+
+@GRADIENT_ASCENT.check()
 def ascending(facts: Evidence) -> list[Suspicion]:
     """Of a loss that rewards errors, a gradient that is the opposite, and an optimizer that climbs: one, or all."""
     seen = [u for u in facts.loop.updates if u.held and math.isfinite(u.held)]
@@ -70,10 +99,26 @@ def ascending(facts: Evidence) -> list[Suspicion]:
         cure = remedies.learning_rate(-1, [group["lr"] for group in groups])
     where = "loop" if opposite else "optimizer" if climbing else "loss"
     certain = bool(facts.loss.kind)  # a loss of its author's own may be meant so: its sign is tried
-    return [Suspicion("gradient-ascent", where, summary, figures, certain, "critical", (cure,))]
+    return [GRADIENT_ASCENT.suspect(where, summary, figures, certain, "critical", (cure,))]
 
 
-@check()
+PARAMETERS_NOT_TRAINED = Rule(
+    f"""LH605 parameters-not-trained: parameters frozen, or missing from the optimizer
+    Why: A random layer that is not trained is a random feature; whether that costs is tried. A pretrained backbone that
+    is frozen on purpose wins nothing by being trained, and is left in peace. Named is the optimizer where it lacks
+    them, and the module where they are frozen (`requires_grad=False`). Layers in a plain list and plain tensors are no
+    parameters of the model, and so are in no optimizer. Gradients that arrive and are cleared before the step train
+    nothing either; then the loop is named.
+    Threshold: a parameter in a layer that runs is in no optimizer, or needs no gradient: {PAYS} (watched: it needs
+    gradients and runs behind a trained one); or gradients arrive and are gone when the optimizer steps; or the
+    optimizer has no parameter of the model
+    Remedy: give the optimizer all of model.parameters()
+    Example: optimizer = torch.optim.SGD(model.parameters(), lr=0.1)""",
+    explains=("does-not-learn", "learning-rate-too-low"),
+)
+
+
+@PARAMETERS_NOT_TRAINED.check()
 def wiped(facts: Evidence) -> list[Suspicion]:
     """Gradients that arrive, and are gone when the optimizer steps."""
     updates = facts.loop.updates
@@ -82,17 +127,32 @@ def wiped(facts: Evidence) -> list[Suspicion]:
     figures = {"parameters that a gradient reached": len(facts.loop.gradients), "norm at the step": 0.0}
     summary = f"gradients reach {len(facts.loop.gradients)} parameters, and none is left when the optimizer steps"
     cure = remedies.standard_loop()
-    return [Suspicion("parameters-not-trained", "loop", summary, figures, True, "critical", (cure,))]
+    return [PARAMETERS_NOT_TRAINED.suspect("loop", summary, figures, True, "critical", (cure,))]
 
 
-@check()
+LOSS_DETACHED = Rule(
+    """LH504 loss-detached: no gradient reaches (part of) the model
+    Why: A parameter without a gradient stays as it was. A part that runs under `no_grad()` while the optimizer holds it
+    counts as well. Tried is the same model with `detach()` and `no_grad()` left out of its forward pass. Where a module
+    gets a value with a graph and gives one without (a comparison, say), it is named, and a gradient straight through it
+    is tried (Bengio et al. 2013, Estimating or propagating gradients through stochastic neurons, section 3). Where the
+    way to the loss is a staircase (rounded answers, say), all gradients are zero: that counts too, and has no remedy.
+    Threshold: a parameter of the optimizer that was never frozen, in a layer that runs, never gets a gradient, or all
+    get zeros
+    Remedy: leave out the detach(), item(), numpy() or no_grad() between the layer and the loss
+    Example: loss = criterion(model(x), y)  # no detach(), item() or no_grad() between""",
+    explains=("does-not-learn", "learning-rate-too-low", "parameters-not-trained"),
+)
+
+
+@LOSS_DETACHED.check()
 def detached(facts: Evidence) -> list[Suspicion]:
     """No gradient reaches a parameter that the optimizer has."""
     loop = facts.loop
     error = str(loop.error or "")
     if "does not require grad" in error:
         summary = f"the loss hangs on no parameter of the model: {error.splitlines()[0]}"
-        return [Suspicion("loss-detached", "loss", summary, {"error": error}, True, "critical")]
+        return [LOSS_DETACHED.suspect("loss", summary, {"error": error}, True, "critical")]
     if loop.error is not None or not loop.updates:
         return []
     missing = [
@@ -122,11 +182,11 @@ def detached(facts: Evidence) -> list[Suspicion]:
         place, summary = cut.name, summary + f"; {cut.name} passes none on"
         if cut.input is not None and cut.output is not None and cut.input.shape == cut.output.shape:
             cures = (remedies.straight_through(cut.name), *cures)
-    return [Suspicion("loss-detached", place, summary, figures, True, severity, cures)]
+    return [LOSS_DETACHED.suspect(place, summary, figures, True, severity, cures)]
 
 
-@check("program")
-def untrained(facts: Evidence) -> list[Suspicion]:
+@PARAMETERS_NOT_TRAINED.check("program")
+def untrained(facts: Evidence, _: object) -> list[Suspicion]:
     """Parameters that run and are not in the optimizer, or need no gradient."""
     loop, held = facts.loop, facts.held
     ran = variables(facts.node)
@@ -155,7 +215,7 @@ def untrained(facts: Evidence) -> list[Suspicion]:
         where = _common([name for name, _ in left]) or where
     elif len(loose) == len(left):  # the module that holds them, where it is not the whole model
         where = _common([name.partition("[")[0] for name in loose]) or where
-    return [Suspicion("parameters-not-trained", where, summary, figures, remedies=(cure,))]
+    return [PARAMETERS_NOT_TRAINED.suspect(where, summary, figures, remedies=(cure,))]
 
 
 def _common(names: list[str]) -> str:
@@ -163,7 +223,18 @@ def _common(names: list[str]) -> str:
     return commonpath([name.rpartition(".")[0].replace(".", "/") for name in names]).replace("/", ".")
 
 
-@check()
+EVAL_MODE_IN_TRAINING = Rule(
+    """LH406 eval-mode-in-training: the model is updated in eval mode: batch statistics frozen, dropout off
+    Why: In eval mode batch normalization uses running statistics that are not updated, and dropout does nothing. Single
+    layers in eval mode (a frozen backbone) are left in peace.
+    Threshold: a normalization that is trained runs on running statistics, or all dropouts are off, in every update
+    Remedy: model.train() at the start of each epoch, and after each evaluation
+    Example: model.train()  # before each update""",
+    explains=("stale-running-statistics",),
+)
+
+
+@EVAL_MODE_IN_TRAINING.check()
 def eval_in_training(facts: Evidence) -> list[Suspicion]:
     """The whole model is updated in eval mode."""
     modes = facts.loop.modes
@@ -188,19 +259,19 @@ def eval_in_training(facts: Evidence) -> list[Suspicion]:
         remedies.standard_loop(),
     )
     severity: Severity = "critical" if norms else "warning"
-    return [Suspicion("eval-mode-in-training", "loop", summary, figures, True, severity, cures)]
+    return [EVAL_MODE_IN_TRAINING.suspect("loop", summary, figures, True, severity, cures)]
 
 
-@check("base")
-def mode_left(facts: Evidence) -> list[Suspicion]:
+@EVAL_MODE_IN_TRAINING.check("base")
+def mode_left(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """A training that begins in training mode and is in eval mode from some update on."""
-    return _left(facts, facts.base.eval_since, facts.base.updates) if facts.base is not None else []
+    return _left(facts, base.eval_since, base.updates)
 
 
-@check("history")
-def mode_left_watched(facts: Evidence) -> list[Suspicion]:
+@EVAL_MODE_IN_TRAINING.check("history")
+def mode_left_watched(facts: Evidence, history: History) -> list[Suspicion]:
     """The same of a watched one."""
-    return _left(facts, facts.history.eval_since, facts.history.steps) if facts.history is not None else []
+    return _left(facts, history.eval_since, history.steps)
 
 
 def _left(facts: Evidence, since: int, count: int) -> list[Suspicion]:
@@ -209,14 +280,24 @@ def _left(facts: Evidence, since: int, count: int) -> list[Suspicion]:
         return []
     summary = f"from update {since + 1} of {count} on the model is in eval mode: something has put it there for good"
     cure = remedies.before_step(_train_mode, "train mode", "model.train()  # before each update")
-    return [Suspicion("eval-mode-in-training", "loop", summary, {"since": since + 1}, True, "warning", (cure,))]
+    return [EVAL_MODE_IN_TRAINING.suspect("loop", summary, {"since": since + 1}, True, "warning", (cure,))]
 
 
 def _train_mode(program: Program) -> None:
     program.model.train()
 
 
-@check()
+DECAY_ON_NORM_OR_BIAS = Rule(
+    """LH606 decay-on-norm-or-bias: weight decay on normalization parameters or biases
+    Why: Decay pulls a scale to 0 and not to 1.
+    Threshold: a parameter group with weight_decay > 0 holds some; style
+    Source: the convention of He et al. 2019, Bag of tricks for image classification, section 3.1
+    Remedy: two parameter groups: weight_decay for matrices, 0 for the rest
+    Example: torch.optim.AdamW(lh.regularizers.decay_groups(model, 0.01))""",
+)
+
+
+@DECAY_ON_NORM_OR_BIAS.check()
 def decay_on_norm(facts: Evidence) -> list[Suspicion]:
     """Weight decay on the parameters of normalization layers."""
     norms = {
@@ -237,10 +318,10 @@ def decay_on_norm(facts: Evidence) -> list[Suspicion]:
         return []
     summary = f"weight decay acts on {len(decayed)} parameters of normalization layers, first {decayed[0]}"
     figures = {"parameters": decayed[:12]}
-    return [Suspicion("decay-on-norm-or-bias", "optimizer", summary, figures, True, "info")]
+    return [DECAY_ON_NORM_OR_BIAS.suspect("optimizer", summary, figures, True, "info")]
 
 
-@check()
+@LOSS_DETACHED.check()
 def all_zero(facts: Evidence) -> list[Suspicion]:
     """Gradients arrive at the parameters, and all of them are zero: the way to the loss is a staircase."""
     loop = facts.loop
@@ -250,18 +331,17 @@ def all_zero(facts: Evidence) -> list[Suspicion]:
         return []  # these say why
     figures = {"parameters with a gradient of zero": len(loop.reached)}
     summary = f"the gradients of all {len(loop.reached)} parameters are zero: the loss does not change with small steps"
-    return [Suspicion("loss-detached", "loss", summary, figures, True, "critical")]
+    return [LOSS_DETACHED.suspect("loss", summary, figures, True, "critical")]
 
 
-@check("history")
-def never_cleared(facts: Evidence) -> list[Suspicion]:
+@GRADIENTS_ACCUMULATE.check("history")
+def never_cleared(facts: Evidence, history: History) -> list[Suspicion]:
     """No update that was watched cleared the gradients of the one before."""
-    history = facts.history
-    if history is None or history.uncleared < UNCLEARED or history.cleared:
+    if history.uncleared < UNCLEARED or history.cleared:
         return []
     summary = f"at none of the {history.uncleared} updates looked at, the gradients of the one before had been cleared"
     figures = {"updates looked at": history.uncleared}
-    return [Suspicion("gradients-accumulate", "loop", summary, figures, True, "critical", (_cleared(),))]
+    return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (_cleared(),))]
 
 
 def _cleared() -> remedies.Remedy:
@@ -270,7 +350,7 @@ def _cleared() -> remedies.Remedy:
     )
 
 
-@check()
+@PARAMETERS_NOT_TRAINED.check()
 def elsewhere(facts: Evidence) -> list[Suspicion]:
     """An optimizer that has no parameter of the model."""
     own = {id(p) for p in facts.after.parameters()}
@@ -279,11 +359,11 @@ def elsewhere(facts: Evidence) -> list[Suspicion]:
     figures = {"parameters of the model": len(own), "parameters of the optimizer": len(facts.held)}
     summary = f"the optimizer has {len(facts.held)} parameters, and none of them is the model's: nothing is trained"
     cure = (remedies.all_parameters(),)
-    return [Suspicion("parameters-not-trained", "optimizer", summary, figures, True, "critical", cure)]
+    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, True, "critical", cure)]
 
 
-@check("history")
-def left_out(facts: Evidence) -> list[Suspicion]:
+@PARAMETERS_NOT_TRAINED.check("history")
+def left_out(facts: Evidence, history: History) -> list[Suspicion]:
     """Parameters of a watched model that need gradients, run behind trained ones, and are in no optimizer."""
     order = [(n, p) for n, p in facts.model.named_parameters() if n.rpartition(".")[0] in facts.loop.executed]
     trained = [i for i, (_, p) in enumerate(order) if id(p) in facts.held]
@@ -297,115 +377,14 @@ def left_out(facts: Evidence) -> list[Suspicion]:
     what = f"{len(left)} parameters that need gradients and run behind trained ones"
     summary = f"{what} are in no optimizer, first {left[0]}"
     figures, cure = {"parameters": left[:12]}, (remedies.all_parameters(),)
-    return [Suspicion("parameters-not-trained", "optimizer", summary, figures, True, "warning", cure)]
+    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, True, "warning", cure)]
 
 
 RULES = (
-    Rule(
-        code="LH604",
-        cause="gradients-accumulate",
-        meaning="gradients are never cleared between updates",
-        why=(
-            "The rule adds up what each backward pass brings: if the optimizer gets the last gradient plus this, "
-            "nothing was cleared. It does so for each parameter, too: a loop may clear those of the head and forget "
-            "the body's. Gathering over several batches on purpose, with a clearing after each step, is left in "
-            "peace."
-        ),
-        threshold=(
-            "the gradient at each update, of all parameters or of some, is the last one plus the batch's own; "
-            f"watched, at {UNCLEARED} updates looked at or more, and none of them cleared"
-        ),
-        remedy="optimizer.zero_grad() before each backward()",
-        example="optimizer.zero_grad()  # before loss.backward()",
-        checks=(accumulating, never_cleared),
-        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
-    ),
-    Rule(
-        code="LH503",
-        cause="gradient-ascent",
-        meaning="the update climbs the loss",
-        why=(
-            "The rule takes the gradient of the loss itself, and compares its direction with what the optimizer gets "
-            "and with how the parameters move. It also asks the loss for its value at right and at wrong answers: a "
-            "likelihood without its minus rewards errors. Two signs together (a likelihood that is maximized) are "
-            "descent. Where the loss is of no known kind, the opposite sign is tried, since it may be meant to grow."
-        ),
-        threshold=(
-            "the gradient that the optimizer gets, or its update, points against the loss's own descent; or right "
-            f"answers cost more than wrong ones and the update goes down (of a loss of no known kind: {PAYS})"
-        ),
-        remedy="minimize: no sign, no maximize=True",
-        example="torch.optim.SGD(model.parameters(), lr=0.1)  # no maximize=True",
-        checks=(ascending,),
-        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
-    ),
-    Rule(
-        code="LH605",
-        cause="parameters-not-trained",
-        meaning="parameters frozen, or missing from the optimizer",
-        why=(
-            "A random layer that is not trained is a random feature; whether that costs is tried. A pretrained "
-            "backbone that is frozen on purpose wins nothing by being trained, and is left in peace. Named is the "
-            "optimizer where it lacks them, and the module where they are frozen (`requires_grad=False`). Layers in "
-            "a plain list and plain tensors are no parameters of the model, and so are in no optimizer. Gradients "
-            "that arrive and are cleared before the step train nothing either; then the loop is named."
-        ),
-        threshold=(
-            f"a parameter in a layer that runs is in no optimizer, or needs no gradient: {PAYS} (watched: it needs "
-            "gradients and runs behind a trained one); or gradients arrive and are gone when the optimizer steps; or "
-            "the optimizer has no parameter of the model"
-        ),
-        remedy="give the optimizer all of model.parameters()",
-        example="optimizer = torch.optim.SGD(model.parameters(), lr=0.1)",
-        checks=(wiped, elsewhere, untrained, left_out),
-        explains=("does-not-learn", "learning-rate-too-low"),
-    ),
-    Rule(
-        code="LH504",
-        cause="loss-detached",
-        meaning="no gradient reaches (part of) the model",
-        why=(
-            "A parameter without a gradient stays as it was. A part that runs under `no_grad()` while the optimizer "
-            "holds it counts as well. Tried is the same model with `detach()` and `no_grad()` left out of its "
-            "forward pass. Where a module gets a value with a graph and gives one without (a comparison, say), it is "
-            "named, and a gradient straight through it is tried (Bengio et al. 2013, Estimating or propagating "
-            "gradients through stochastic neurons, section 3). Where the way to the loss is a staircase (rounded "
-            "answers, say), all gradients are zero: that counts too, and has no remedy."
-        ),
-        threshold=(
-            "a parameter of the optimizer that was never frozen, in a layer that runs, never gets a gradient, or all "
-            "get zeros"
-        ),
-        remedy="leave out the detach(), item(), numpy() or no_grad() between the layer and the loss",
-        example="loss = criterion(model(x), y)  # no detach(), item() or no_grad() between",
-        checks=(detached, all_zero),
-        explains=("does-not-learn", "learning-rate-too-low", "parameters-not-trained"),
-    ),
-    Rule(
-        code="LH406",
-        cause="eval-mode-in-training",
-        meaning="the model is updated in eval mode: batch statistics frozen, dropout off",
-        why=(
-            "In eval mode batch normalization uses running statistics that are not updated, and dropout does "
-            "nothing. Single layers in eval mode (a frozen backbone) are left in peace."
-        ),
-        threshold=(
-            "a normalization that is trained runs on running statistics, or all dropouts are off, in every update"
-        ),
-        remedy="model.train() at the start of each epoch, and after each evaluation",
-        example="model.train()  # before each update",
-        checks=(eval_in_training, mode_left, mode_left_watched),
-        explains=("stale-running-statistics",),
-    ),
-    Rule(
-        code="LH606",
-        cause="decay-on-norm-or-bias",
-        meaning="weight decay on normalization parameters or biases",
-        why="Decay pulls a scale to 0 and not to 1.",
-        threshold="a parameter group with weight_decay > 0 holds some; style",
-        source="the convention of He et al. 2019, Bag of tricks for image classification, section 3.1",
-        remedy="two parameter groups: weight_decay for matrices, 0 for the rest",
-        example="torch.optim.AdamW(lh.regularizers.decay_groups(model, 0.01))",
-        checks=(decay_on_norm,),
-    ),
+    GRADIENTS_ACCUMULATE,
+    GRADIENT_ASCENT,
+    PARAMETERS_NOT_TRAINED,
+    LOSS_DETACHED,
+    EVAL_MODE_IN_TRAINING,
+    DECAY_ON_NORM_OR_BIAS,
 )

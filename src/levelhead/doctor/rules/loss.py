@@ -11,17 +11,28 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import History
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.program import Program, hits
 from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.rules.output import _binary_cross_entropy, linear_output
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
 
 #: More whole numbers than these are a quantity.
 MOST_CLASSES = 50
 
 
-@check()
+LOSS_BROADCAST = Rule(
+    """LH502 loss-broadcast: predictions and targets broadcast against each other
+    Why: [N, 1] against [N] is compared as [N, N]: the loss then asks every output to be the mean of all targets.
+    Threshold: outputs and targets hold as many values in different shapes, and the loss changes when they are aligned
+    Remedy: give both the same shape: outputs.squeeze(1), or targets.unsqueeze(1)
+    Example: loss = criterion(outputs.squeeze(1), targets)""",
+)
+
+
+@LOSS_BROADCAST.check()
 def broadcast(facts: Evidence) -> list[Suspicion]:
     """Outputs and targets spread against each other."""
     if not facts.loss.broadcast or facts.outputs is None or facts.targets is None:
@@ -30,10 +41,25 @@ def broadcast(facts: Evidence) -> list[Suspicion]:
     figures = {"outputs": str(shapes[0]), "targets": str(shapes[1])}
     both = torch.broadcast_shapes(*shapes)
     summary = f"outputs of shape {shapes[0]} and targets of shape {shapes[1]} are compared as {tuple(both)}"
-    return [Suspicion("loss-broadcast", "loss", summary, figures, True, "critical", (remedies.aligned_loss(),))]
+    return [LOSS_BROADCAST.suspect("loss", summary, figures, True, "critical", (remedies.aligned_loss(),))]
 
 
-@check()
+LOSS_MISMATCH = Rule(
+    f"""LH501 loss-mismatch: a loss that does not fit the task
+    Why: The squared or absolute error of a squashed output has hardly any gradient where the answer is most wrong. One
+    output that is trained to come near a class's number takes the classes to be in order: where the score counts hits
+    of that number, an output for each class with cross-entropy is tried. The loss is also asked with made-up answers:
+    one that is the same for every answer to rows of one class (a hinge with labels 0 and 1 instead of -1 and 1; an
+    `ignore_index` that is a class) says nothing about them, and one that is least at other answers than the targets (a
+    Poisson loss that takes the outputs for logarithms) wants another output.
+    Threshold: squared or absolute error for classes, cross-entropy for a quantity, or outputs equal to the targets cost
+    more than others; {PAYS}; or every answer to the rows of one class costs the same
+    Remedy: cross-entropy for classes, squared error for a quantity
+    Example: nn.CrossEntropyLoss()  # of classes""",
+)
+
+
+@LOSS_MISMATCH.check()
 def mismatch(facts: Evidence) -> list[Suspicion]:
     """An error for classes, or cross-entropy for a quantity."""
     kind, task, activation = facts.loss.kind, facts.loss.task, facts.output.activation
@@ -41,7 +67,7 @@ def mismatch(facts: Evidence) -> list[Suspicion]:
     if kind in ("softmax", "nll") and task == "quantity":
         cure = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")
         summary = "cross-entropy for a quantity"
-        return [Suspicion("loss-mismatch", "loss", summary, figures, True, "critical", (cure,))]
+        return [LOSS_MISMATCH.suspect("loss", summary, figures, True, "critical", (cure,))]
     if kind not in ("squared", "absolute") or task not in ("classes", "binary"):
         return []
     cures: list[Remedy] = []
@@ -64,15 +90,15 @@ def mismatch(facts: Evidence) -> list[Suspicion]:
     if not cures:
         return []
     summary = f"the {kind} error for {'two ' if task == 'binary' else ''}classes"
-    return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=tuple(cures))]
+    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=tuple(cures))]
 
 
-@check("base")
-def numbered(facts: Evidence) -> list[Suspicion]:
+@LOSS_MISMATCH.check("base")
+def numbered(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """One output that is trained to come near a class's number, and judged by hitting it."""
-    base, kept, outputs, layers = facts.base, facts.train.kept, facts.outputs, facts.layers
+    kept, outputs, layers = facts.train.kept, facts.outputs, facts.layers
     counts = facts.train.counts
-    if base is None or kept is None or outputs is None or not layers or not 3 <= len(counts) <= MOST_CLASSES:
+    if kept is None or outputs is None or not layers or not 3 <= len(counts) <= MOST_CLASSES:
         return []
     one = isinstance(layers[-1].module, nn.Linear) and layers[-1].module.out_features == 1
     if not one or sorted(counts) != list(range(len(counts))) or outputs.numel() != len(outputs):
@@ -89,7 +115,7 @@ def numbered(facts: Evidence) -> list[Suspicion]:
         "the loss takes the classes to be in order"
     )
     cure = remedies.outputs_for_classes(layers[-1].name, len(counts))
-    return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=(cure,))]
+    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=(cure,))]
 
 
 def _rounded_accuracy(program: Program) -> float:
@@ -100,7 +126,7 @@ def _rounded_accuracy(program: Program) -> float:
         return hits(copy.model, loader, lambda outputs: outputs.flatten().round())
 
 
-@check()
+@LOSS_MISMATCH.check()
 def silent(facts: Evidence) -> list[Suspicion]:
     """A loss that is the same for every answer to the rows of one class."""
     labels = facts.loss.silent
@@ -110,10 +136,10 @@ def silent(facts: Evidence) -> list[Suspicion]:
     figures = {"label": labels[0], "share of the rows": share}
     summary = f"for targets of {labels[0]} ({100 * share:.0f} % of the rows) every answer costs the same"
     if facts.loss.task == "binary":
-        return [Suspicion("loss-mismatch", "loss", summary, figures, True, "critical", (_of_two_classes(facts),))]
+        return [LOSS_MISMATCH.suspect("loss", summary, figures, True, "critical", (_of_two_classes(facts),))]
     code = "criterion = nn.CrossEntropyLoss()  # of all classes"
     cure = remedies.other_loss(remedies.cross_entropy, "cross-entropy of all classes", code)
-    return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=(cure,))]
+    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=(cure,))]
 
 
 def _of_two_classes(facts: Evidence) -> Remedy:
@@ -123,7 +149,7 @@ def _of_two_classes(facts: Evidence) -> Remedy:
     return remedies.other_loss(_binary_cross_entropy, "binary cross-entropy", code)
 
 
-@check()
+@LOSS_MISMATCH.check()
 def not_minimal_at_target(facts: Evidence) -> list[Suspicion]:
     """A loss that costs least at other answers than the targets, though the score wants these."""
     if not facts.loss.not_minimal_at_target or facts.loss.rewards_errors or facts.loss.kind:
@@ -134,15 +160,28 @@ def not_minimal_at_target(facts: Evidence) -> list[Suspicion]:
         cures.insert(0, remedies.of_logarithms())
     figures = {"loss": "not least where outputs are the targets", "last activation": facts.output.activation or "none"}
     summary = "outputs that are equal to the targets cost more than others: the loss takes them for something else"
-    return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=tuple(cures))]
+    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=tuple(cures))]
 
 
-@check("base")
-def lost_while_finite(facts: Evidence) -> list[Suspicion]:
+NON_FINITE_LOSS = Rule(
+    """LH505 non-finite-loss: the loss itself is not finite, while weights, inputs and outputs are
+    Why: No learning rate mends a NaN that the loss makes of finite numbers: the logarithm of 0, 0 / 0 in a mean over
+    nothing (an empty mask, a class that is absent), a NaN among the targets. A step that leaves such updates out hides
+    it.
+    Threshold: one such loss; an examination also asks that no input or target of the loaders is NaN
+    Remedy: look at that batch's targets; keep logarithms and divisions of the loss from 0
+    Example: loss = torch.log(p.clamp_min(1e-6))  # and sum / count.clamp_min(1)""",
+    last=True,
+    explains=("learning-rate-too-high", "poisoned-running-statistics", "does-not-learn"),
+)
+
+
+@NON_FINITE_LOSS.check("base")
+def lost_while_finite(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """A loss that is not finite, of a model whose weights, inputs and outputs are."""
-    base, first = facts.base, next(iter(facts.loop.losses), None)
+    first = next(iter(facts.loop.losses), None)
     halves = [c for d in (facts.train, facts.val) if d is not None for c in (d.inputs, d.targets)]
-    if base is None or not base.diverged or any(c is not None and c.bad for c in halves):
+    if not base.diverged or any(c is not None and c.bad for c in halves):
         return []
     at_first = (
         first is not None and not math.isfinite(first.value) and _finite(first.outputs) and _finite(first.targets)
@@ -153,72 +192,21 @@ def lost_while_finite(facts: Evidence) -> list[Suspicion]:
     summary = (
         f"the loss of update {at} is {base.losses[at - 1] if base.losses else math.nan}, and the weights are finite"
     )
-    return [Suspicion("non-finite-loss", "loss", summary, {"update": at}, True, "critical")]
+    return [NON_FINITE_LOSS.suspect("loss", summary, {"update": at}, True, "critical")]
 
 
 def _finite(value: Any) -> bool:
     return isinstance(value, Tensor) and bool(torch.isfinite(value).all())
 
 
-@check("history")
-def lost_while_watched(facts: Evidence) -> list[Suspicion]:
+@NON_FINITE_LOSS.check("history")
+def lost_while_watched(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched loss that is not finite, though the model's outputs were."""
-    history = facts.history
-    if history is None or not history.finite_when_lost or history.input_lost_at >= 0:
+    if not history.finite_when_lost or history.input_lost_at >= 0:
         return []
     at = history.loss_lost_at + 1
     summary = f"the loss of update {at} is not finite, though inputs, weights and outputs were"
-    return [Suspicion("non-finite-loss", "loss", summary, {"update": at}, True, "critical")]
+    return [NON_FINITE_LOSS.suspect("loss", summary, {"update": at}, True, "critical")]
 
 
-RULES = (
-    Rule(
-        code="LH502",
-        cause="loss-broadcast",
-        meaning="predictions and targets broadcast against each other",
-        why="[N, 1] against [N] is compared as [N, N]: the loss then asks every output to be the mean of all targets.",
-        threshold=(
-            "outputs and targets hold as many values in different shapes, and the loss changes when they are aligned"
-        ),
-        remedy="give both the same shape: outputs.squeeze(1), or targets.unsqueeze(1)",
-        example="loss = criterion(outputs.squeeze(1), targets)",
-        checks=(broadcast,),
-    ),
-    Rule(
-        code="LH501",
-        cause="loss-mismatch",
-        meaning="a loss that does not fit the task",
-        why=(
-            "The squared or absolute error of a squashed output has hardly any gradient where the answer is most "
-            "wrong. One output that is trained to come near a class's number takes the classes to be in order: where "
-            "the score counts hits of that number, an output for each class with cross-entropy is tried. The loss is "
-            "also asked with made-up answers: one that is the same for every answer to rows of one class (a hinge "
-            "with labels 0 and 1 instead of -1 and 1; an `ignore_index` that is a class) says nothing about them, "
-            "and one that is least at other answers than the targets (a Poisson loss that takes the outputs for "
-            "logarithms) wants another output."
-        ),
-        threshold=(
-            "squared or absolute error for classes, cross-entropy for a quantity, or outputs equal to the targets "
-            f"cost more than others; {PAYS}; or every answer to the rows of one class costs the same"
-        ),
-        remedy="cross-entropy for classes, squared error for a quantity",
-        example="nn.CrossEntropyLoss()  # of classes",
-        checks=(mismatch, silent, not_minimal_at_target, numbered),
-    ),
-    Rule(
-        code="LH505",
-        cause="non-finite-loss",
-        meaning="the loss itself is not finite, while weights, inputs and outputs are",
-        why=(
-            "No learning rate mends a NaN that the loss makes of finite numbers: the logarithm of 0, 0 / 0 in a mean "
-            "over nothing (an empty mask, a class that is absent), a NaN among the targets. A step that leaves such "
-            "updates out hides it."
-        ),
-        threshold="one such loss; an examination also asks that no input or target of the loaders is NaN",
-        remedy="look at that batch's targets; keep logarithms and divisions of the loss from 0",
-        example="loss = torch.log(p.clamp_min(1e-6))  # and sum / count.clamp_min(1)",
-        checks=(lost_while_finite, lost_while_watched),
-        last=True,
-        explains=("learning-rate-too-high", "poisoned-running-statistics", "does-not-learn"),
-    ),
-)
+RULES = (LOSS_BROADCAST, LOSS_MISMATCH, NON_FINITE_LOSS)

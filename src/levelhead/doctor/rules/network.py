@@ -6,11 +6,11 @@ from torch import nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.history import place_of, share_of
+from levelhead.doctor.evidence.history import History, place_of, share_of
 from levelhead.doctor.evidence.mixing import ROUNDING
 from levelhead.doctor.evidence.signal import dead_units, drift
 from levelhead.doctor.evidence.structure import DROPOUT, LINEAR, NORM, hidden, pairs, skipping
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 from levelhead.doctor.rules.weights import DEAD, calibration
 
 #: The share of flat values, from a slope of so much of the largest on, that counts; layers that make a deep stack; a
@@ -18,7 +18,19 @@ from levelhead.doctor.rules.weights import DEAD, calibration
 HALF, FLAT, DEEP, STRONG = 0.5, 0.05, 5, 0.3
 
 
-@check()
+MISSING_NONLINEARITY = Rule(
+    """LH301 missing-nonlinearity: stacked linear layers with nothing between them
+    Why: The product of two matrices is one matrix. A narrow layer between them is a bottleneck (it limits the rank) and
+    is left in peace, as are depthwise convolutions.
+    Threshold: two linear layers in a row whose product one layer can hold (no bottleneck between); style, unless its
+    repair pays
+    Remedy: put an activation between them, or leave one out
+    Example: nn.Sequential(first, nn.ReLU(), second)""",
+    tried=True,
+)
+
+
+@MISSING_NONLINEARITY.check()
 def linear_stack(facts: Evidence) -> list[Suspicion]:
     """Two linear layers in a row that one could stand for."""
     found = []
@@ -39,15 +51,29 @@ def linear_stack(facts: Evidence) -> list[Suspicion]:
     cure = remedies.followed_by(
         [a for a, _ in found], _relu, "ReLU between", f"nn.Sequential(..., {one}, nn.ReLU(), {two}, ...)"
     )
-    return [Suspicion("missing-nonlinearity", one, summary, figures, True, "info", (cure,))]
+    return [MISSING_NONLINEARITY.suspect(one, summary, figures, True, "info", (cure,))]
 
 
 def _relu(module: nn.Module) -> nn.Module:
     return nn.ReLU()
 
 
-@check("program")
-def squashing(facts: Evidence) -> list[Suspicion]:
+SATURATING_ACTIVATION = Rule(
+    f"""LH302 saturating-activation: hidden sigmoid or tanh units driven flat, or a squashing function that stalls a
+    deep stack
+    Why: A sigmoid's slope is 1/4 at most, so that a stack of them divides the gradient by 4 a layer; where its input is
+    beyond about 4.4 the slope is under a twentieth of that.
+    Threshold: hidden sigmoid or softmax layers, or tanh layers of whose values {100 * HALF:.0f} % lie where the slope
+    is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of the measured updates
+    Source: Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, section 3
+    Remedy: ReLU in their place
+    Example: nn.ReLU()  # in place of nn.Sigmoid()""",
+    explains=("does-not-learn", "learning-rate-too-low", "dead-units"),
+)
+
+
+@SATURATING_ACTIVATION.check("program")
+def squashing(facts: Evidence, _: object) -> list[Suspicion]:
     """Hidden sigmoids and softmaxes, and hidden tanhs that are flat."""
     found: dict[str, float] = {}
     for call in hidden(facts.loop.calls, facts.output):
@@ -71,11 +97,25 @@ def squashing(facts: Evidence) -> list[Suspicion]:
     cure = remedies.replace(
         names, _relu, "ReLU in place of sigmoid or tanh", "\n".join(f"# {n}: nn.ReLU()" for n in names[:6])
     )
-    return [Suspicion("saturating-activation", where, summary, figures, remedies=(cure,))]
+    return [SATURATING_ACTIVATION.suspect(where, summary, figures, remedies=(cure,))]
 
 
-@check("program")
-def dead(facts: Evidence) -> list[Suspicion]:
+DEAD_UNITS = Rule(
+    f"""LH303 dead-units: ReLU units that no input turns on
+    Why: A ReLU that is 0 for every row passes no gradient and stays so. `torch.relu` counts as the module does; then
+    the layer in front of it is named.
+    Threshold: {100 * DEAD:.0f} % of a layer's units are 0 for every row looked at; {PAYS}; watched, in the last quarter
+    of the measured updates
+    Source: Lu et al. 2020, Dying ReLU and initialization
+    Remedy: zero biases and calibrated weights, or LeakyReLU
+    Example: nn.init.zeros_(layer.bias)
+    lh.init.calibrate_(model, batch)""",
+    explains=("does-not-learn", "learning-rate-too-low"),
+)
+
+
+@DEAD_UNITS.check("program")
+def dead(facts: Evidence, _: object) -> list[Suspicion]:
     """ReLU units that are 0 for every row, before training has moved them."""
     found = dead_units(facts.loop.calls, facts.node, facts.output)
     worst = max(found, key=lambda n: found[n], default="")
@@ -90,15 +130,25 @@ def dead(facts: Evidence) -> list[Suspicion]:
     modules = [n for n in found if isinstance(facts.model.get_submodule(n), nn.ReLU)]
     if modules:
         cures = (*cures, remedies.replace(modules, _leaky, "LeakyReLU in place of ReLU", "nn.LeakyReLU(0.1)"))
-    return [Suspicion("dead-units", layer, summary, figures, remedies=cures)]
+    return [DEAD_UNITS.suspect(layer, summary, figures, remedies=cures)]
 
 
 def _leaky(module: nn.Module) -> nn.Module:
     return nn.LeakyReLU(0.1)
 
 
-@check("program")
-def unnormalized(facts: Evidence) -> list[Suspicion]:
+MISSING_NORMALIZATION = Rule(
+    f"""LH305 missing-normalization: a deep stack whose signal drifts and that a normalization layer would hold
+    Why: A normalization holds the signal in a deep stack whatever the weights become.
+    Threshold: {DEEP} layers or more without normalization; {PAYS}, more than calibrated weights do
+    Source: Ioffe & Szegedy 2015, Batch Normalization, section 3
+    Remedy: a normalization layer in front of each activation
+    Example: nn.Sequential(layer, nn.BatchNorm1d(width), nn.ReLU())""",
+)
+
+
+@MISSING_NORMALIZATION.check("program")
+def unnormalized(facts: Evidence, _: object) -> list[Suspicion]:
     """A deep stack without a normalization layer."""
     known = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     names = [call.name for call in facts.layers if type(call.module) in known]
@@ -117,11 +167,21 @@ def unnormalized(facts: Evidence) -> list[Suspicion]:
         "batch normalization behind each hidden layer",
         "nn.Sequential(layer, nn.BatchNorm1d(width), activation)",
     )
-    return [Suspicion("missing-normalization", names[0], summary, figures, remedies=(cure,))]
+    return [MISSING_NORMALIZATION.suspect(names[0], summary, figures, remedies=(cure,))]
 
 
-@check("program")
-def strong_dropout(facts: Evidence) -> list[Suspicion]:
+DROPOUT_TOO_STRONG = Rule(
+    f"""LH702 dropout-too-strong: dropout that keeps the model from fitting the training data
+    Why: With a rate p a unit hears 1 - p of its inputs.
+    Threshold: dropout of {STRONG:g} or more; training without: {PAYS}, and fits the training data better
+    Source: Srivastava et al. 2014, Dropout, section A.4
+    Remedy: a smaller dropout rate
+    Example: nn.Dropout(0.1)""",
+)
+
+
+@DROPOUT_TOO_STRONG.check("program")
+def strong_dropout(facts: Evidence, _: object) -> list[Suspicion]:
     """Dropout that may keep the model from fitting."""
     rates = {c.name: float(c.module.p) for c in facts.calls(*DROPOUT) if c.module.training and c.module.p >= STRONG}
     if not rates:
@@ -131,24 +191,24 @@ def strong_dropout(facts: Evidence) -> list[Suspicion]:
     summary = f"dropout of {rates[worst]:g} at {worst}"
     names = list(rates)
     cures = (remedies.dropout(names, 0.0), remedies.dropout(names, 0.1))
-    return [Suspicion("dropout-too-strong", worst, summary, figures, remedies=cures, fits=True)]
+    return [DROPOUT_TOO_STRONG.suspect(worst, summary, figures, remedies=cures, fits=True)]
 
 
-@check("history")
-def flat(facts: Evidence) -> list[Suspicion]:
+@SATURATING_ACTIVATION.check("history")
+def flat(facts: Evidence, history: History) -> list[Suspicion]:
     """Hidden sigmoid or tanh units of a watched model that stay where they are flat."""
     said = "of the values of {} lie where its slope is under a twentieth"
-    return _stuck(facts, "saturating-activation", "flat", HALF, said)
+    return _stuck(SATURATING_ACTIVATION, history, "flat", HALF, said)
 
 
-@check("history")
-def dead_at_last(facts: Evidence) -> list[Suspicion]:
+@DEAD_UNITS.check("history")
+def dead_at_last(facts: Evidence, history: History) -> list[Suspicion]:
     """Hidden ReLU units of a watched model that stay off."""
-    return _stuck(facts, "dead-units", "idle", DEAD, "of the units of {} are 0 for every row")
+    return _stuck(DEAD_UNITS, history, "idle", DEAD, "of the units of {} are 0 for every row")
 
 
-def _stuck(facts: Evidence, cause: str, what: str, most: float, said: str) -> list[Suspicion]:
-    steps = facts.history.late if facts.history is not None else []
+def _stuck(rule: Rule, history: History, what: str, most: float, said: str) -> list[Suspicion]:
+    steps = history.late
     last = next(reversed(steps[-1].layers), "") if steps else ""  # the outputs may well be flat, or 0
     shares = {name: share_of(steps, name, what) for m in steps[-1:] for name in m.layers if name != last}
     bad = {name: share for name, share in shares.items() if share >= most}
@@ -156,114 +216,31 @@ def _stuck(facts: Evidence, cause: str, what: str, most: float, said: str) -> li
         return []
     first = next(iter(bad))
     summary = f"{100 * bad[first]:.0f} % {said.format(first)}, in the last {len(steps)} measured updates"
-    return [Suspicion(cause, place_of(first), summary, {"shares": bad}, True, "warning")]
+    return [rule.suspect(place_of(first), summary, {"shares": bad}, True, "warning")]
 
 
-@check("program")
-def rows_mixed(facts: Evidence) -> list[Suspicion]:
+ROWS_MIXED = Rule(
+    f"""LH306 rows-mixed: the rows of a batch are mixed: an output answers for another row's input
+    Why: Each row's answer must hang on its own inputs. A permute with a reshape, a flip, a softmax over dimension 0 or
+    a sequence layer that takes the batch for time mixes rows, raises no error, and leaves little to learn. One row of a
+    batch is changed, in evaluation, and the other rows' outputs are looked at. Not told where outputs are noisy, have a
+    dimension that may be time, or one for each row of the batch, or all data are one batch.
+    Threshold: another row's output changes by more than {ROUNDING:g} of its size
+    Remedy: keep the batch in dimension 0, and reduce over the others
+    Example: x = x.permute(0, 2, 1).reshape(len(x), -1)  # and softmax(dim=1)""",
+    explains=("does-not-learn",),
+)
+
+
+@ROWS_MIXED.check("program")
+def rows_mixed(facts: Evidence, _: object) -> list[Suspicion]:
     """An output that hangs on other rows of the batch, in evaluation."""
     where = facts.mixing
     if where is None:
         return []
     what = f"from {where} on" if where else "of the model"
     summary = f"the values {what} for one row of a batch change when only another row is changed: rows are mixed"
-    return [Suspicion("rows-mixed", where, summary, {"first module": where}, True, "critical")]
+    return [ROWS_MIXED.suspect(where, summary, {"first module": where}, True, "critical")]
 
 
-RULES = (
-    Rule(
-        code="LH301",
-        cause="missing-nonlinearity",
-        meaning="stacked linear layers with nothing between them",
-        why=(
-            "The product of two matrices is one matrix. A narrow layer between them is a bottleneck (it limits the "
-            "rank) and is left in peace, as are depthwise convolutions."
-        ),
-        threshold=(
-            "two linear layers in a row whose product one layer can hold (no bottleneck between); style, unless its "
-            "repair pays"
-        ),
-        remedy="put an activation between them, or leave one out",
-        example="nn.Sequential(first, nn.ReLU(), second)",
-        checks=(linear_stack,),
-        tried=True,
-    ),
-    Rule(
-        code="LH302",
-        cause="saturating-activation",
-        meaning="hidden sigmoid or tanh units driven flat, or a squashing function that stalls a deep stack",
-        why=(
-            "A sigmoid's slope is 1/4 at most, so that a stack of them divides the gradient by 4 a layer; where its "
-            "input is beyond about 4.4 the slope is under a twentieth of that."
-        ),
-        threshold=(
-            f"hidden sigmoid or softmax layers, or tanh layers of whose values {100 * HALF:.0f} % lie where the slope "
-            f"is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of the measured "
-            "updates"
-        ),
-        source=(
-            "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, section 3"
-        ),
-        remedy="ReLU in their place",
-        example="nn.ReLU()  # in place of nn.Sigmoid()",
-        checks=(squashing, flat),
-        explains=("does-not-learn", "learning-rate-too-low", "dead-units"),
-    ),
-    Rule(
-        code="LH303",
-        cause="dead-units",
-        meaning="ReLU units that no input turns on",
-        why=(
-            "A ReLU that is 0 for every row passes no gradient and stays so. `torch.relu` counts as the module does; "
-            "then the layer in front of it is named."
-        ),
-        threshold=(
-            f"{100 * DEAD:.0f} % of a layer's units are 0 for every row looked at; {PAYS}; watched, in the last "
-            "quarter of the measured updates"
-        ),
-        source="Lu et al. 2020, Dying ReLU and initialization",
-        remedy="zero biases and calibrated weights, or LeakyReLU",
-        example=("nn.init.zeros_(layer.bias)\nlh.init.calibrate_(model, batch)"),
-        checks=(dead, dead_at_last),
-        explains=("does-not-learn", "learning-rate-too-low"),
-    ),
-    Rule(
-        code="LH305",
-        cause="missing-normalization",
-        meaning="a deep stack whose signal drifts and that a normalization layer would hold",
-        why="A normalization holds the signal in a deep stack whatever the weights become.",
-        threshold=f"{DEEP} layers or more without normalization; {PAYS}, more than calibrated weights do",
-        source="Ioffe & Szegedy 2015, Batch Normalization, section 3",
-        remedy="a normalization layer in front of each activation",
-        example="nn.Sequential(layer, nn.BatchNorm1d(width), nn.ReLU())",
-        checks=(unnormalized,),
-    ),
-    Rule(
-        code="LH702",
-        cause="dropout-too-strong",
-        meaning="dropout that keeps the model from fitting the training data",
-        why="With a rate p a unit hears 1 - p of its inputs.",
-        threshold=f"dropout of {STRONG:g} or more; training without: {PAYS}, and fits the training data better",
-        source="Srivastava et al. 2014, Dropout, section A.4",
-        remedy="a smaller dropout rate",
-        example="nn.Dropout(0.1)",
-        checks=(strong_dropout,),
-    ),
-    Rule(
-        code="LH306",
-        cause="rows-mixed",
-        meaning="the rows of a batch are mixed: an output answers for another row's input",
-        why=(
-            "Each row's answer must hang on its own inputs. A permute with a reshape, a flip, a softmax over "
-            "dimension 0 or a sequence layer that takes the batch for time mixes rows, raises no error, and leaves "
-            "little to learn. One row of a batch is changed, in evaluation, and the other rows' outputs are looked "
-            "at. Not told where outputs are noisy, have a dimension that may be time, or one for each row of the "
-            "batch, or all data are one batch."
-        ),
-        threshold=f"another row's output changes by more than {ROUNDING:g} of its size",
-        remedy="keep the batch in dimension 0, and reduce over the others",
-        example="x = x.permute(0, 2, 1).reshape(len(x), -1)  # and softmax(dim=1)",
-        checks=(rows_mixed,),
-        explains=("does-not-learn",),
-    ),
-)
+RULES = (MISSING_NONLINEARITY, SATURATING_ACTIVATION, DEAD_UNITS, MISSING_NORMALIZATION, DROPOUT_TOO_STRONG, ROWS_MIXED)

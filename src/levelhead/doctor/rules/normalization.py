@@ -10,22 +10,19 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.history import SOON
+from levelhead.doctor.evidence.history import SOON, History
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, LINEAR, ancestors, pairs
 from levelhead.doctor.isolation import clone
-from levelhead.doctor.rules.rule import GAIN, PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import GAIN, PAYS, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
 
 #: Bytes of a number under which an average of many batches loses them.
 BYTES = 4
 #: The share of the values that running statistics began with, from which on they are not those of the data.
 LEFT = 0.1
-
-
 #: Values a channel under which batch statistics are mostly noise: at 8 their deviation is off by a quarter.
 FEW = 8
-
-
 #: Rows a batch under which they are mostly those of single rows, however large the maps (Wu & He 2018, figure 1).
 FEW_ROWS = 4
 
@@ -39,7 +36,19 @@ def _used(facts: Evidence) -> list[Call]:
     ]
 
 
-@check()
+POISONED_RUNNING_STATISTICS = Rule(
+    """LH403 poisoned-running-statistics: non-finite running statistics
+    Why: An exponential average never forgets a NaN. Values whose squares are beyond float32 do the same: a mark for
+    "unknown" such as 9.97e36. Where inputs lie a million deviations (median and median distance) from the others of
+    their column, the data are named, and the median is tried in their place.
+    Threshold: one such value, at first or after the training
+    Remedy: find the batch that held NaN, reset the statistics and recalibrate them
+    Example: norm.reset_running_stats()
+    lh.recalibrate(model, batches)""",
+)
+
+
+@POISONED_RUNNING_STATISTICS.check()
 def poisoned(facts: Evidence) -> list[Suspicion]:
     """Running statistics that are not finite."""
     bad = _not_finite(facts.model)
@@ -48,7 +57,7 @@ def poisoned(facts: Evidence) -> list[Suspicion]:
     summary = f"running statistics of {len(bad)} batch normalizations are not finite, first {bad[0]}"
     cure = remedies.reset_statistics(bad)
     figures = {"layers": bad[:12]}
-    return [Suspicion("poisoned-running-statistics", bad[0], summary, figures, True, "critical", (cure,))]
+    return [POISONED_RUNNING_STATISTICS.suspect(bad[0], summary, figures, True, "critical", (cure,))]
 
 
 def _not_finite(model: nn.Module) -> list[str]:
@@ -62,11 +71,11 @@ def _not_finite(model: nn.Module) -> list[str]:
     ]
 
 
-@check("base")
-def poisoned_in_training(facts: Evidence) -> list[Suspicion]:
+@POISONED_RUNNING_STATISTICS.check("base")
+def poisoned_in_training(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Running statistics that are not finite after the training, though the losses are."""
-    base, kept = facts.base, facts.train.kept
-    bad = [] if base is None or base.diverged else _not_finite(base.program.model)
+    kept = facts.train.kept
+    bad = [] if base.diverged else _not_finite(base.program.model)
     if not bad or _not_finite(facts.model):
         return []
     summary = f"after the training the running statistics of {bad[0]} are not finite"
@@ -83,11 +92,24 @@ def poisoned_in_training(facts: Evidence) -> list[Suspicion]:
             )
             figures["inputs"] = far
             cures = [remedies.nothing_far(middle, limit)]
-    return [Suspicion("poisoned-running-statistics", where, summary, figures, True, "critical", tuple(cures))]
+    return [POISONED_RUNNING_STATISTICS.suspect(where, summary, figures, True, "critical", tuple(cures))]
 
 
-@check("program")
-def small_batch(facts: Evidence) -> list[Suspicion]:
+BATCH_TOO_SMALL = Rule(
+    f"""LH401 batch-too-small: batch statistics over too few values, a last batch of one row included
+    Why: The mean of n values is off by a deviation / √n, their deviation by about 1/√(2n) of itself: at n = 8 by a
+    quarter. A group or layer normalization over one value gives 0 whatever goes in; then the layer is named, and not
+    the data. Statistics over up to 4 rows are those of these rows, however large the maps.
+    Threshold: fewer than {FEW} values a channel in a batch, or up to {FEW_ROWS} rows; {PAYS}; or a last batch of one
+    row, or a normalization over a single value; watched, fewer than {FEW} values a channel in every batch
+    Source: Wu & He 2018, Group Normalization, figure 1
+    Remedy: larger batches, or a normalization that takes no batch statistics
+    Example: nn.GroupNorm(8, channels)  # in place of nn.BatchNorm2d(channels)""",
+)
+
+
+@BATCH_TOO_SMALL.check("program")
+def small_batch(facts: Evidence, _: object) -> list[Suspicion]:
     """Batch statistics over few values."""
     error = str(facts.loop.error or "")
     norms = facts.calls(*BATCH_NORM)
@@ -96,7 +118,7 @@ def small_batch(facts: Evidence) -> list[Suspicion]:
         figures = {"batch sizes": sizes[:8], "failed at batch": facts.loop.failed_at}
         summary = f"a batch of one value a channel stops the training (batches have {sizes[0]} to {sizes[-1]} rows)"
         cure = remedies.batches(max(32, sizes[-1]), "larger batches, the last one dropped")
-        return [Suspicion("batch-too-small", "data", summary, figures, True, "critical", (cure,))]
+        return [BATCH_TOO_SMALL.suspect("data", summary, figures, True, "critical", (cure,))]
     used = _used(facts)
     if not norms or not used or not facts.train.sizes:
         return []
@@ -113,7 +135,7 @@ def small_batch(facts: Evidence) -> list[Suspicion]:
         )
         cure = remedies.batches(rows, "the last batch dropped")
         figures = {"rows": facts.train.rows, "batch": rows}
-        return [Suspicion("batch-too-small", "data", summary, figures, True, "critical", (cure,))]
+        return [BATCH_TOO_SMALL.suspect("data", summary, figures, True, "critical", (cure,))]
     if each[worst] >= FEW and rows > FEW_ROWS:
         return []
     summary = f"{worst} normalizes over {each[worst]} values a channel, in batches of {rows}"
@@ -124,11 +146,11 @@ def small_batch(facts: Evidence) -> list[Suspicion]:
         remedies.batches(32, "batches of 32"),
         remedies.replace(names, remedies.without_batch_statistics, "normalization of single rows", code),
     )
-    return [Suspicion("batch-too-small", "data", summary, figures, remedies=cures)]
+    return [BATCH_TOO_SMALL.suspect("data", summary, figures, remedies=cures)]
 
 
-@check("program")
-def single_values(facts: Evidence) -> list[Suspicion]:
+@BATCH_TOO_SMALL.check("program")
+def single_values(facts: Evidence, _: object) -> list[Suspicion]:
     """A normalization over one value: what it gives is 0, whatever goes in."""
     alone: list[str] = []
     for call in facts.calls(nn.GroupNorm, nn.LayerNorm):
@@ -144,10 +166,19 @@ def single_values(facts: Evidence) -> list[Suspicion]:
     summary = f"{alone[0]} normalizes over one value: what it gives is the same for every input"
     code = "\n".join(f"# {name}: nn.GroupNorm(1, channels), or none" for name in alone)
     cure = remedies.replace(alone, remedies.over_all_channels, "normalization over all channels", code)
-    return [Suspicion("batch-too-small", alone[0], summary, {"layers": alone[:12]}, True, "critical", (cure,))]
+    return [BATCH_TOO_SMALL.suspect(alone[0], summary, {"layers": alone[:12]}, True, "critical", (cure,))]
 
 
-@check()
+BIAS_BEFORE_NORM = Rule(
+    """LH404 bias-before-norm: a bias that the following normalization removes
+    Why: The normalization subtracts the mean, and with it the bias. It costs time and memory only.
+    Threshold: a linear or convolution layer with a bias straight before batch or instance normalization; style
+    Remedy: bias=False in that layer
+    Example: nn.Linear(inputs, width, bias=False)""",
+)
+
+
+@BIAS_BEFORE_NORM.check()
 def bias_before(facts: Evidence) -> list[Suspicion]:
     """A bias that the normalization takes out again."""
     removing = (*BATCH_NORM, nn.modules.instancenorm._InstanceNorm)
@@ -161,7 +192,7 @@ def bias_before(facts: Evidence) -> list[Suspicion]:
         return []
     summary = f"{len(names)} layers have a bias that the normalization behind them subtracts, first {names[0]}"
     figures = {"layers": names[:12]}
-    return [Suspicion("bias-before-norm", names[0], summary, figures, True, "info", (remedies.no_bias(names),))]
+    return [BIAS_BEFORE_NORM.suspect(names[0], summary, figures, True, "info", (remedies.no_bias(names),))]
 
 
 def _dropouts_before(facts: Evidence) -> list[Call]:
@@ -177,12 +208,11 @@ def _dropouts_before(facts: Evidence) -> list[Call]:
     ]
 
 
-@check("history")
-def small_batches_seen(facts: Evidence) -> list[Suspicion]:
+@BATCH_TOO_SMALL.check("history")
+def small_batches_seen(facts: Evidence, history: History) -> list[Suspicion]:
     """Batch normalization over few values, in every batch that was watched."""
-    measured = facts.history.measured if facts.history is not None else []
     most: dict[str, int] = {}
-    for step in measured:
+    for step in history.measured:
         for name, count in step.channels.items():
             most[name] = max(count, most.get(name, 0))
     few = {name: count for name, count in most.items() if count < FEW}
@@ -190,18 +220,31 @@ def small_batches_seen(facts: Evidence) -> list[Suspicion]:
         return []
     worst = min(few, key=lambda n: few[n])
     summary = f"{worst} normalizes over {few[worst]} values a channel"
-    return [Suspicion("batch-too-small", "data", summary, {"values a channel": few}, True, "warning")]
+    return [BATCH_TOO_SMALL.suspect("data", summary, {"values a channel": few}, True, "warning")]
 
 
-@check("history")
-def slow_statistics(facts: Evidence) -> list[Suspicion]:
+STALE_RUNNING_STATISTICS = Rule(
+    f"""LH402 stale-running-statistics: running mean and variance far from the population's
+    Why: After k updates a momentum m has brought the statistics 1 - (1 - m)^k of the way. The rule puts the
+    population's statistics in their place, without training, and scores again. Where evaluation runs a copy of the
+    model (an average of its weights, say), the copy's layer is named.
+    Threshold: population statistics in their place win {100 * GAIN:.0f} % of the way from a constant answer to the
+    score with them; watched, more than {LEFT:g} of the values that they began with is left after {SOON} updates
+    Source: Wu & Johnson 2021, Rethinking 'Batch' in BatchNorm, section 3
+    Remedy: momentum=0.1, or recalibrate with population statistics before evaluation
+    Example: lh.recalibrate(model, batches)  # before evaluation""",
+)
+
+
+@STALE_RUNNING_STATISTICS.check("history")
+def slow_statistics(facts: Evidence, history: History) -> list[Suspicion]:
     """Running statistics of a watched model that still hold much of what they began with."""
-    slow, history = {}, facts.history
+    slow = {}
     for name, module in facts.model.named_modules():
         if not isinstance(module, BATCH_NORM) or module.momentum is None or module.num_batches_tracked is None:
             continue
         left = (1 - module.momentum) ** int(module.num_batches_tracked)
-        if facts.loop.modes.get(name) == {True} and history is not None and history.steps >= SOON and left > LEFT:
+        if facts.loop.modes.get(name) == {True} and history.steps >= SOON and left > LEFT:
             slow[name] = left
     if not slow:
         return []
@@ -212,13 +255,13 @@ def slow_statistics(facts: Evidence) -> list[Suspicion]:
         f"the values that they began with (momentum {momentum})"
     )
     figures, cure = {"share that is left": slow}, (remedies.momentum(list(slow)),)
-    return [Suspicion("stale-running-statistics", first, summary, figures, True, "warning", cure)]
+    return [STALE_RUNNING_STATISTICS.suspect(first, summary, figures, True, "warning", cure)]
 
 
-def _population(facts: Evidence) -> tuple[float, dict[str, Any]] | None:
+def _population(facts: Evidence, base: Outcome) -> tuple[float, dict[str, Any]] | None:
     """The gain of the population's statistics in place of the running ones, with its figures."""
-    base, kept, norms = facts.base, facts.train.kept, facts.calls(*BATCH_NORM)
-    if base is None or kept is None or not norms or base.diverged or base.error is not None:
+    kept, norms = facts.train.kept, facts.calls(*BATCH_NORM)
+    if kept is None or not norms or base.diverged or base.error is not None:
         return None
     if not all(call.module.track_running_stats for call in norms) or len(_used(facts)) < len(norms):
         return None
@@ -234,10 +277,10 @@ def _population(facts: Evidence) -> tuple[float, dict[str, Any]] | None:
     return facts.gain(base.score, score), figures
 
 
-@check("base")
-def running_statistics(facts: Evidence) -> list[Suspicion]:
+@STALE_RUNNING_STATISTICS.check("base")
+def running_statistics(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Running statistics that are not the population's: too slow, or those of another model."""
-    found = None if _dropouts_before(facts) else _population(facts)
+    found = None if _dropouts_before(facts) else _population(facts, base)
     kept, norms = facts.train.kept, facts.calls(*BATCH_NORM)
     if found is None or kept is None:
         return []
@@ -263,14 +306,27 @@ def running_statistics(facts: Evidence) -> list[Suspicion]:
     else:
         summary = f"the running statistics of {first} are not those of the data"
     cures = [remedies.momentum(list(slow or momenta)), recalibration] if slow else [recalibration]
-    return [Suspicion("stale-running-statistics", first, summary, figures, remedies=tuple(cures), measured=gain)]
+    return [STALE_RUNNING_STATISTICS.suspect(first, summary, figures, remedies=tuple(cures), measured=gain)]
 
 
-@check("base")
-def statistics_under_dropout(facts: Evidence) -> list[Suspicion]:
+DROPOUT_BEFORE_BATCH_NORM = Rule(
+    f"""LH405 dropout-before-batch-norm: dropout ahead of batch normalization shifts the variance between training and
+    evaluation
+    Why: Dropout of rate p raises the second moment by 1 / (1 - p) in training; the running variance keeps that, and
+    evaluation, without dropout, is scaled wrongly.
+    Threshold: statistics taken with dropout off, in place of the running ones, win {100 * GAIN:.0f} % of the way from a
+    constant answer to the score with them
+    Source: Li et al. 2019, Understanding the disharmony between dropout and batch normalization, section 3
+    Remedy: dropout behind the last batch normalization
+    Example: nn.Dropout(p)  # behind the last batch normalization""",
+)
+
+
+@DROPOUT_BEFORE_BATCH_NORM.check("base")
+def statistics_under_dropout(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Running statistics of values with dropout, which evaluation never sees."""
     dropouts = _dropouts_before(facts)
-    found, kept = _population(facts) if dropouts else None, facts.train.kept
+    found, kept = _population(facts, base) if dropouts else None, facts.train.kept
     if found is None or kept is None:
         return []
     names = [call.name for call in dropouts]
@@ -284,10 +340,22 @@ def statistics_under_dropout(facts: Evidence) -> list[Suspicion]:
     if last and last not in names:
         cures.insert(0, remedies.moved_dropout(names, last, rate))
     gain, figures = found
-    return [Suspicion("dropout-before-batch-norm", names[0], summary, figures, remedies=tuple(cures), measured=gain)]
+    return [DROPOUT_BEFORE_BATCH_NORM.suspect(names[0], summary, figures, remedies=tuple(cures), measured=gain)]
 
 
-@check()
+NARROW_STATISTICS = Rule(
+    f"""LH408 narrow-statistics: running mean and variance in half precision
+    Why: An exponential average adds a small part of each batch. In bfloat16 (8 bits) a step of under 1/256 of the value
+    is lost, so that the average stands still on the way; in float16 a variance above 65504 is infinite.
+    Threshold: a running variance of fewer than {BYTES} bytes
+    Remedy: keep the normalization's buffers in float32: convert the model by autocast, or all but its norms
+    Example: for m in model.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.float()""",
+)
+
+
+@NARROW_STATISTICS.check()
 def narrow_statistics(facts: Evidence) -> list[Suspicion]:
     """Running statistics in a type of few digits."""
     narrow = {
@@ -300,101 +368,14 @@ def narrow_statistics(facts: Evidence) -> list[Suspicion]:
     first = next(iter(narrow))
     summary = f"the running statistics of {len(narrow)} batch normalizations are {narrow[first]}, first {first}"
     cure = remedies.wide_statistics(list(narrow))
-    return [Suspicion("narrow-statistics", first, summary, {"types": narrow}, True, "warning", (cure,))]
+    return [NARROW_STATISTICS.suspect(first, summary, {"types": narrow}, True, "warning", (cure,))]
 
 
 RULES = (
-    Rule(
-        code="LH403",
-        cause="poisoned-running-statistics",
-        meaning="non-finite running statistics",
-        why=(
-            "An exponential average never forgets a NaN. Values whose squares are beyond float32 do the same: "
-            'a mark for "unknown" such as 9.97e36. Where inputs lie a million deviations (median and median '
-            "distance) from the others of their column, the data are named, and the median is tried in their "
-            "place."
-        ),
-        threshold="one such value, at first or after the training",
-        remedy="find the batch that held NaN, reset the statistics and recalibrate them",
-        example=("norm.reset_running_stats()\nlh.recalibrate(model, batches)"),
-        checks=(poisoned, poisoned_in_training),
-    ),
-    Rule(
-        code="LH401",
-        cause="batch-too-small",
-        meaning="batch statistics over too few values, a last batch of one row included",
-        why=(
-            "The mean of n values is off by a deviation / √n, their deviation by about 1/√(2n) of itself: at n = 8 "
-            "by a quarter. A group or layer normalization over one value gives 0 whatever goes in; then the layer is "
-            "named, and not the data. Statistics over up to 4 rows are those of these rows, however large the maps."
-        ),
-        threshold=(
-            f"fewer than {FEW} values a channel in a batch, or up to {FEW_ROWS} rows; {PAYS}; or a last batch of one "
-            f"row, or a normalization over a single value; watched, fewer than {FEW} values a channel in every batch"
-        ),
-        source="Wu & He 2018, Group Normalization, figure 1",
-        remedy="larger batches, or a normalization that takes no batch statistics",
-        example="nn.GroupNorm(8, channels)  # in place of nn.BatchNorm2d(channels)",
-        checks=(single_values, small_batch, small_batches_seen),
-    ),
-    Rule(
-        code="LH404",
-        cause="bias-before-norm",
-        meaning="a bias that the following normalization removes",
-        why="The normalization subtracts the mean, and with it the bias. It costs time and memory only.",
-        threshold="a linear or convolution layer with a bias straight before batch or instance normalization; style",
-        remedy="bias=False in that layer",
-        example="nn.Linear(inputs, width, bias=False)",
-        checks=(bias_before,),
-    ),
-    Rule(
-        code="LH402",
-        cause="stale-running-statistics",
-        meaning="running mean and variance far from the population's",
-        why=(
-            "After k updates a momentum m has brought the statistics 1 - (1 - m)^k of the way. The rule puts the "
-            "population's statistics in their place, without training, and scores again. Where evaluation runs a "
-            "copy of the model (an average of its weights, say), the copy's layer is named."
-        ),
-        threshold=(
-            f"population statistics in their place win {100 * GAIN:.0f} % of the way from a constant answer to the "
-            f"score with them; watched, more than {LEFT:g} of the values that they began with is left after {SOON} "
-            "updates"
-        ),
-        source="Wu & Johnson 2021, Rethinking 'Batch' in BatchNorm, section 3",
-        remedy="momentum=0.1, or recalibrate with population statistics before evaluation",
-        example="lh.recalibrate(model, batches)  # before evaluation",
-        checks=(running_statistics, slow_statistics),
-    ),
-    Rule(
-        code="LH405",
-        cause="dropout-before-batch-norm",
-        meaning="dropout ahead of batch normalization shifts the variance between training and evaluation",
-        why=(
-            "Dropout of rate p raises the second moment by 1 / (1 - p) in training; the running variance keeps that, "
-            "and evaluation, without dropout, is scaled wrongly."
-        ),
-        threshold=(
-            f"statistics taken with dropout off, in place of the running ones, win {100 * GAIN:.0f} % of the way from "
-            "a constant answer to the score with them"
-        ),
-        source="Li et al. 2019, Understanding the disharmony between dropout and batch normalization, section 3",
-        remedy="dropout behind the last batch normalization",
-        example="nn.Dropout(p)  # behind the last batch normalization",
-        checks=(statistics_under_dropout,),
-    ),
-    Rule(
-        code="LH408",
-        cause="narrow-statistics",
-        meaning="running mean and variance in half precision",
-        why=(
-            "An exponential average adds a small part of each batch. In bfloat16 (8 bits) a step of under 1/256 of "
-            "the value is lost, so that the average stands still on the way; in float16 a variance above 65504 is "
-            "infinite."
-        ),
-        threshold=f"a running variance of fewer than {BYTES} bytes",
-        remedy="keep the normalization's buffers in float32: convert the model by autocast, or all but its norms",
-        example="for m in model.modules():\n    if isinstance(m, nn.modules.batchnorm._BatchNorm):\n        m.float()",
-        checks=(narrow_statistics,),
-    ),
+    POISONED_RUNNING_STATISTICS,
+    BATCH_TOO_SMALL,
+    BIAS_BEFORE_NORM,
+    STALE_RUNNING_STATISTICS,
+    DROPOUT_BEFORE_BATCH_NORM,
+    NARROW_STATISTICS,
 )

@@ -9,8 +9,9 @@ from typing import Any
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.history import SOON, place_of, share_of
-from levelhead.doctor.rules.rule import AFTERMATH, GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion, check
+from levelhead.doctor.evidence.history import SOON, History, place_of, share_of
+from levelhead.doctor.rules.rule import AFTERMATH, GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion
+from levelhead.doctor.trials import Outcome
 
 #: A loss of so many times its first value has blown up; one that fell by less than this share has not fallen.
 JUMP, FALL = 100, 0.1
@@ -22,24 +23,14 @@ LATER = 7
 SHAKEN, STILL = 0.1, 0.01
 #: Overfitting: how far the training loss must have fallen, and a watched validation loss have risen from its least.
 FELL, ROSE = 0.3, 0.2
-
-
 #: A schedule that has left less than this of the rate when half of the updates are to come has stopped the training.
 FADED = 0.01
-
-
 #: And one that has brought it to so many times its initial value trains at a rate that nobody has written down.
 GROWN = 30
-
-
 #: Groups of one optimizer whose rates are this far apart: one of them is hardly trained.
 UNEVEN = 100
-
-
 #: Updates to an epoch under which smaller batches are the nearer way to more of them.
 FEW_BATCHES = 8
-
-
 #: Updates that are tried at most where a program plans few.
 LONG = 2000
 
@@ -50,11 +41,27 @@ def _rates(facts: Evidence) -> list[float]:
     return [float(group.get("initial_lr", group["lr"])) for group in groups]
 
 
-@check("base")
-def rate_too_high(facts: Evidence) -> list[Suspicion]:
+LEARNING_RATE_TOO_HIGH = Rule(
+    f"""LH601 learning-rate-too-high: the learning rate is too high: the loss rises, jumps, or is not finite
+    Why: Gradient descent on a curvature h diverges beyond a rate of 2/h (Cohen et al. 2021, Gradient descent on neural
+    networks typically occurs at the edge of stability, section 2). Of a loss that is the sum over a batch, the loss is
+    named, and its mean is tried first; of a schedule that brings the rate to 30 times its first value, the loop.
+    Threshold: a loss that is not finite, or {JUMP:g} times its first value: a rate of a tenth or less, {PAYS}; else
+    {PAYS_MUCH}; watched, such a loss, or changes above {SHAKEN:g} of the weights at each update and a loss that is no
+    lower than at first
+    Source: Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, section 2
+    Remedy: a smaller learning rate
+    Example: lr = 0.01  # a tenth""",
+    rank=2,
+    early=True,
+    in_company=False,
+    explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-low"),
+)
+
+
+@LEARNING_RATE_TOO_HIGH.check("base")
+def rate_too_high(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Lower rates are to be tried; first of all where the loss rose or was not finite."""
-    base = facts.base
-    assert base is not None
     losses = base.losses
     blown = base.diverged or (len(losses) > 2 and max(losses[1:]) > JUMP * abs(losses[0]) > 0)
     figures = {
@@ -84,8 +91,7 @@ def rate_too_high(facts: Evidence) -> list[Suspicion]:
         where, summary = "loss", summary + f"; the loss is the sum over {rows} rows, and so is its gradient"
         cures = (remedies.times(1 / rows, "mean over the rows", 'reduction="mean"  # in the loss'), *cures)
     return [
-        Suspicion(
-            "learning-rate-too-high",
+        LEARNING_RATE_TOO_HIGH.suspect(
             where,
             summary,
             figures,
@@ -96,11 +102,27 @@ def rate_too_high(facts: Evidence) -> list[Suspicion]:
     ]
 
 
-@check("base")
-def rate_too_low(facts: Evidence) -> list[Suspicion]:
+LEARNING_RATE_TOO_LOW = Rule(
+    f"""LH602 learning-rate-too-low: the learning rate is too low to arrive in the updates given
+    Why: The way that the weights can go is bounded by rate x updates. Where a schedule has left a hundredth of the rate
+    when half of the updates are still to come (it is stepped at each batch, say), the loop is named, and not the
+    optimizer. So it is where a warm-up never reaches half of the rate, and where less than a tenth of each gradient is
+    left for the optimizer (clipped, say). Groups of parameters with rates 100 times apart are tried with one rate.
+    Threshold: a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; one rate for
+    groups whose rates are {UNEVEN} times apart: {PAYS}; watched, all updates together under {100 * STILL:g} % of the
+    weights, and a loss that has fallen by less than {100 * FALL:.0f} %
+    Remedy: a larger learning rate
+    Example: lr = 1.0  # ten times""",
+    rank=5,
+    in_company=False,
+    slowness=True,
+    explains=("does-not-learn",),
+)
+
+
+@LEARNING_RATE_TOO_LOW.check("base")
+def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Higher rates are to be tried."""
-    base = facts.base
-    assert base is not None
     if base.diverged:
         return []
     rates = _rates(facts)
@@ -126,8 +148,7 @@ def rate_too_low(facts: Evidence) -> list[Suspicion]:
         cures = (remedies.standard_loop(), *cures)
     rank = LATER if where == "optimizer" and _usual(facts) else None
     return [
-        Suspicion(
-            "learning-rate-too-low",
+        LEARNING_RATE_TOO_LOW.suspect(
             where,
             summary,
             figures,
@@ -153,11 +174,10 @@ def _cut(facts: Evidence) -> bool:
     return len(updates) > 1 and all(0 < u.held < 0.1 * u.arrived for u in updates)
 
 
-@check("base")
-def uneven_rates(facts: Evidence) -> list[Suspicion]:
+@LEARNING_RATE_TOO_LOW.check("base")
+def uneven_rates(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """A group of parameters whose rate is far under another's."""
-    rates, base = _rates(facts), facts.base
-    assert base is not None
+    rates = _rates(facts)
     if len(rates) < 2 or base.diverged or not max(rates) > UNEVEN * min(rates):
         return []
     groups = facts.optimizers[0].param_groups
@@ -166,14 +186,28 @@ def uneven_rates(facts: Evidence) -> list[Suspicion]:
     figures = {"learning rate": rates, "parameters": counts}
     summary = f"group {slowest} ({counts[slowest]} values) has a rate of {min(rates):g}, another one {max(rates):g}"
     cure = remedies.one_rate(max(rates))
-    return [Suspicion("learning-rate-too-low", "optimizer", summary, figures, remedies=(cure,), fits=True)]
+    return [LEARNING_RATE_TOO_LOW.suspect("optimizer", summary, figures, remedies=(cure,), fits=True)]
 
 
-@check("base")
-def too_short(facts: Evidence) -> list[Suspicion]:
+TOO_FEW_UPDATES = Rule(
+    f"""LH603 too-few-updates: training stops long before it has converged
+    Why: If only a longer training helps, and no repair at equal length, the training was too short. A rate at or above
+    the optimizer's own default (of an optimizer that scales its gradients) is the usual one: then more updates are
+    tried before a higher rate. Where an epoch has at most 8 batches of more than 64 rows, smaller batches are tried
+    first, and the data are named.
+    Threshold: the same program for four times as many updates or more: {PAYS_MUCH}; and no other repair does it in the
+    updates given, or the rate is at least the optimizer's default
+    Remedy: more epochs
+    Example: epochs = 40  # four times""",
+    rank=6,
+    slowness=True,
+)
+
+
+@TOO_FEW_UPDATES.check("base")
+def too_short(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """More epochs are to be tried, or smaller batches where an epoch has few."""
-    base, rows = facts.base, facts.train.rows
-    assert base is not None
+    rows = facts.train.rows
     if base.diverged or base.updates < base.planned:
         return []
     figures = {
@@ -190,13 +224,22 @@ def too_short(facts: Evidence) -> list[Suspicion]:
         where, summary = "data", summary + f": an epoch has {facts.train.batches}, of up to {size} of the {rows} rows"
         cures.insert(0, remedies.batches(32, "batches of 32"))
     tried = tuple(cures)
-    return [
-        Suspicion("too-few-updates", where, summary, figures, remedies=tried, generic=True, gain=LARGE_GAIN, fits=True)
-    ]
+    return [TOO_FEW_UPDATES.suspect(where, summary, figures, remedies=tried, generic=True, gain=LARGE_GAIN, fits=True)]
 
 
-@check("base")
-def penalty(facts: Evidence) -> list[Suspicion]:
+PENALTY_TOO_STRONG = Rule(
+    f"""LH607 penalty-too-strong: weight decay or a penalty that holds the model back
+    Why: A strong penalty holds the weights near 0, whatever the data say. What a step of the program's own adds to the
+    loss is seen where the gradient used is not the loss's: in the first updates, and after the training, when the loss
+    is small.
+    Threshold: training without it: {PAYS}, and fits the training data better
+    Remedy: a smaller weight_decay
+    Example: torch.optim.AdamW(model.parameters(), weight_decay=0.0)""",
+)
+
+
+@PENALTY_TOO_STRONG.check("base")
+def penalty(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Weight decay is to be left out."""
     decay = [float(group.get("weight_decay", 0.0)) for group in facts.optimizers[0].param_groups]
     spans = [[u.descent for u in updates if math.isfinite(u.descent)] for updates in (facts.loop.updates, facts.late)]
@@ -209,21 +252,33 @@ def penalty(facts: Evidence) -> list[Suspicion]:
             remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")
             for value in (0.0, max(decay) / 100)
         )
-        found.append(Suspicion("penalty-too-strong", "optimizer", summary, figures, remedies=cures, fits=True))
+        found.append(PENALTY_TOO_STRONG.suspect("optimizer", summary, figures, remedies=cures, fits=True))
     if seen:
         figures = {"cosine of the gradient used with the loss's": seen}
         summary = (
             "what the update adds to the loss outweighs it: the gradient used points elsewhere than the loss's own"
         )
-        found.append(Suspicion("penalty-too-strong", "loop", summary, figures, remedies=(remedies.standard_loop(),)))
+        found.append(PENALTY_TOO_STRONG.suspect("loop", summary, figures, remedies=(remedies.standard_loop(),)))
     return found
 
 
-@check("base")
-def overfitting(facts: Evidence) -> list[Suspicion]:
+OVERFITTING = Rule(
+    f"""LH701 overfitting: validation worsens while training improves
+    Why: Noise in the training data is learnt after the signal. What is lost must have been learnt: the best score must
+    be beyond that of the untrained model, too.
+    Threshold: the final validation score is {100 * GAIN:.0f} % of the way (from a constant answer), and twice its
+    standard error, under its best during training, while the training loss fell by {100 * FELL:.0f} %; watched, a
+    validation loss {100 * ROSE:.0f} % above its least, and a training loss {100 * FALL:.0f} % lower than then
+    Source: Prechelt 1998, Early stopping - but when?
+    Remedy: stop at the best epoch, penalize, or take a smaller model
+    Example: epochs = 12  # where the validation score was best""",
+    in_company=False,
+)
+
+
+@OVERFITTING.check("base")
+def overfitting(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Validation falls from its best while the training loss falls on."""
-    base = facts.base
-    assert base is not None
     if base.diverged or len(base.scores) < 4 or base.updates < base.planned:
         return []
     at, best = max(base.scores, key=lambda pair: pair[1])
@@ -263,11 +318,10 @@ def _decay(facts: Evidence) -> list[remedies.Remedy]:
     return [remedies.set_in_optimizer("weight_decay", value, f"weight decay {value:g}")]
 
 
-@check("history")
-def lost_loss(facts: Evidence) -> list[Suspicion]:
+@LEARNING_RATE_TOO_HIGH.check("history")
+def lost_loss(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched loss that is no longer finite, or jumps."""
-    history = facts.history
-    if history is None or history.loss_lost_at == 0 or history.finite_when_lost:
+    if history.loss_lost_at == 0 or history.finite_when_lost:
         return []
     at = history.loss_lost_at
     if at < 0 and not (history.largest > JUMP * abs(history.first_loss) > 0 and history.steps > 1):
@@ -280,14 +334,13 @@ def lost_loss(facts: Evidence) -> list[Suspicion]:
     else:
         summary = f"at a learning rate of {rate:g} the loss goes from {history.first_loss:.4g} to {history.largest:.4g}"
     cure = (remedies.learning_rate(0.1, _rates(facts)),)
-    return [Suspicion("learning-rate-too-high", "optimizer", summary, figures, True, "critical", cure)]
+    return [LEARNING_RATE_TOO_HIGH.suspect("optimizer", summary, figures, True, "critical", cure)]
 
 
-def _fall(facts: Evidence) -> tuple[float, float, dict[str, Any]] | None:
+def _fall(facts: Evidence, history: History) -> tuple[float, float, dict[str, Any]] | None:
     """By what share a watched loss fell, the usual change of a weight by its size, and the figures."""
-    history = facts.history
-    measured = [m for m in history.measured if m.weights] if history is not None else []
-    if history is None or history.steps < SOON or len(measured) < 6 or history.loss_lost_at >= 0:
+    measured = [m for m in history.measured if m.weights]
+    if history.steps < SOON or len(measured) < 6 or history.loss_lost_at >= 0:
         return None
     ends = history.ends
     ratios = [
@@ -300,37 +353,36 @@ def _fall(facts: Evidence) -> tuple[float, float, dict[str, Any]] | None:
     return (ends[0] - ends[1]) / abs(ends[0]), ratio, figures | {"change by weight, an update": ratio}
 
 
-@check("history")
-def shaken(facts: Evidence) -> list[Suspicion]:
+@LEARNING_RATE_TOO_HIGH.check("history")
+def shaken(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched loss that is no lower than at first, while the weights are thrown about."""
-    seen = _fall(facts)
+    seen = _fall(facts, history)
     if seen is None or seen[0] > 0 or seen[1] <= SHAKEN:
         return []
     summary = f"each update changes a weight by {100 * seen[1]:.0f} % of its size, and the loss has not fallen"
     cure = (remedies.learning_rate(0.1, _rates(facts)),)
-    return [Suspicion("learning-rate-too-high", "optimizer", summary, seen[2], True, "warning", cure)]
+    return [LEARNING_RATE_TOO_HIGH.suspect("optimizer", summary, seen[2], True, "warning", cure)]
 
 
-@check("history")
-def still(facts: Evidence) -> list[Suspicion]:
+@LEARNING_RATE_TOO_LOW.check("history")
+def still(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched loss that has hardly fallen, while the weights hardly moved."""
-    seen, history = _fall(facts), facts.history
-    if seen is None or history is None or seen[0] >= FALL or seen[1] * history.steps >= STILL:
+    seen = _fall(facts, history)
+    if seen is None or seen[0] >= FALL or seen[1] * history.steps >= STILL:
         return []
     if not any(m.move < 0 for m in history.measured):
         return []
     way = 100 * seen[1] * history.steps
     summary = f"in {history.steps} updates the weights moved by under {way:.2g} % of their size"
     cure = (remedies.learning_rate(10, _rates(facts)),)
-    return [Suspicion("learning-rate-too-low", "optimizer", summary, seen[2], True, "warning", cure)]
+    return [LEARNING_RATE_TOO_LOW.suspect("optimizer", summary, seen[2], True, "warning", cure)]
 
 
-@check("history")
-def validation_rises(facts: Evidence) -> list[Suspicion]:
+@OVERFITTING.check("history")
+def validation_rises(facts: Evidence, history: History) -> list[Suspicion]:
     """A validation loss that was told to a watch, and rose while the training loss fell on."""
-    history = facts.history
-    told = list(history.validation) if history is not None else []
-    if history is None or len(told) < 4 or len(history.losses) < 8:
+    told = list(history.validation)
+    if len(told) < 4 or len(history.losses) < 8:
         return []
     at, best = min(told, key=lambda pair: pair[1])
     last, after = told[-1][1], history.losses.values[-8:]
@@ -341,14 +393,25 @@ def validation_rises(facts: Evidence) -> list[Suspicion]:
     figures |= {"training loss then": median(before), "now": median(after)}
     rose = f"the validation loss rose from {best:.4g} after {at} updates to {last:.4g}"
     summary = f"{rose}, while the training loss fell on"
-    return [Suspicion("overfitting", "loop", summary, figures, True, "warning")]
+    return [OVERFITTING.suspect("loop", summary, figures, True, "warning")]
 
 
-@check("base")
-def learns_nothing(facts: Evidence) -> list[Suspicion]:
+DOES_NOT_LEARN = Rule(
+    f"""LH608 does-not-learn: the training ends no better than a constant answer, and no change that was tried helps
+    Why: Such a program is not healthy, though no rule says why: labels that have nothing to do with their inputs, a
+    task that these inputs do not hold, or a fault of a kind that the doctor does not know.
+    Threshold: a whole training, and every trial, within a tenth of the way from a constant answer to a perfect score;
+    watched, a loss that has fallen by less than {100 * FALL:.0f} % in {SOON} updates or more: a remark
+    Remedy: fit ten rows first; then look at what the model is given, row by row, next to its label
+    Example: x, y = next(iter(train))  # a few rows, over and over: the loss must go to 0""",
+    last=True,
+)
+
+
+@DOES_NOT_LEARN.check("base")
+def learns_nothing(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """A whole training that ends at the level of a constant answer, whatever was tried."""
-    base = facts.base
-    if base is None or base.error is not None or not math.isfinite(facts.floor) or not facts.idle(base.score):
+    if base.error is not None or not math.isfinite(facts.floor) or not facts.idle(base.score):
         return []
     if any(not facts.idle(trial.score) for trial in facts.tried):
         return []
@@ -361,27 +424,26 @@ def learns_nothing(facts: Evidence) -> list[Suspicion]:
         f"does not learn: a score of {base.score:.3g} after {base.updates} updates, and none of {len(facts.tried) - 1} "
         f"changes tried beats a constant answer's {facts.floor:.3g}"
     )
-    return [Suspicion("does-not-learn", "loop", summary, figures, True, "warning")]
+    return [DOES_NOT_LEARN.suspect("loop", summary, figures, True, "warning")]
 
 
-@check("history")
-def hardly_falls(facts: Evidence) -> list[Suspicion]:
+@DOES_NOT_LEARN.check("history")
+def hardly_falls(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched loss that has hardly fallen, for no reason that is known."""
-    history = facts.history
-    ends = history.ends if history is not None else None
-    if history is None or ends is None or history.steps < SOON or history.loss_lost_at >= 0:
+    ends = history.ends
+    if ends is None or history.steps < SOON or history.loss_lost_at >= 0:
         return []
     if not abs(ends[0]) > 0 or (ends[0] - ends[1]) / abs(ends[0]) >= FALL:
         return []
     summary = f"in {history.steps} updates the loss went from {ends[0]:.4g} to {ends[1]:.4g}"
-    return [Suspicion("does-not-learn", "loop", summary, {"at first": ends[0], "at last": ends[1]}, True, "info")]
+    return [DOES_NOT_LEARN.suspect("loop", summary, {"at first": ends[0], "at last": ends[1]}, True, "info")]
 
 
-@check("history")
-def driven_flat(facts: Evidence) -> list[Suspicion]:
+@LEARNING_RATE_TOO_HIGH.check("history")
+def driven_flat(facts: Evidence, history: History) -> list[Suspicion]:
     """Units of a watched model that the updates drove to where they are flat or off, while the loss did not fall."""
-    history, seen = facts.history, _fall(facts)
-    if history is None or seen is None or seen[1] * history.steps < STILL:
+    seen = _fall(facts, history)
+    if seen is None or seen[1] * history.steps < STILL:
         return []
     if history.first_loss - seen[2]["at last"] >= FALL * abs(history.first_loss):
         return []
@@ -395,131 +457,15 @@ def driven_flat(facts: Evidence) -> list[Suspicion]:
                     f"{100 * after:.0f} % at last, and the loss has not fallen"
                 )
                 cure = (remedies.learning_rate(0.1, _rates(facts)),)
-                return [Suspicion("learning-rate-too-high", "optimizer", summary, seen[2], True, "warning", cure)]
+                return [LEARNING_RATE_TOO_HIGH.suspect("optimizer", summary, seen[2], True, "warning", cure)]
     return []
 
 
 RULES = (
-    Rule(
-        code="LH701",
-        cause="overfitting",
-        meaning="validation worsens while training improves",
-        why=(
-            "Noise in the training data is learnt after the signal. What is lost must have been learnt: the best "
-            "score must be beyond that of the untrained model, too."
-        ),
-        threshold=(
-            f"the final validation score is {100 * GAIN:.0f} % of the way (from a constant answer), and twice its "
-            f"standard error, under its best during training, while the training loss fell by {100 * FELL:.0f} %; "
-            f"watched, a validation loss {100 * ROSE:.0f} % above its least, and a training loss {100 * FALL:.0f} % "
-            "lower than then"
-        ),
-        source="Prechelt 1998, Early stopping - but when?",
-        remedy="stop at the best epoch, penalize, or take a smaller model",
-        example="epochs = 12  # where the validation score was best",
-        checks=(overfitting, validation_rises),
-        in_company=False,
-    ),
-    Rule(
-        code="LH601",
-        cause="learning-rate-too-high",
-        meaning="the learning rate is too high: the loss rises, jumps, or is not finite",
-        why=(
-            "Gradient descent on a curvature h diverges beyond a rate of 2/h (Cohen et al. 2021, Gradient descent on "
-            "neural networks typically occurs at the edge of stability, section 2). Of a loss that is the sum over a "
-            "batch, the loss is named, and its mean is tried first; of a schedule that brings the rate to 30 times "
-            "its first value, the loop."
-        ),
-        threshold=(
-            f"a loss that is not finite, or {JUMP:g} times its first value: a rate of a tenth or less, {PAYS}; else "
-            f"{PAYS_MUCH}; watched, such a loss, or changes above {SHAKEN:g} of the weights at each update and a loss "
-            "that is no lower than at first"
-        ),
-        source=(
-            "Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, "
-            "section 2"
-        ),
-        remedy="a smaller learning rate",
-        example="lr = 0.01  # a tenth",
-        checks=(rate_too_high, lost_loss, shaken, driven_flat),
-        rank=2,
-        early=True,
-        in_company=False,
-        explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-low"),
-    ),
-    Rule(
-        code="LH602",
-        cause="learning-rate-too-low",
-        meaning="the learning rate is too low to arrive in the updates given",
-        why=(
-            "The way that the weights can go is bounded by rate x updates. Where a schedule has left a hundredth of "
-            "the rate when half of the updates are still to come (it is stepped at each batch, say), the loop is "
-            "named, and not the optimizer. So it is where a warm-up never reaches half of the rate, and where less "
-            "than a tenth of each gradient is left for the optimizer (clipped, say). Groups of parameters with rates "
-            "100 times apart are tried with one rate."
-        ),
-        threshold=(
-            f"a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; one rate for "
-            f"groups whose rates are {UNEVEN} times apart: {PAYS}; watched, all updates together under "
-            f"{100 * STILL:g} % of the weights, and a loss that has fallen by less than {100 * FALL:.0f} %"
-        ),
-        remedy="a larger learning rate",
-        example="lr = 1.0  # ten times",
-        checks=(uneven_rates, rate_too_low, still),
-        rank=5,
-        in_company=False,
-        slowness=True,
-        explains=("does-not-learn",),
-    ),
-    Rule(
-        code="LH607",
-        cause="penalty-too-strong",
-        meaning="weight decay or a penalty that holds the model back",
-        why=(
-            "A strong penalty holds the weights near 0, whatever the data say. What a step of the program's own adds "
-            "to the loss is seen where the gradient used is not the loss's: in the first updates, and after the "
-            "training, when the loss is small."
-        ),
-        threshold=f"training without it: {PAYS}, and fits the training data better",
-        remedy="a smaller weight_decay",
-        example="torch.optim.AdamW(model.parameters(), weight_decay=0.0)",
-        checks=(penalty,),
-    ),
-    Rule(
-        code="LH603",
-        cause="too-few-updates",
-        meaning="training stops long before it has converged",
-        why=(
-            "If only a longer training helps, and no repair at equal length, the training was too short. A rate at "
-            "or above the optimizer's own default (of an optimizer that scales its gradients) is the usual one: then "
-            "more updates are tried before a higher rate. Where an epoch has at most 8 batches of more than 64 rows, "
-            "smaller batches are tried first, and the data are named."
-        ),
-        threshold=(
-            f"the same program for four times as many updates or more: {PAYS_MUCH}; and no other repair does it in "
-            "the updates given, or the rate is at least the optimizer's default"
-        ),
-        remedy="more epochs",
-        example="epochs = 40  # four times",
-        checks=(too_short,),
-        rank=6,
-        slowness=True,
-    ),
-    Rule(
-        code="LH608",
-        cause="does-not-learn",
-        meaning="the training ends no better than a constant answer, and no change that was tried helps",
-        why=(
-            "Such a program is not healthy, though no rule says why: labels that have nothing to do with their "
-            "inputs, a task that these inputs do not hold, or a fault of a kind that the doctor does not know."
-        ),
-        threshold=(
-            "a whole training, and every trial, within a tenth of the way from a constant answer to a perfect score; "
-            f"watched, a loss that has fallen by less than {100 * FALL:.0f} % in {SOON} updates or more: a remark"
-        ),
-        remedy="fit ten rows first; then look at what the model is given, row by row, next to its label",
-        example="x, y = next(iter(train))  # a few rows, over and over: the loss must go to 0",
-        checks=(learns_nothing, hardly_falls),
-        last=True,
-    ),
+    OVERFITTING,
+    LEARNING_RATE_TOO_HIGH,
+    LEARNING_RATE_TOO_LOW,
+    PENALTY_TOO_STRONG,
+    TOO_FEW_UPDATES,
+    DOES_NOT_LEARN,
 )

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.structure import RANGES
 from levelhead.doctor.remedies import Remedy
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 
 #: The share of targets that may lie outside the reach of the last activation: noise at its ends.
 OUTSIDE = 0.05
@@ -44,7 +45,21 @@ def sigmoid_output(facts: Evidence) -> list[Remedy]:
     return [remedies.replace([facts.output.where], _sigmoid, "sigmoid at the output", code)]
 
 
-@check()
+OUTPUT_MISMATCH = Rule(
+    f"""LH304 output-mismatch: the last layer's activation cannot represent the target
+    Why: The last activation and the loss must fit. The rule asks the loss itself: is it unchanged when a constant is
+    added to a row (it applies a softmax), linear (it expects log-probabilities), falling for ever (a sigmoid)? So it
+    holds for losses of any name, and for functions as for modules. A clamp of the outputs is an activation like any
+    other. A softmax shares out one label: where rows have several, or none, each label needs a sigmoid.
+    Threshold: more than {100 * OUTSIDE:.0f} % of the targets outside the range of the last activation, or the loss
+    applies it again or lacks it, or a softmax where rows have several labels; a ReLU at the end: {PAYS}
+    Remedy: give the loss what it expects
+    Example: nn.CrossEntropyLoss()(model(x), y)  # a model without a softmax of its own""",
+    explains=("does-not-learn",),
+)
+
+
+@OUTPUT_MISMATCH.check()
 def repeated(facts: Evidence) -> list[Suspicion]:
     """The loss applies what the last layer has applied, or lacks what it needs."""
     kind, activation, outputs = facts.loss.kind, facts.output.activation, facts.outputs
@@ -64,15 +79,15 @@ def repeated(facts: Evidence) -> list[Suspicion]:
         if activation == "softmax":
             code = "criterion = nn.NLLLoss()  # of log(outputs)"
             cures.append(remedies.other_loss(remedies.log_of_probabilities, "loss of probabilities", code))
-        return [Suspicion("output-mismatch", where, what, figures, True, "critical", tuple(cures))]
+        return [OUTPUT_MISMATCH.suspect(where, what, figures, True, "critical", tuple(cures))]
     if kind == "softmax" and activation == "relu":
         what = "the loss applies a softmax to outputs that a ReLU keeps from being negative"
-        return [Suspicion("output-mismatch", where, what, figures, remedies=tuple(cures), gain=0.05)]
+        return [OUTPUT_MISMATCH.suspect(where, what, figures, remedies=tuple(cures), gain=0.05)]
     if kind == "logits" and activation in ("sigmoid", "softmax", "hardsigmoid", "relu", "tanh"):
         what = f"the loss applies a sigmoid, and the model ends in a {activation}"
         cure = remedies.other_loss(F.binary_cross_entropy, "loss of probabilities", "criterion = nn.BCELoss()")
         both = (cure, *cures) if activation in ("sigmoid", "softmax") else tuple(cures)
-        return [Suspicion("output-mismatch", where, what, figures, True, "critical", both)]
+        return [OUTPUT_MISMATCH.suspect(where, what, figures, True, "critical", both)]
     if kind == "nll" and activation != "log_softmax" and not _log_probabilities(outputs):
         code = "criterion = nn.CrossEntropyLoss()  # of outputs without an activation"
         cure = remedies.other_loss(remedies.cross_entropy, "cross-entropy", code)
@@ -81,13 +96,13 @@ def repeated(facts: Evidence) -> list[Suspicion]:
                 remedies.log_of_probabilities, "log of the probabilities", "loss(outputs.log(), ...)"
             )
         what = "the loss expects log-probabilities, and the outputs are none"
-        return [Suspicion("output-mismatch", where, what, figures, True, "critical", (cure,))]
+        return [OUTPUT_MISMATCH.suspect(where, what, figures, True, "critical", (cure,))]
     if kind == "probabilities" and (outputs.min() < 0 or outputs.max() > 1):
         low, high = float(outputs.min()), float(outputs.max())
         what = f"the loss expects probabilities, and outputs run from {low:.3g} to {high:.3g}"
         code = "criterion = nn.BCEWithLogitsLoss()"
         cure = remedies.other_loss(F.binary_cross_entropy_with_logits, "loss of logits", code)
-        return [Suspicion("output-mismatch", where, what, figures, True, "critical", (cure,))]
+        return [OUTPUT_MISMATCH.suspect(where, what, figures, True, "critical", (cure,))]
     return []
 
 
@@ -95,7 +110,7 @@ def _log_probabilities(outputs: Tensor) -> bool:
     return outputs.ndim > 1 and bool(torch.allclose(outputs.exp().sum(1), torch.ones(()).to(outputs), atol=1e-3))
 
 
-@check()
+@OUTPUT_MISMATCH.check()
 def single_softmax(facts: Evidence) -> list[Suspicion]:
     """A softmax over one output: always 1."""
     outputs, targets = facts.outputs, facts.targets
@@ -109,10 +124,10 @@ def single_softmax(facts: Evidence) -> list[Suspicion]:
         cures = [*sigmoid_output(facts), *cures]
     summary = f"a softmax over one output is {float(outputs.flatten()[0]):g} for every input, and passes no gradient"
     figures = {"outputs": str(tuple(outputs.shape)), "all equal to": float(outputs.flatten()[0])}
-    return [Suspicion("output-mismatch", facts.output.where, summary, figures, True, "critical", tuple(cures))]
+    return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, True, "critical", tuple(cures))]
 
 
-@check()
+@OUTPUT_MISMATCH.check()
 def one_logit(facts: Evidence) -> list[Suspicion]:
     """A softmax loss over one output: always 0."""
     outputs = facts.outputs
@@ -124,16 +139,14 @@ def one_logit(facts: Evidence) -> list[Suspicion]:
     cure = remedies.other_loss(_binary, "binary cross-entropy", "criterion = nn.BCEWithLogitsLoss()")
     summary = "the loss is 0 and passes no gradient: a softmax over the one output is 1 for every input"
     where = facts.output.where
-    return [
-        Suspicion("output-mismatch", where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))
-    ]
+    return [OUTPUT_MISMATCH.suspect(where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))]
 
 
 def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs, targets.reshape(outputs.shape).to(outputs))
 
 
-@check()
+@OUTPUT_MISMATCH.check()
 def out_of_range(facts: Evidence) -> list[Suspicion]:
     """Targets that the last activation cannot give."""
     activation, targets = facts.output.activation, facts.targets
@@ -152,18 +165,18 @@ def out_of_range(facts: Evidence) -> list[Suspicion]:
             f"targets run from {least:.4g} to {most:.4g}, and a {activation} gives {low:g} to {high:g}: "
             f"{100 * share:.0f} % of them are out of reach"
         )
-        return [Suspicion("output-mismatch", facts.output.where, summary, figures, True, "critical", tuple(cures))]
+        return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, True, "critical", tuple(cures))]
     if activation == "relu" and facts.loss.task == "binary":
         cures = [*sigmoid_output(facts), *cures]
         summary = "the model ends in a ReLU, which is flat for one of the two classes"
-        return [Suspicion("output-mismatch", facts.output.where, summary, figures, remedies=tuple(cures))]
+        return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, remedies=tuple(cures))]
     if activation == "relu":
         summary = "the model ends in a ReLU: an output that falls below 0 gets no gradient any more"
-        return [Suspicion("output-mismatch", facts.output.where, summary, figures, remedies=tuple(cures))]
+        return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, remedies=tuple(cures))]
     return []
 
 
-@check()
+@OUTPUT_MISMATCH.check()
 def squashed_classes(facts: Evidence) -> list[Suspicion]:
     """A ReLU at the output of a classifier whose loss is an error, or one of its author's own."""
     if (
@@ -177,14 +190,14 @@ def squashed_classes(facts: Evidence) -> list[Suspicion]:
     cures = linear_output(facts)
     if cures and not facts.loss.kind:  # it may expect shares, as a ReLU's outputs are none below 0
         cures.insert(0, remedies.replace([facts.output.where], _softmax, "softmax at the output", "nn.Softmax(dim=1)"))
-    return [Suspicion("output-mismatch", facts.output.where, summary, figures, remedies=tuple(cures))]
+    return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, remedies=tuple(cures))]
 
 
 def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs.reshape(targets.shape), targets.to(outputs))
 
 
-@check()
+@OUTPUT_MISMATCH.check()
 def one_of_many(facts: Evidence) -> list[Suspicion]:
     """A softmax, in the model or in the loss, where several labels of a row are 1, or none."""
     targets, outputs = facts.targets, facts.outputs
@@ -201,42 +214,20 @@ def one_of_many(facts: Evidence) -> list[Suspicion]:
     if last:
         cures = sigmoid_output(facts)
         where = facts.output.where
-        return [Suspicion("output-mismatch", where, summary, figures, True, "critical", tuple(cures))]
+        return [OUTPUT_MISMATCH.suspect(where, summary, figures, True, "critical", tuple(cures))]
     code = "criterion = nn.BCEWithLogitsLoss()"
     cures = [*linear_output(facts), remedies.other_loss(_binary_cross_entropy, "a sigmoid for each label", code)]
     return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=(remedies.together(cures),))]
 
 
-@check("history")
-def squashed_twice(facts: Evidence) -> list[Suspicion]:
+@OUTPUT_MISMATCH.check("history")
+def squashed_twice(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched loss whose graph applies a softmax or a sigmoid to what one has given."""
-    history = facts.history
-    if history is None or not history.twice:
+    if not history.twice:
         return []
     where = next(reversed(history.measured[0].layers), "") if history.measured else ""
     summary = f"the loss applies its own {history.twice} to outputs that a softmax or sigmoid has given"
-    return [Suspicion("output-mismatch", where, summary, {"twice": history.twice}, True, "critical")]
+    return [OUTPUT_MISMATCH.suspect(where, summary, {"twice": history.twice}, True, "critical")]
 
 
-RULES = (
-    Rule(
-        code="LH304",
-        cause="output-mismatch",
-        meaning="the last layer's activation cannot represent the target",
-        why=(
-            "The last activation and the loss must fit. The rule asks the loss itself: is it unchanged when a "
-            "constant is added to a row (it applies a softmax), linear (it expects log-probabilities), falling for "
-            "ever (a sigmoid)? So it holds for losses of any name, and for functions as for modules. A clamp of the "
-            "outputs is an activation like any other. A softmax shares out one label: where rows have several, or "
-            "none, each label needs a sigmoid."
-        ),
-        threshold=(
-            f"more than {100 * OUTSIDE:.0f} % of the targets outside the range of the last activation, or the loss "
-            f"applies it again or lacks it, or a softmax where rows have several labels; a ReLU at the end: {PAYS}"
-        ),
-        remedy="give the loss what it expects",
-        example="nn.CrossEntropyLoss()(model(x), y)  # a model without a softmax of its own",
-        checks=(single_softmax, one_logit, repeated, out_of_range, squashed_classes, one_of_many, squashed_twice),
-        explains=("does-not-learn",),
-    ),
-)
+RULES = (OUTPUT_MISMATCH,)

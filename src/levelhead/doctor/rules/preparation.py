@@ -12,8 +12,8 @@ from levelhead.doctor.evidence.data import Columns
 from levelhead.doctor.evidence.frequencies import difference
 from levelhead.doctor.isolation import Change, clone
 from levelhead.doctor.program import Program
-from levelhead.doctor.rules.rule import Rule, Suspicion, check
-from levelhead.doctor.trials import train
+from levelhead.doctor.rules.rule import Rule, Suspicion
+from levelhead.doctor.trials import Outcome, train
 
 #: How far deviations are apart that no sample explains.
 TIMES = 2.0
@@ -21,7 +21,25 @@ TIMES = 2.0
 BEYOND, HELD_OUT = 10.0, 0.25
 
 
-@check()
+TRAIN_VAL_MISMATCH = Rule(
+    f"""LH105 train-val-mismatch: training and validation data are prepared differently
+    Why: A model is only asked what it has learnt if both data sets are prepared alike. The rule maps the validation
+    inputs to the training data's mean and deviation and scores again: if that wins, the preparation was the fault.
+    Targets in other units are told in the same way: the training targets are brought to the validation targets' scale.
+    Where scales agree, rows are compared column by column (up to 256 of them, at equal distances), whole numbers as
+    categories and other values in ten classes, by Pearson's chi-square for two samples; if they differ, four fifths of
+    the training rows are trained on and the rest scored. Another encoding or order of columns fails on the validation
+    rows alone; overfitting fails on held-out training rows as well.
+    Threshold: deviations of inputs or targets apart by a factor of {TIMES:g}, or means by a deviation; or frequencies
+    of columns {BEYOND:g} deviations apart, and held-out training rows {100 * HELD_OUT:.0f} % of the way better than
+    validation rows; or no label in common
+    Source: Pearson 1900, On the criterion, for the frequencies
+    Remedy: prepare both with the same function, fitted on the training data alone
+    Example: x_val = (x_val - mean) / std  # mean and std of x_train""",
+)
+
+
+@TRAIN_VAL_MISMATCH.check()
 def disjoint_labels(facts: Evidence) -> list[Suspicion]:
     """No label in common between training and validation data."""
     if facts.val is None or not facts.train.counts or not facts.val.counts or not facts.usual_targets:
@@ -31,20 +49,19 @@ def disjoint_labels(facts: Evidence) -> list[Suspicion]:
         return []
     figures = {"training labels": sorted(ours)[:12], "validation labels": sorted(theirs)[:12]}
     summary = "training and validation data have no label in common"
-    return [Suspicion("train-val-mismatch", "data", summary, figures, True, "critical")]
+    return [TRAIN_VAL_MISMATCH.suspect("data", summary, figures, True, "critical")]
 
 
-@check("base")
-def validation_rows(facts: Evidence) -> list[Suspicion]:
+@TRAIN_VAL_MISMATCH.check("base")
+def validation_rows(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Validation rows on another scale than the training rows or, where they are not, of another population."""
-    return preparation(facts) or other_units(facts) or another_population(facts)
+    return preparation(facts, base) or other_units(facts) or another_population(facts, base)
 
 
-def preparation(facts: Evidence) -> list[Suspicion]:
+def preparation(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Validation inputs on another scale than the training inputs."""
     a, b = facts.train.inputs, facts.val.inputs if facts.val else None
-    base = facts.base
-    if a is None or b is None or base is None or min(facts.train.rows, facts.val.rows if facts.val else 0) < 20:
+    if a is None or b is None or min(facts.train.rows, facts.val.rows if facts.val else 0) < 20:
         return []
     if not a.std or not b.std:
         return []
@@ -67,7 +84,7 @@ def preparation(facts: Evidence) -> list[Suspicion]:
         f"training inputs have mean {a.mean:.3g} and deviation {a.std:.3g}, "
         f"validation inputs {b.mean:.3g} and {b.std:.3g}"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, figures, remedies=(cure,), measured=gain)]
+    return [TRAIN_VAL_MISMATCH.suspect("data", summary, figures, remedies=(cure,), measured=gain)]
 
 
 def other_units(facts: Evidence) -> list[Suspicion]:
@@ -83,7 +100,7 @@ def other_units(facts: Evidence) -> list[Suspicion]:
         f"training targets have mean {a.mean:.3g} and deviation {a.std:.3g}, "
         f"validation targets {b.mean:.3g} and {b.std:.3g}"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, figures, remedies=(cure,))]
+    return [TRAIN_VAL_MISMATCH.suspect("data", summary, figures, remedies=(cure,))]
 
 
 def apart(a: Columns, b: Columns) -> bool:
@@ -91,10 +108,10 @@ def apart(a: Columns, b: Columns) -> bool:
     return not 1 / TIMES < b.std / a.std < TIMES or abs(b.mean - a.mean) >= max(a.std, b.std)
 
 
-def another_population(facts: Evidence) -> list[Suspicion]:
+def another_population(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Validation rows whose columns are distributed otherwise, and on which the model fails as on no held-out row."""
-    ours, theirs, base = facts.train.kept, facts.val.kept if facts.val else None, facts.base
-    if ours is None or theirs is None or base is None or base.diverged or base.error is not None:
+    ours, theirs = facts.train.kept, facts.val.kept if facts.val else None
+    if ours is None or theirs is None or base.diverged or base.error is not None:
         return []
     if not facts.usual_targets:
         return []
@@ -116,7 +133,7 @@ def another_population(facts: Evidence) -> list[Suspicion]:
         f"what was learnt holds for training rows that were held out (score {held.score:.3f}) and not for validation "
         f"rows ({base.score:.3f}), whose column {found[1]} is distributed otherwise"
     )
-    return [Suspicion("train-val-mismatch", "data", summary, figures, True, "critical")]
+    return [TRAIN_VAL_MISMATCH.suspect("data", summary, figures, True, "critical")]
 
 
 def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
@@ -132,29 +149,4 @@ def _held_out(inputs: Tensor, targets: Tensor, size: int) -> Change:
     return change
 
 
-RULES = (
-    Rule(
-        code="LH105",
-        cause="train-val-mismatch",
-        meaning="training and validation data are prepared differently",
-        why=(
-            "A model is only asked what it has learnt if both data sets are prepared alike. The rule maps the "
-            "validation inputs to the training data's mean and deviation and scores again: if that wins, the "
-            "preparation was the fault. Targets in other units are told in the same way: the training targets are "
-            "brought to the validation targets' scale. Where scales agree, rows are compared column by column (up to "
-            "256 of them, at equal distances), whole numbers as categories and other values in ten classes, by "
-            "Pearson's chi-square for two samples; if they differ, four fifths of the training rows are trained on "
-            "and the rest scored. Another encoding or order of columns fails on the validation rows alone; "
-            "overfitting fails on held-out training rows as well."
-        ),
-        threshold=(
-            f"deviations of inputs or targets apart by a factor of {TIMES:g}, or means by a deviation; or frequencies "
-            f"of columns {BEYOND:g} deviations apart, and held-out training rows {100 * HELD_OUT:.0f} % of the way "
-            "better than validation rows; or no label in common"
-        ),
-        source="Pearson 1900, On the criterion, for the frequencies",
-        remedy="prepare both with the same function, fitted on the training data alone",
-        example="x_val = (x_val - mean) / std  # mean and std of x_train",
-        checks=(disjoint_labels, validation_rows),
-    ),
-)
+RULES = (TRAIN_VAL_MISMATCH,)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any, Literal
 
 from levelhead.doctor.findings import Severity
@@ -64,41 +66,34 @@ class Suspicion:
     rank: int | None = None
 
 
+Judge = Callable[..., "list[Suspicion]"]
+
+
 @dataclass(frozen=True)
 class Check:
     """One way in which a cause shows.
 
     Args:
-        judge: gives the suspicions that the evidence raises.
+        judge: gives the suspicions that the evidence raises; what it needs of it are its further arguments.
         needs: fields of the evidence without which it cannot judge; it then raises none.
     """
 
-    judge: Callable[[Evidence], list[Suspicion]]
+    judge: Judge
     needs: tuple[str, ...] = ()
 
     def __call__(self, facts: Evidence) -> list[Suspicion]:
         """The suspicions that the evidence raises."""
-        return [] if any(getattr(facts, need) is None for need in self.needs) else self.judge(facts)
+        needed = [getattr(facts, need) for need in self.needs]
+        return [] if any(each is None for each in needed) else self.judge(facts, *needed)
 
 
-def check(*needs: str) -> Callable[[Callable[[Evidence], list[Suspicion]]], Check]:
-    """Make a function a check: ``program`` is what an examination has, ``base`` a training, ``history`` a watch."""
-    return lambda judge: Check(judge, needs)
-
-
-@dataclass(frozen=True)
 class Rule:
     """A fault that a person can mend, and how it is known.
 
     Args:
-        code: ``LH101`` and so on; the first digit is the group's.
-        cause: as findings carry it.
-        meaning: what is wrong, in one sentence.
-        why: what it does to a training, and what else the rule looks at.
-        threshold: from when on it is a finding; written with the constants that its checks use.
-        source: of the threshold.
-        remedy: what to do, in words; ``example`` as code.
-        checks: the ways in which it shows.
+        page: the record as text: ``LH101 cause: what is wrong``, then, each with its name in front, ``Why`` (what it
+            does to a training, and what else the rule looks at), ``Threshold`` (written with the constants that its
+            checks use), ``Source`` (of the threshold), ``Remedy`` in words, and ``Example`` as code.
         explains: causes that follow from it, and are no findings of their own beside it.
         rank: suspicions of a lower one are tried first, and are the cause where another repair does as much.
         joint: whether its repair is tried together with others of this kind where none of them pays alone.
@@ -109,23 +104,42 @@ class Rule:
         last: whether it is asked only where nothing else was found.
     """
 
-    code: str
-    cause: str
-    meaning: str
-    why: str
-    threshold: str
-    remedy: str
-    checks: tuple[Check, ...]
-    source: str = ""
-    example: str = ""
-    explains: tuple[str, ...] = ()
-    rank: int = 4
-    joint: bool = False
-    in_company: bool = True
-    early: bool = False
-    slowness: bool = False
-    tried: bool = False
-    last: bool = False
+    def __init__(
+        self,
+        page: str,
+        *,
+        explains: tuple[str, ...] = (),
+        rank: int = 4,
+        joint: bool = False,
+        in_company: bool = True,
+        early: bool = False,
+        slowness: bool = False,
+        tried: bool = False,
+        last: bool = False,
+    ) -> None:
+        head, *named = re.split(r"^(Why|Threshold|Source|Remedy|Example): ", cleandoc(page), flags=re.MULTILINE)
+        texts = dict(zip(named[::2], (text.strip() for text in named[1::2]), strict=True))
+        whole = {name: " ".join(text.split()) for name, text in texts.items()}
+        title, self.meaning = " ".join(head.split()).split(": ", 1)
+        self.code, self.cause = title.split()
+        self.why, self.threshold, self.remedy = whole["Why"], whole["Threshold"], whole["Remedy"]
+        self.source, self.example = whole.get("Source", ""), texts["Example"]
+        self.explains, self.rank, self.joint, self.in_company = explains, rank, joint, in_company
+        self.early, self.slowness, self.tried, self.last = early, slowness, tried, last
+        self.checks: list[Check] = []
+
+    def check(self, *needs: str) -> Callable[[Judge], Check]:
+        """Make a function a check: ``program`` is what an examination has, ``base`` a training, ``history`` a watch."""
+
+        def added(judge: Judge) -> Check:
+            self.checks.append(Check(judge, needs))
+            return self.checks[-1]
+
+        return added
+
+    def suspect(self, where: str, summary: str, *args: Any, **kwargs: Any) -> Suspicion:
+        """A suspicion of this cause; arguments as for ``Suspicion``."""
+        return Suspicion(self.cause, where, summary, *args, **kwargs)
 
     @property
     def group(self) -> Group:

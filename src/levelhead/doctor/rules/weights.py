@@ -9,35 +9,40 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.history import place_of
+from levelhead.doctor.evidence.history import History, place_of
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.signal import dead_units, drift
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion, check
+from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 
 #: Weights under this by sqrt(inputs) pass on next to nothing; so does a stack that shrinks the signal to this.
 SMALL, SHRUNK = 0.1, 0.1
-
-
 #: He et al. 2015: sqrt(2 / inputs) keeps a ReLU's signal; torch's own default is sqrt(1 / (3 inputs)).
 KEEPS = math.sqrt(2)
-
-
 #: Beyond this many times the scale, or under a tenth of it, weights are suspected.
 FAR = 3
-
-
 DEAD = 0.5
 
 
 #: Embeddings are the next layer's inputs, whose deviation is to be about 1 (LeCun et al. 1998, section 4.3).
 LARGE = 5.0
-
-
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
-@check("program")
-def same_units(facts: Evidence) -> list[Suspicion]:
+CONSTANT_INIT = Rule(
+    """LH201 constant-init: zero or constant weights: the units of a layer stay identical
+    Why: Units with equal weights get equal gradients, so that a layer of any width acts as one unit. Zeros in one layer
+    that breaks the symmetry after its first update (a zero head, a residual branch) are no fault: therefore the rule
+    looks again after ten updates. Of an embedding the columns are its units.
+    Threshold: units (of an embedding: columns) equal at first and still equal after ten updates
+    Source: Goodfellow et al. 2016, Deep Learning, section 8.4
+    Remedy: random initial weights: the layers' own reset_parameters()
+    Example: layer.reset_parameters()""",
+    explains=("does-not-learn", "dead-units", "learning-rate-too-low"),
+)
+
+
+@CONSTANT_INIT.check("program")
+def same_units(facts: Evidence, _: object) -> list[Suspicion]:
     """Units of a layer that begin equal and stay equal."""
     found = []
     for call in facts.layers:
@@ -65,7 +70,7 @@ def same_units(facts: Evidence) -> list[Suspicion]:
         if (w := call_weight(facts.model, call)) is not None and _equal_rows(w) and call.name not in names
     ]
     cure = remedies.reset([n for n in constant if hasattr(facts.model.get_submodule(n), "reset_parameters")])
-    return [Suspicion("constant-init", names[0], summary, figures, True, "critical", (cure,))]
+    return [CONSTANT_INIT.suspect(names[0], summary, figures, True, "critical", (cure,))]
 
 
 def call_weight(model: nn.Module, call: Call) -> Tensor | None:
@@ -88,8 +93,21 @@ def calibration(facts: Evidence, names: list[str]) -> tuple[remedies.Remedy, ...
     return (remedies.calibrate(names, kept[0][:256]),) if kept is not None else ()
 
 
-@check("program")
-def tables(facts: Evidence) -> list[Suspicion]:
+INIT_TOO_LARGE = Rule(
+    f"""LH202 init-too-large: the weights' scale makes the signal or the gradient grow
+    Why: The signal's variance is multiplied at each layer by inputs x the weights' variance; the gradient's likewise.
+    Of layers that are alike the first is named, here and in the next rule. Recurrent weights are judged by the same
+    scale; an embedding by the values that it hands on, which are the next layer's inputs.
+    Threshold: weights {FAR:g} times the scale that keeps the signal, or an embedding of deviation {LARGE:g}; {PAYS};
+    watched, an output that is not finite before the first update
+    Source: He et al. 2015, Delving deep into rectifiers, equation 10
+    Remedy: draw the weights at the scale that keeps the signal's variance
+    Example: lh.init.calibrate_(model, batch)""",
+)
+
+
+@INIT_TOO_LARGE.check("program")
+def tables(facts: Evidence, _: object) -> list[Suspicion]:
     """Embeddings and recurrent weights far above the scale that they are drawn with."""
     found: dict[str, float] = {}
     for call in facts.calls(nn.Embedding, nn.EmbeddingBag, *RECURRENT):
@@ -104,20 +122,19 @@ def tables(facts: Evidence) -> list[Suspicion]:
     large = [name for name in found if found[name] > 1]
     figures = {"weights' scale, by the largest that is usual": found}
     summary = f"the weights of {worst} are {found[worst]:.1f} times the largest scale that keeps the signal"
-    return [Suspicion("init-too-large", worst, summary, figures, remedies=(remedies.reset(large),))]
+    return [INIT_TOO_LARGE.suspect(worst, summary, figures, remedies=(remedies.reset(large),))]
 
 
-@check("history")
-def still_same_units(facts: Evidence) -> list[Suspicion]:
+@CONSTANT_INIT.check("history")
+def still_same_units(facts: Evidence, history: History) -> list[Suspicion]:
     """Units of a watched model that began equal and still are."""
-    history = facts.history
-    names = sorted(history.same_units) if history is not None and history.steps > 10 else []
+    names = sorted(history.same_units) if history.steps > 10 else []
     if not names:
         return []
     layers = [name.rpartition(".")[0] or name for name in names]
     summary = f"all units of {layers[0]} began with equal weights and are still equal after more than ten updates"
     figures, cure = {"layers": layers[:12]}, (remedies.reset(layers),)
-    return [Suspicion("constant-init", layers[0], summary, figures, True, "critical", cure)]
+    return [CONSTANT_INIT.suspect(layers[0], summary, figures, True, "critical", cure)]
 
 
 def _scales(facts: Evidence) -> dict[str, float]:
@@ -130,8 +147,8 @@ def _scales(facts: Evidence) -> dict[str, float]:
     return gains
 
 
-@check("program")
-def weights_too_large(facts: Evidence) -> list[Suspicion]:
+@INIT_TOO_LARGE.check("program")
+def weights_too_large(facts: Evidence, _: object) -> list[Suspicion]:
     """Weights far above the scale that keeps the signal; of layers that are alike, the first one is the place."""
     gains = _scales(facts)
     if not gains or max(gains.values()) <= FAR * KEEPS:
@@ -139,11 +156,23 @@ def weights_too_large(facts: Evidence) -> list[Suspicion]:
     where = next(n for n in gains if gains[n] > FAR * KEEPS and gains[n] >= max(gains.values()) / 2)
     figures = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": drift(facts.layers)}
     summary = f"the weights of {where} are {gains[where] / KEEPS:.1f} times the scale that keeps the signal"
-    return [Suspicion("init-too-large", where, summary, figures, remedies=calibration(facts, list(gains)))]
+    return [INIT_TOO_LARGE.suspect(where, summary, figures, remedies=calibration(facts, list(gains)))]
 
 
-@check("program")
-def weights_too_small(facts: Evidence) -> list[Suspicion]:
+INIT_TOO_SMALL = Rule(
+    f"""LH203 init-too-small: the weights' scale makes the signal or the gradient die with depth
+    Why: The same, to zero: outputs do not depend on inputs, and no gradient arrives at the first layers. Where the
+    first units are off (LH303), that is what ends the signal.
+    Threshold: weights under {SMALL:g} / sqrt(inputs), or a signal that shrinks to less than {SHRUNK:g} of itself over
+    three layers and more, whose first units are not off; {PAYS}
+    Source: He et al. 2015, Delving deep into rectifiers, section 2.2
+    Remedy: draw the weights at the scale that keeps the signal's variance
+    Example: lh.init.calibrate_(model, batch)""",
+)
+
+
+@INIT_TOO_SMALL.check("program")
+def weights_too_small(facts: Evidence, _: object) -> list[Suspicion]:
     """Weights far under the scale that keeps the signal, or a stack in which it dies."""
     gains = _scales(facts)
     if not gains or max(gains.values()) > FAR * KEEPS:
@@ -154,20 +183,19 @@ def weights_too_small(facts: Evidence) -> list[Suspicion]:
     cure = calibration(facts, list(gains))
     if least < SMALL:
         summary = f"the weights of {where} are {gains[where] / KEEPS:.2g} of the scale that keeps the signal"
-        return [Suspicion("init-too-small", where, summary, figures, remedies=cure)]
+        return [INIT_TOO_SMALL.suspect(where, summary, figures, remedies=cure)]
     if len(gains) < 3 or shrinks >= SHRUNK:
         return []
     if next(iter(dead_units(facts.loop.calls, facts.node, facts.output).values()), 0.0) >= DEAD:
         return []  # the first units are off: that ends the signal, whatever the weights' scale
     summary = f"the signal shrinks to {shrinks:.2g} of its size between the first and the last hidden layer"
-    return [Suspicion("init-too-small", next(iter(gains)), summary, figures, remedies=cure)]  # each takes its part
+    return [INIT_TOO_SMALL.suspect(next(iter(gains)), summary, figures, remedies=cure)]  # each takes its part
 
 
-@check("history")
-def outputs_lost_at_first(facts: Evidence) -> list[Suspicion]:
+@INIT_TOO_LARGE.check("history")
+def outputs_lost_at_first(facts: Evidence, history: History) -> list[Suspicion]:
     """A watched model whose outputs are not finite before any update, though its inputs are."""
-    history = facts.history
-    if history is None or history.loss_lost_at != 0 or not history.measured or history.input_lost_at >= 0:
+    if history.loss_lost_at != 0 or not history.measured or history.input_lost_at >= 0:
         return []
     layers = history.measured[0].layers
     bad = next((name for name, layer in layers.items() if not math.isfinite(layer.mean + layer.std)), "")
@@ -175,60 +203,7 @@ def outputs_lost_at_first(facts: Evidence) -> list[Suspicion]:
         return []
     summary = f"before any update the output of {bad} is not finite, though the inputs are"
     figures = {"first layer that is not finite": bad}
-    return [Suspicion("init-too-large", place_of(bad), summary, figures, True, "critical")]
+    return [INIT_TOO_LARGE.suspect(place_of(bad), summary, figures, True, "critical")]
 
 
-RULES = (
-    Rule(
-        code="LH201",
-        cause="constant-init",
-        meaning="zero or constant weights: the units of a layer stay identical",
-        why=(
-            "Units with equal weights get equal gradients, so that a layer of any width acts as one unit. Zeros in "
-            "one layer that breaks the symmetry after its first update (a zero head, a residual branch) are no "
-            "fault: therefore the rule looks again after ten updates. Of an embedding the columns are its units."
-        ),
-        threshold="units (of an embedding: columns) equal at first and still equal after ten updates",
-        source="Goodfellow et al. 2016, Deep Learning, section 8.4",
-        remedy="random initial weights: the layers' own reset_parameters()",
-        example="layer.reset_parameters()",
-        checks=(same_units, still_same_units),
-        explains=("does-not-learn", "dead-units", "learning-rate-too-low"),
-    ),
-    Rule(
-        code="LH202",
-        cause="init-too-large",
-        meaning="the weights' scale makes the signal or the gradient grow",
-        why=(
-            "The signal's variance is multiplied at each layer by inputs x the weights' variance; the gradient's "
-            "likewise. Of layers that are alike the first is named, here and in the next rule. Recurrent weights are "
-            "judged by the same scale; an embedding by the values that it hands on, which are the next layer's "
-            "inputs."
-        ),
-        threshold=(
-            f"weights {FAR:g} times the scale that keeps the signal, or an embedding of deviation {LARGE:g}; {PAYS}; "
-            "watched, an output that is not finite before the first update"
-        ),
-        source="He et al. 2015, Delving deep into rectifiers, equation 10",
-        remedy="draw the weights at the scale that keeps the signal's variance",
-        example="lh.init.calibrate_(model, batch)",
-        checks=(weights_too_large, tables, outputs_lost_at_first),
-    ),
-    Rule(
-        code="LH203",
-        cause="init-too-small",
-        meaning="the weights' scale makes the signal or the gradient die with depth",
-        why=(
-            "The same, to zero: outputs do not depend on inputs, and no gradient arrives at the first layers. Where "
-            "the first units are off (LH303), that is what ends the signal."
-        ),
-        threshold=(
-            f"weights under {SMALL:g} / sqrt(inputs), or a signal that shrinks to less than {SHRUNK:g} of itself over "
-            f"three layers and more, whose first units are not off; {PAYS}"
-        ),
-        source="He et al. 2015, Delving deep into rectifiers, section 2.2",
-        remedy="draw the weights at the scale that keeps the signal's variance",
-        example="lh.init.calibrate_(model, batch)",
-        checks=(weights_too_small,),
-    ),
-)
+RULES = (CONSTANT_INIT, INIT_TOO_LARGE, INIT_TOO_SMALL)
