@@ -309,7 +309,7 @@ def examine(
         chosen: Any = {"select": select or (), "ignore": ignore or (), "console": Console(stderr=True)}
         if module or command.is_script(what):
             script = _script(what, arguments, module)
-            found, treated = command.run_script(script, budget=budget, steps=steps, patch=patch, **chosen), None
+            found, treated = command.run_script(script, treat=treat, budget=budget, steps=steps, patch=patch, **chosen)
         else:
             found, treated = command.run(what, treat=treat, budget=30.0 if budget is None else budget, **chosen)
         if html is not None:

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from levelhead.doctor.evidence import data, evaluation, loop, loss, structure
-from levelhead.doctor.evidence.frequencies import difference
-from levelhead.doctor.evidence.neighbours import agreement
+from levelhead.doctor.evidence.tables import agreement, difference
 from levelhead.doctor.isolation import clone
 
 

@@ -1,8 +1,11 @@
 """The doctor names the fault of each program, and nothing on a healthy one."""
 
 import math
+import os
+import subprocess
+import sys
 import time
-from types import SimpleNamespace
+from pathlib import Path
 
 import faulty_programs as programs
 import pytest
@@ -90,7 +93,7 @@ CLOCK = [0.0]  # a global: what a step's closure holds is copied
 
 def test_a_busy_machine_changes_no_number_of_updates(monkeypatch):
     """Seconds are turned into updates by the fastest of the first ones, not by the clock on the wall."""
-    monkeypatch.setattr(trials, "time", SimpleNamespace(perf_counter=lambda: CLOCK[0]))
+    monkeypatch.setattr(trials, "now", lambda: CLOCK[0])
 
     def updates(slow, fast, seconds):
         calls = []
@@ -105,6 +108,24 @@ def test_a_busy_machine_changes_no_number_of_updates(monkeypatch):
     cut = updates(0.01, 0.01, 0.5)
     assert cut.updates == 32  # 50 fit, and 32 is the power of two below
     assert cut.cost == pytest.approx(0.32)
+
+
+@pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="the kernel does not tell")
+def test_the_clock_stands_while_others_have_the_processor():
+    kept = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(kept)})
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:  # on the same processor
+            time.sleep(0.1)
+            wall, mine, worked = time.perf_counter(), trials.now(), time.thread_time()
+            while time.thread_time() - worked < 0.2:
+                pass
+            wall, mine = time.perf_counter() - wall, trials.now() - mine
+            other.kill()
+    finally:
+        os.sched_setaffinity(0, kept)
+    assert wall > 0.3
+    assert mine == pytest.approx(0.2, abs=0.05)
 
 
 def test_a_suspicion_that_there_was_no_time_to_try_leaves_the_verdict_open(monkeypatch):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import faulty_programs as programs
@@ -12,13 +13,28 @@ import pytest
 import torch
 from torch import nn
 
+from levelhead.doctor.evidence import loop as loops
 from levelhead.doctor.evidence.data import Columns, Data
 from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import Batch, History, Layer, Measured, Weights
 from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import Output
-from levelhead.doctor.rules import RULES, data, loop, loss, network, normalization, optimization
+from levelhead.doctor.isolation import clone
+from levelhead.doctor.rules import (
+    RULES,
+    capacity,
+    data,
+    evaluation,
+    loop,
+    loss,
+    network,
+    normalization,
+    optimization,
+    output,
+    preparation,
+    weights,
+)
 from levelhead.doctor.trials import Outcome
 from levelhead.moments import Moments
 
@@ -131,6 +147,68 @@ def frozen(names):
     return {"model": model, "loop": Loop(updates=[update()] * 3, reached=reached, gradients=reached, ran=every)}
 
 
+def ran(*layers, **more):
+    """What three updates of a network showed."""
+    program = programs.program(nn.Sequential(*layers))
+    twin = clone(program)
+    seen = loops.measure(twin, islice(twin.train, 3))
+    return {"model": twin.model, "loop": seen, "program": program, **more}
+
+
+def drawn(gain):
+    """Layers whose weights have exactly this root mean square, times the root of their inputs."""
+    model = programs.mlp(16)
+    for layer in (model[0], model[2]):
+        w = layer.weight.data
+        w.mul_(gain / (w.square().mean().sqrt() * w.shape[1] ** 0.5))
+    calls = [call(model[i], name=str(i)) for i in (0, 2)]
+    return {"model": model, "loop": Loop(calls=calls), "program": object()}
+
+
+def normed(*front, norm=nn.BatchNorm1d, bias=False):
+    return (*front, nn.Linear(8, 16, bias=bias), norm(16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def slow(momentum):
+    model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4, momentum=momentum))
+    model[1].num_batches_tracked.fill_(200)
+    return {"model": model, "loop": Loop(modes={"1": {True}}), "history": watched()}
+
+
+def poisoned(value):
+    model = programs.norm_mlp()
+    next(m for m in model if isinstance(m, nn.BatchNorm1d)).running_var[0] = value
+    return {"model": model}
+
+
+class RootMeanSquareNorm(nn.Module):
+    """A normalization that no registry knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+
+
+def own_norm(decay):
+    model = RootMeanSquareNorm()
+    return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay)}
+
+
+def under_dropout(*front):
+    found = ran(*normed(*front), train=Data(rows=400, kept=programs.clusters(400, 0)))
+    return found | {"base": replace(trained(), program=programs.program(nn.Sequential(*normed(*front))))}
+
+
+def few_weights(rows, *widths):
+    x, y = programs.clusters(rows, 0)
+    return ran(*programs.mlp(*widths), train=Data(rows=rows, kept=(x, y)), base=trained())
+
+
+X, Y = programs.clusters(400, 0)
+LABELLED = {"loss": LossKind("softmax", "classes", False), "val": Data(kept=(X, Y))}
+COUNTS = dict.fromkeys(range(4), 100)
+NUMBERS = {"outputs": torch.zeros(5, 3), "targets": torch.zeros(5, 3), "loss": LossKind("squared", "quantity", False)}
+SCORES = {"outputs": torch.zeros(4, 3), "loss": LossKind("softmax", "classes", False)}
 FALLING = [1.0] * 20 + [0.1] * 20
 #: The check, its cause, and evidence within and beyond its threshold.
 TABLE: list[tuple[Callable, str, dict, dict]] = [
@@ -194,6 +272,43 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
     (optimization.overfitting, "overfitting",
      {"base": trained(0.9, FALLING, [(5, 0.6), (10, 0.9), (20, 0.9), (30, 0.9)])},
      {"base": trained(0.6, FALLING, [(5, 0.6), (10, 0.9), (20, 0.8), (30, 0.7)])}),
+    (data.target_scale, "targets-not-normalized", NUMBERS | {"train": Data(targets=columns(std=data.LARGE))},
+     NUMBERS | {"train": Data(targets=columns(std=1.1 * data.LARGE))}),
+    (data.corrupted_labels, "labels-corrupted", LABELLED | {"train": Data(400, kept=(X, Y), counts=COUNTS, sizes=[20])},
+     LABELLED | {"train": Data(400, kept=(X, Y.roll(17)), counts=COUNTS, sizes=[20])}),
+    (preparation.disjoint_labels, "train-val-mismatch",
+     {"train": Data(counts={0: 9, 1: 9}), "val": Data(counts={1: 9, 2: 9})},
+     {"train": Data(counts={0: 9, 1: 9}), "val": Data(counts={2: 9, 3: 9})}),
+    (evaluation.training_evaluation, "train-mode-in-eval",
+     {"model": programs.norm_mlp(), "history": History(training_evaluations=2, eval_evaluations=1)},
+     {"model": programs.norm_mlp(), "history": History(training_evaluations=2)}),
+    (output.repeated, "output-mismatch", SCORES, SCORES | {"output": Output("softmax", "3", True, (0.0, 1.0))}),
+    (weights.still_same_units, "constant-init", {"history": History(steps=10, same_units={"0.weight"})},
+     {"history": History(steps=11, same_units={"0.weight"})}),
+    (weights.weights_too_large, "init-too-large", drawn(0.99 * weights.FAR * weights.KEEPS),
+     drawn(1.01 * weights.FAR * weights.KEEPS)),
+    (weights.weights_too_small, "init-too-small", drawn(1.01 * weights.SMALL), drawn(0.99 * weights.SMALL)),
+    (network.linear_stack, "missing-nonlinearity", ran(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)),
+     ran(nn.Linear(8, 16), nn.Linear(16, 4))),
+    (network.unnormalized, "missing-normalization", ran(*programs.mlp(*[16] * (network.DEEP - 2))),
+     ran(*programs.mlp(*[16] * (network.DEEP - 1)))),
+    (network.strong_dropout, "dropout-too-strong",
+     {"program": object(), "loop": Loop(calls=[call(nn.Dropout(network.STRONG - 0.01))])},
+     {"program": object(), "loop": Loop(calls=[call(nn.Dropout(network.STRONG))])}),
+    (normalization.poisoned, "poisoned-running-statistics", poisoned(1e30), poisoned(math.inf)),
+    (normalization.bias_before, "bias-before-norm", ran(*normed()), ran(*normed(bias=True))),
+    (normalization.bias_before, "bias-before-norm", None, ran(*normed(norm=nn.LayerNorm, bias=True))),
+    (normalization.slow_statistics, "stale-running-statistics", slow(0.012), slow(0.011)),  # 0.988**200 is 0.09
+    (normalization.statistics_under_dropout, "dropout-before-batch-norm", under_dropout(),
+     under_dropout(nn.Linear(8, 8), nn.Dropout(0.5))),
+    (optimization.penalty, "penalty-too-strong", group(0.0) | {"base": trained()}, group(0.1) | {"base": trained()}),
+    (optimization.too_short, "too-few-updates", {"base": replace(trained(), updates=39)}, {"base": trained()}),
+    (capacity.too_small, "model-too-small", few_weights(24, 4), few_weights(25, 4)),  # 56 weights; 2 n + 8
+    (capacity.too_small, "model-too-small", few_weights(24, 8, 64), few_weights(24, 2, 64)),
+    (loop.decay_on_norm, "decay-on-norm-or-bias", own_norm(0.0), own_norm(0.1)),
+    (loss.mismatch, "loss-mismatch", SCORES, SCORES | {"loss": LossKind("absolute", "classes", False)}),
+    (loop.ascending, "gradient-ascent", NUMBERS,
+     {"loss": LossKind("squared", "quantity", False, rewards_errors=True)}),
     (optimization.rate_too_high, "learning-rate-too-high", None, {"base": trained(losses=[1.0, math.nan])}),
     (optimization.rate_too_low, "learning-rate-too-low", {"base": trained(losses=[1.0, math.nan])},
      {"base": trained()}),
@@ -207,6 +322,10 @@ def test_a_check_at_its_threshold(check, cause, within, beyond):
         assert check(Known(**within)) == []
     if beyond is not None:
         assert [s.cause for s in check(Known(**beyond))] == [cause]
+
+
+def test_every_rule_is_here():
+    assert {cause for _, cause, _, beyond in TABLE if beyond is not None} == set(RULES)
 
 
 def test_what_is_not_known_raises_nothing():

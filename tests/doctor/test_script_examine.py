@@ -173,6 +173,10 @@ def test_a_softmax_too_many_is_proven_and_patched(script):
     after = next(t for t in found.trials if t.cause == "output-mismatch")
     assert after.score > before.score
     assert after.gain > 0.1
+    treated = found.treat(seeds=2)
+    assert treated.accepted
+    assert treated.patch == found.findings[0].patch
+    assert min(treated.after.values) > max(treated.before.values)
     assert json.loads(json.dumps(found.to_dict(), default=str))["findings"]
 
 

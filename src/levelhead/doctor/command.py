@@ -88,9 +88,10 @@ def run_script(
     ignore: Sequence[str] = (),
     budget: float | None = None,
     steps: int | None = None,
+    treat: bool = False,
     patch: Path | None = None,
     console: Console | None = None,
-) -> Examination:
+) -> tuple[Examination, Treated | None]:
     """Examine a script by running it again, with one change at a time.
 
     Args:
@@ -99,6 +100,7 @@ def run_script(
         ignore: the same, to leave out.
         budget: seconds, about.
         steps: updates of a run at most.
+        treat: whether to run the change that won most, and the script as it is, with three other seeds each.
         patch: where to write the change, where it can be made in the source.
         console: where progress goes.
 
@@ -116,12 +118,16 @@ def run_script(
         found = examine_script(
             script, budget=120.0 if budget is None else budget, steps=steps or STEPS, wanted=wanted, progress=tell
         )
+        treated = None
+        if treat and not found.healthy:
+            tell("treating")
+            treated = found.treat()
     if patch is not None:
         changes = [f.patch for f in found.findings if f.patch.startswith("--- ")]
         if not changes:
             raise ProgramError("no finding has a patch that can be made in the source; --patch wrote nothing")
         write_text(patch, changes[0] + "\n")
-    return found
+    return found, treated
 
 
 def build(what: str) -> Program:

@@ -22,6 +22,7 @@ from levelhead.doctor.isolation import Untouched, clone, random_state_kept
 from levelhead.doctor.program import Program, ProgramError, forward
 from levelhead.doctor.rules import Wanted, chosen, finding, suspicions
 from levelhead.doctor.treat import treat
+from levelhead.doctor.trials import now
 from levelhead.records import Chart, Line, environment
 
 Progress = Callable[[str], None]
@@ -45,7 +46,7 @@ def examine(
         program: a ``Program``, any object with its attributes, or a function without arguments that builds one.
         budget: seconds, turned into updates by the pace of the first ones, so that a verdict does not hang on what
             else the machine does; a program that trains longer is judged by its first updates. Twice as many seconds
-            of wall-clock time at most.
+            at most; while others keep it from a processor they do not run (on Linux).
         select: causes or codes (or beginnings of codes, ``LH3``) to look for; all of them by default.
         ignore: causes or codes to leave out.
         progress: called with a few words at each stage.
@@ -61,7 +62,9 @@ def examine(
         subject = copy(Program.of(program))  # it gets a score, where it has none
         guard = Untouched(subject, clone(subject))
         try:
-            found = _examine(subject, start, budget, chosen(select, ignore), progress or (lambda _: None), guard)
+            found = _examine(
+                subject, now() + 2 * budget, budget, chosen(select, ignore), progress or (lambda _: None), guard
+            )
         finally:
             guard.restore()
     return replace(found, seconds=time.perf_counter() - start, program=subject, _treat=partial(treat, examine))
@@ -69,7 +72,7 @@ def examine(
 
 def _examine(
     program: Program,
-    start: float,
+    deadline: float,
     budget: float,
     wanted: Wanted,
     progress: Progress,
@@ -91,7 +94,7 @@ def _examine(
 
     progress("short run")
     clock = time.perf_counter()
-    trying = Interventions(facts, budget, start + 2 * budget, progress)
+    trying = Interventions(facts, budget, deadline, progress)
     trying.run_base(max(2.0, budget / 6))
     base = trying.base
     note = "" if base.updates >= base.planned else f"{base.updates} of {base.planned} updates, for lack of time"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from levelhead.records import Chart, Line, read_json, write_json
+from levelhead.records import Chart, chart_from, read_json, write_json
 
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -190,7 +190,7 @@ class Examination:
         findings = tuple(Finding(**{**f, "symptoms": tuple(f["symptoms"])}) for f in raw.pop("findings"))
         stages = tuple(Stage(**stage) for stage in raw.pop("stages"))
         trials = tuple(Trial(**_numbers(trial, "score", "train_loss", "gain")) for trial in raw.pop("trials"))
-        charts = tuple(_chart(chart) for chart in raw.pop("charts"))
+        charts = tuple(chart_from(chart) for chart in raw.pop("charts"))
         return cls(findings, stages, trials, charts, **{**raw, "notes": tuple(raw["notes"])})
 
     def __str__(self) -> str:
@@ -297,9 +297,3 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
 
 def _numbers(raw: dict[str, Any], *names: str) -> dict[str, Any]:
     return {**raw, **{name: float(raw[name]) for name in names}}
-
-
-def _chart(raw: dict[str, Any]) -> Chart:
-    names = ("x", "y", "low", "high")
-    lines = tuple(Line(each["name"], *(tuple(map(float, each[name])) for name in names)) for each in raw["lines"])
-    return Chart(**{**raw, "lines": lines})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +12,7 @@ from levelhead.doctor.findings import Severity, Trial
 from levelhead.doctor.isolation import clone, seeded
 from levelhead.doctor.remedies import Remedy, several, together
 from levelhead.doctor.rules import RULES, Suspicion, suspicions
-from levelhead.doctor.trials import Outcome, train
+from levelhead.doctor.trials import Outcome, now, train
 
 #: Between repairs whose gains differ by less, the one that is tried first, upstream, is the root.
 UPSTREAM = 0.1
@@ -51,7 +50,7 @@ class Interventions:
     Args:
         facts: what is known of the program.
         budget: seconds, at the pace of each trial's first updates.
-        deadline: the time (``time.perf_counter``) after which everything stops, whatever the pace.
+        deadline: the time (``now()``) after which everything stops, whatever the pace.
         progress: called with a few words before each trial.
     """
 
@@ -311,7 +310,7 @@ class Interventions:
         return outcome
 
     def _affords(self, cost: float) -> bool:
-        return self.spent + cost <= self.budget and time.perf_counter() < self.deadline
+        return self.spent + cost <= self.budget and now() < self.deadline
 
     def _apply(self, tried: _Tried) -> None:
         self.applied.append(tried.remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, TensorDataset, default_collate
 
-from levelhead.doctor.program import Program, ProgramError
+from levelhead.doctor.program import Program, ProgramError, mapped
 
 
 def clone(program: Program) -> Program:
@@ -191,7 +191,7 @@ class CopiedBatches:
         self.loader = loader
 
     def __iter__(self) -> Iterator[Any]:
-        return (_own_tensors(batch) for batch in self.loader)
+        return (mapped(batch, Tensor.clone) for batch in self.loader)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -203,43 +203,16 @@ class CopiedBatches:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CopiedBatches:
         _share_data(self.loader, memo)
-        return CopiedBatches(copy.deepcopy(self.loader, memo))
+        return type(self)(copy.deepcopy(self.loader, memo))
 
 
-def _own_tensors(batch: Any) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.clone()
-    if isinstance(batch, Mapping):
-        return {name: _own_tensors(item) for name, item in batch.items()}
-    if isinstance(batch, list | tuple):
-        items = [_own_tensors(item) for item in batch]
-        return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
-    return batch
-
-
-class IndexedBatches:
+class IndexedBatches(CopiedBatches):
     """The batches of a loader over tensors, each by one indexing instead of row by row: the same, sooner."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = loader
-
     def __iter__(self) -> Iterator[list[Tensor]]:
-        tensors = self.loader.dataset.tensors  # type: ignore[attr-defined]
-        for rows in self.loader.batch_sampler:  # type: ignore[union-attr]
+        for rows in self.loader.batch_sampler:
             index = torch.as_tensor(rows)
-            yield [tensor[index] for tensor in tensors]
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "loader":  # during copying, before it is set
-            raise AttributeError(name)
-        return getattr(self.loader, name)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> IndexedBatches:
-        memo[id(self.loader.dataset)] = self.loader.dataset
-        return IndexedBatches(copy.deepcopy(self.loader, memo))
+            yield [tensor[index] for tensor in self.loader.dataset.tensors]
 
 
 @contextmanager
@@ -298,4 +271,4 @@ def seeded(seed: int) -> None:
     random.seed(seed)
 
 
-Change = Callable[[Program], None]
+Change = Callable[[Program], object]

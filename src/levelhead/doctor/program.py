@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -192,16 +193,24 @@ def _takes(model: nn.Module, count: int) -> bool:
     return True
 
 
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same nested tuples, lists and dictionaries, with each tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, MutableMapping):
+        twin = copy.copy(value)
+        twin.update({name: mapped(item, change) for name, item in value.items()})
+        return twin
+    if isinstance(value, list | tuple):
+        items = [mapped(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
 def moved(value: Any, model: nn.Module) -> Any:
     """The same on the device of the model."""
     first = next(model.parameters(), None)
-    if first is None:
-        return value
-    if isinstance(value, Tensor):
-        return value.to(first.device)
-    if isinstance(value, Mapping):
-        return {name: moved(item, model) for name, item in value.items()}
-    return type(value)(moved(item, model) for item in value) if isinstance(value, list | tuple) else value
+    return value if first is None else mapped(value, lambda tensor: tensor.to(first.device))
 
 
 def standard_step(program: Program, batch: Any) -> Tensor:

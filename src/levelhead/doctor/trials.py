@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -87,6 +88,15 @@ def updates_of(program: Program) -> int:
         return program.epochs * sum(1 for _ in program.train)
 
 
+def now() -> float:
+    """Seconds on a clock that stands while other processes keep this thread from a processor (where Linux tells)."""
+    try:
+        waited = int(Path("/proc/thread-self/schedstat").read_bytes().split()[1])
+    except (OSError, IndexError):
+        waited = 0
+    return time.perf_counter() - waited / 1e9
+
+
 def endless(loader: Any) -> Iterator[Any]:
     """Pass after pass over the loader."""
     while True:
@@ -111,8 +121,9 @@ def train(
 ) -> Outcome:
     """Train a copy of the program, changed, for as many updates as it plans; the program itself is left alone.
 
-    Seconds are turned into updates once, by the fastest of the first updates, so that a busy machine gives the same
-    verdict as an idle one: where not all updates fit, as many as fit, rounded down to a power of two.
+    Seconds are those of ``now``, and are turned into updates once, by the fastest of the first updates, so that a busy
+    machine gives the same verdict as an idle one: where not all updates fit, as many as fit, rounded down to a power
+    of two.
 
     Args:
         program: what to copy.
@@ -122,9 +133,9 @@ def train(
         checks: whether to take validation scores on the way, after 1, 2, 4, ... percent of the updates.
         seconds: how long it may take, by the pace of its first updates.
         stretch: how many times as long it may take where it can then be whole.
-        deadline: the time (``time.perf_counter``) after which it stops in any case.
+        deadline: the time (``now()``) after which it stops in any case.
     """
-    start = time.perf_counter()
+    start = now()
     copy = clone(program)
     done = Outcome(copy)
     scored: list[float] = []
@@ -139,9 +150,9 @@ def train(
             marks = {max(1, round(done.planned * part)) for part in _CHECKED} if checks else set()
             seeded(seed)
             last, paces = done.planned, []
-            clock = time.perf_counter()
+            clock = now()
             for batch in endless(copy.train):
-                if done.updates >= last or time.perf_counter() > deadline:
+                if done.updates >= last or now() > deadline:
                     break
                 done.losses.append(copy.update(batch))
                 done.rates.append(max((float(group["lr"]) for group in copy.optimizer.param_groups), default=0.0))
@@ -150,27 +161,27 @@ def train(
                     done.eval_since = -1
                 elif done.eval_since < 0:
                     done.eval_since = done.updates - 1
-                paces.append(time.perf_counter() - clock)
+                paces.append(now() - clock)
                 if done.updates == PACED:
                     last = affordable(done.planned, min(paces), seconds, stretch)
                 if done.updates in marks:
-                    before = time.perf_counter()
+                    before = now()
                     done.scores.append((done.updates, score(copy)))
-                    scored.append(time.perf_counter() - before)
+                    scored.append(now() - before)
                 if not math.isfinite(done.losses[-1]):
                     if all(map(math.isfinite, done.losses[:-1])):
                         done.finite_when_lost = math.isnan(done.losses[-1]) and finite(copy)
                     if done.updates > 20 and not finite(copy):
                         break  # NaN stays NaN
-                clock = time.perf_counter()
+                clock = now()
             done.pace = min(paces[:PACED], default=math.nan)
-            before = time.perf_counter()
+            before = now()
             done.score = _number(copy.final_score())
-            scored.append(time.perf_counter() - before)
+            scored.append(now() - before)
             done.cost = done.updates * done.pace + len(scored) * min(scored) if paces else 0.0
         except Exception as error:
             done.error = error
-    done.seconds = time.perf_counter() - start
+    done.seconds = now() - start
     return done
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from levelhead.doctor.trials import Outcome
 __all__ = ["Evidence"]
 
 
+@dataclass(kw_only=True, eq=False)
 class Evidence:
     """What rules judge. What is not known is as it stands here; a check says which of these it cannot do without.
 
@@ -41,9 +43,9 @@ class Evidence:
     train: Data
     val: Data | None = None
     #: What the loss is, what is done to the outputs last, and how the program is evaluated.
-    loss: LossKind = LossKind("unknown", "", False)
-    output: Output = Output("", "", False)
-    evaluation: Evaluation = Evaluation()
+    loss: LossKind = field(default_factory=lambda: LossKind("unknown", "", False))
+    output: Output = field(default_factory=lambda: Output("", "", False))
+    evaluation: Evaluation = field(default_factory=Evaluation)
     #: The program, which may be copied and tried, and how a copy trained as it is.
     program: Program | None = None
     base: Outcome | None = None

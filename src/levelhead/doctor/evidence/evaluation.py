@@ -1,4 +1,4 @@
-"""Watches one evaluation of a copy: its score and the modes that modules ran in."""
+"""Looks at a copy in evaluation: its score, the modes that modules ran in, and whether rows of a batch are mixed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
-from levelhead.doctor.program import Program
+from levelhead.doctor.program import Program, first_tensor, forward, mapped
 
 #: Dropout as a function, which is told whether to drop values by its argument ``training``.
 DROPPING = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
@@ -103,3 +104,67 @@ def _where(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+#: Rows that are looked at, and the relative difference that rounding does not explain.
+ROWS, ROUNDING = 16, 1e-4
+
+
+def mixing_module(model: nn.Module, inputs: Any) -> str | None:
+    """The first module from which on a row's values hang on another row of its batch, in evaluation.
+
+    Args:
+        model: a copy; its mode is changed.
+        inputs: of one batch.
+
+    Returns:
+        Its name (that of the model's last module where no module does it); None where rows are apart, or it cannot be
+        told: batch statistics, noise, too few rows, outputs with a dimension that may be time, or one for each row.
+    """
+    model.eval()
+    if any(isinstance(m, BATCH_NORM) and m.running_mean is None for m in model.modules()):
+        return None
+    first = first_tensor(inputs)
+    count = min(ROWS, len(first)) if first is not None and first.ndim else 0
+    if count < 3:
+        return None
+    whole = 0 if first is None else len(first)
+    given = mapped(inputs, lambda t: t[:count].clone() if t.ndim and len(t) == whole else t)
+    changed = mapped(given, lambda t: torch.cat([t[-1:], t[1:]]) if t.ndim and len(t) == count else t)
+    plain, again, other = (_traced(model, each, count) for each in (given, given, changed))
+    output = plain[-1][1] if plain else None
+    if output is None or output.ndim in (0, 3) or (output.ndim == 2 and output.shape[1] == count):
+        return None
+    if len(plain) != len(other) or _differ(plain[-1][1], again[-1][1]) or not _differ(plain[-1][1], other[-1][1]):
+        return None
+    return next(name for (name, a), (_, b) in zip(plain, other, strict=True) if _differ(a, b))
+
+
+def _traced(model: nn.Module, inputs: Any, count: int) -> list[tuple[str, Tensor]]:
+    """What modules without children and, last, the model gave, as far as it has a row for each row."""
+    found: list[tuple[str, Tensor]] = []
+
+    def hook(name: str) -> Any:
+        def ran(module: nn.Module, args: Any, output: Any) -> None:
+            made = first_tensor(output)
+            if made is not None and made.ndim and len(made) == count and made.is_floating_point():
+                found.append((name, made.detach().clone()))
+
+        return ran
+
+    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    try:
+        with torch.no_grad():
+            made = first_tensor(forward(model, inputs))
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = found[-1][0] if found else ""
+    return [*found, (last, made)] if made is not None and made.ndim and len(made) == count else []
+
+
+def _differ(a: Tensor, b: Tensor) -> bool:
+    """Whether rows other than the first differ beyond rounding."""
+    apart = (a[1:].double() - b[1:].double()).abs().max() if a.shape == b.shape else torch.tensor(0.0)
+    return bool(apart > ROUNDING * a[1:].double().abs().max())

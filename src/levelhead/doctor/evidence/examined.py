@@ -14,17 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.evidence import Evidence, data, evaluation, loop, loss, structure
-from levelhead.doctor.evidence.data import Data
-from levelhead.doctor.evidence.evaluation import Evaluation
-from levelhead.doctor.evidence.loop import Loop, Update
+from levelhead.doctor.evidence.evaluation import mixing_module
+from levelhead.doctor.evidence.loop import Update
 from levelhead.doctor.evidence.loss import LossKind
-from levelhead.doctor.evidence.mixing import mixing_module
-from levelhead.doctor.evidence.structure import Output
 from levelhead.doctor.findings import Trial
 from levelhead.doctor.isolation import clone, copied, random_state_kept, seeded
 from levelhead.doctor.program import Program, ProgramError, first_tensor, split
 from levelhead.doctor.scores import OwnLoss, judged
-from levelhead.doctor.trials import PACED, Outcome, updates_of
+from levelhead.doctor.trials import PACED, now, updates_of
 
 #: Updates that are watched closely.
 WATCHED = 10
@@ -34,44 +31,20 @@ LEAST_WATCHED = 2
 LATE = 4
 
 
-@dataclass
+@dataclass(kw_only=True, eq=False)
 class Examined(Evidence):
     """What the probes measured on one program.
 
     Args:
-        program: the program, untouched.
-        train: its training data; val: its validation data, where it has some.
-        loop: its first updates.
-        watched: the copy after them.
-        loss: what the loss is; output: what is done to the outputs last.
-        evaluation: how it evaluates.
-        updates: how many it plans.
-        seconds_an_update: how long one takes.
-        floor: the score of the best constant answer.
-        base: how it trained, as it is; None before.
-        tried: the trials so far, ``base`` included.
         metric: what scores are called.
+        timing: seconds of each part.
+        tried: the trials so far, ``base`` included.
     """
 
     program: Program
-    train: Data
-    val: Data | None
-    loop: Loop
-    watched: Program
-    loss: LossKind
-    output: Output
-    evaluation: Evaluation
-    updates: int
-    seconds_an_update: float
-    floor: float = -math.inf
-    base: Outcome | None = None
+    metric: str
     timing: dict[str, float] = field(default_factory=dict)
     tried: list[Trial] = field(default_factory=list)
-    metric: str = ""
-
-    def __post_init__(self) -> None:
-        self.model, self.after = self.program.model, self.watched.model
-        self.optimizers, self.holders = self.program.optimizers, self.watched.optimizers
 
     @cached_property
     def mixing(self) -> str | None:
@@ -135,19 +108,27 @@ def gather(program: Program, budget: float = math.inf) -> Examined:
     batches = list(islice(_again(watched.train), WATCHED))
     with random_state_kept():
         count = _affordable(program, batches, budget)
-    start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the program warns of, its own run warns of
         seen = loop.measure(watched, batches[:count])
-    each = (time.perf_counter() - start) / max(1, len(seen.returned))
     first = seen.losses[0] if seen.losses else None
     asked = copied(program.loss, {})  # a loss may count its calls, or draw numbers
     kind = loss.measure(asked, first.outputs, first.targets) if first else LossKind("", "", False)
-    metric = judged(program, kind, first.outputs, first.targets) if first else ""
-    evaluated = evaluation.measure(clone(program))
-    out = structure.output(first.node if first else None, seen.calls)
-    facts = Examined(program, train, val, seen, watched, kind, out, evaluated, updates, each)
-    facts.metric = metric
+    facts = Examined(
+        program=program,
+        model=program.model,
+        after=watched.model,
+        optimizers=program.optimizers,
+        holders=watched.optimizers,
+        loop=seen,
+        updates=updates,
+        train=train,
+        val=val,
+        loss=kind,
+        output=structure.output(first.node if first else None, seen.calls),
+        metric=judged(program, kind, first.outputs, first.targets) if first else "",
+        evaluation=evaluation.measure(clone(program)),
+    )
     facts.floor = constant_score(program, facts)
     facts.timing = {"data": after_data - clock, "one batch": time.perf_counter() - after_data}
     return facts
@@ -163,12 +144,12 @@ def _affordable(program: Program, batches: list[Any], budget: float) -> int:
         return len(batches)
     copy, paces = clone(program), []
     for batch in batches[:PACED]:
-        start = time.perf_counter()
+        start = now()
         try:
             copy.update(batch)
         except Exception:
             return len(batches)  # it is met again, and told
-        paces.append(time.perf_counter() - start)
+        paces.append(now() - start)
         if paces[-1] < budget / 100:
             return len(batches)
         if sum(paces) > budget / 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
@@ -16,40 +17,55 @@ from levelhead.doctor.evidence.loop import Call, Loop, Update
 from levelhead.doctor.evidence.structure import LINEAR
 
 
-@dataclass
+@dataclass(kw_only=True, eq=False)
 class Watched(Evidence):
-    """What a watch knows; scores, targets and outputs of the loss it never sees.
+    """What a watch knows; scores, targets and outputs of the loss it never sees."""
 
-    Args:
-        model: as it is now.
-        optimizers: all that are watched.
-        history: figures over the whole training.
-        loop: modules, modes and updates that were measured.
-    """
-
-    model: nn.Module
-    optimizers: Sequence[torch.optim.Optimizer]
     history: History
-    loop: Loop
 
-    def __post_init__(self) -> None:
-        self.after, self.holders, self.updates = self.model, self.optimizers, self.history.steps
-        self.train = self._inputs()
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        history: History,
+        calls: list[Call],
+        modes: dict[str, set[bool]],
+        reached: set[str],
+    ) -> Self:
+        """What was measured, in the form in which an examination has it.
 
-    def _inputs(self) -> Data:
-        """The moments of the inputs that were measured, merged over batches."""
-        batches = [m.batch for m in self.history.measured if m.batch is not None and math.isfinite(m.batch.rms)]
-        if not batches or not self._scaled:
-            return Data()
-        merged = sum((moments_of(b.mean, b.std) for b in batches[1:]), moments_of(batches[0].mean, batches[0].std))
-        low, high = min(b.low for b in batches), max(b.high for b in batches)
-        return Data(inputs=Columns((), merged, merged, low, high, 0))
-
-    @property
-    def _scaled(self) -> bool:
-        """Whether the first layer with parameters takes inputs as they are: no table, and no normalization."""
-        ran = (m for name, m in self.model.named_modules() if name in self.loop.executed and m._parameters)
-        return isinstance(next(ran, None), LINEAR)
+        Args:
+            model: as it is now.
+            optimizers: all that are watched.
+            history: figures over the whole training.
+            calls: the modules that ran in the forward pass whose order was kept.
+            modes: of each module that ran.
+            reached: parameters that had a gradient.
+        """
+        mode = {True} if not history.eval_steps else {False} if not history.training_steps else {True, False}
+        moves = [m.move for m in history.measured if math.isfinite(m.move)]
+        loop = Loop(
+            calls=calls,
+            updates=[Update(math.nan, 1.0, math.nan, math.nan, math.nan, move) for move in moves],
+            modes={**modes, "": mode},
+            reached=reached,
+            gradients={n for m in history.measured for n, w in m.weights.items() if w.gradient != 0},
+            executed=set(modes),
+            ran=set(modes),
+        )
+        first = next((m for name, m in model.named_modules() if name in modes and m._parameters), None)
+        plain = isinstance(first, LINEAR)  # takes inputs as they are: no table, and no normalization
+        return cls(
+            model=model,
+            after=model,
+            optimizers=optimizers,
+            holders=optimizers,
+            loop=loop,
+            updates=history.steps,
+            train=Data(inputs=_inputs(history) if plain else None),
+            history=history,
+        )
 
     @property
     def harmed(self) -> bool:
@@ -60,23 +76,11 @@ class Watched(Evidence):
         return history.loss_lost_at >= 0 or flat or (ends is not None and ends[1] > 0.9 * ends[0])
 
 
-def loop_of(
-    history: History,
-    calls: list[Call],
-    modes: dict[str, set[bool]],
-    reached: set[str],
-    executed: set[str],
-) -> Loop:
-    """What was measured, in the form in which an examination has it."""
-    mode = {True} if not history.eval_steps else {False} if not history.training_steps else {True, False}
-    moves = [m.move for m in history.measured if math.isfinite(m.move)]
-    gradients = {n for m in history.measured for n, w in m.weights.items() if w.gradient != 0}
-    return Loop(
-        calls=calls,
-        updates=[Update(math.nan, 1.0, math.nan, math.nan, math.nan, move) for move in moves],
-        modes={**modes, "": mode},
-        reached=reached,
-        gradients=gradients,
-        executed=executed,
-        ran=executed,
-    )
+def _inputs(history: History) -> Columns | None:
+    """The moments of the inputs that were measured, merged over batches."""
+    batches = [m.batch for m in history.measured if m.batch is not None and math.isfinite(m.batch.rms)]
+    if not batches:
+        return None
+    parts = [moments_of(b.mean, b.std) for b in batches]
+    merged = sum(parts[1:], parts[0])
+    return Columns((), merged, merged, min(b.low for b in batches), max(b.high for b in batches), 0)

@@ -63,34 +63,31 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
     """In place of a schedule's step."""
 
 
+def _in_groups(act: Callable[[dict[str, Any]], object], words: str, code: str) -> Remedy:
+    """Do something to each of the optimizer's groups."""
+    return Remedy(words, code, lambda program: [act(group) for group in program.optimizer.param_groups])
+
+
 def one_rate(rate: float) -> Remedy:
     """The same rate for all groups of parameters."""
+    words, code = f"a rate of {rate:g} for all groups", f"lr = {rate:g}  # for all groups"
+    return _in_groups(lambda group: group.update(lr=rate), words, code)
 
-    def change(program: Program) -> None:
-        for group in program.optimizer.param_groups:
-            group["lr"] = rate
 
-    return Remedy(f"a rate of {rate:g} for all groups", f"lr = {rate:g}  # for all groups", change)
+def set_in_optimizer(name: str, value: Any, words: str) -> Remedy:
+    """Set an option of the optimizer in all groups that have it."""
+    code = f"{name} = {value!r}  # in the optimizer"
+    return _in_groups(lambda group: group.update({name: value} if name in group else {}), words, code)
+
+
+def _with(name: str, value: Any, words: str, code: str) -> Remedy:
+    """Another part in the place of one of the program's."""
+    return Remedy(words, code, lambda program: setattr(program, name, value))
 
 
 def epochs(count: int) -> Remedy:
     """Train for another number of epochs."""
-
-    def change(program: Program) -> None:
-        program.epochs = count
-
-    return Remedy(f"{count} epochs", f"epochs = {count}", change)
-
-
-def set_in_optimizer(name: str, value: Any, words: str) -> Remedy:
-    """Set an option of the optimizer in all groups."""
-
-    def change(program: Program) -> None:
-        for group in program.optimizer.param_groups:
-            if name in group:
-                group[name] = value
-
-    return Remedy(words, f"{name} = {value!r}  # in the optimizer", change)
+    return _with("epochs", count, f"{count} epochs", f"epochs = {count}")
 
 
 def all_parameters() -> Remedy:
@@ -130,21 +127,13 @@ class Before:
 
 def before_step(action: Callable[[Program], object], words: str, code: str) -> Remedy:
     """Do something before each step of the program."""
-
-    def change(program: Program) -> None:
-        program.step = Before(program.step, action)
-
-    return Remedy(words, code, change)
+    return Remedy(words, code, lambda program: setattr(program, "step", Before(program.step, action)))
 
 
 def standard_loop() -> Remedy:
     """The standard update in place of the program's own."""
-
-    def change(program: Program) -> None:
-        program.step = standard_step
-
     code = "model.train()\noptimizer.zero_grad()\ncriterion(model(inputs), targets).backward()\noptimizer.step()"
-    return Remedy("the standard update", code, change)
+    return _with("step", standard_step, "the standard update", code)
 
 
 class WithoutDropoutInEvaluation:
@@ -168,17 +157,12 @@ class WithoutDropoutInEvaluation:
 
 def without_dropout() -> Remedy:
     """Evaluate without dropout, module or function."""
-
-    def change(program: Program) -> None:
-        program.evaluate = WithoutDropoutInEvaluation(program.evaluate)
-
-    return Remedy("no dropout during evaluation", "model.eval()  # and F.dropout(x, p, training=self.training)", change)
+    words, code = "no dropout during evaluation", "model.eval()  # and F.dropout(x, p, training=self.training)"
+    wrap = WithoutDropoutInEvaluation
+    return Remedy(words, code, lambda program: setattr(program, "evaluate", wrap(program.evaluate)))
 
 
 def standard_evaluation() -> Remedy:
     """The standard evaluation in place of the program's own."""
-
-    def change(program: Program) -> None:
-        program.evaluate = None
-
-    return Remedy("evaluated in eval mode", "model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)", change)
+    code = "model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"
+    return _with("evaluate", None, "evaluated in eval mode", code)

@@ -1,26 +1,173 @@
-"""Remedies of the loss."""
+"""Remedies of the data and the loss: scales, batches, and what the loss compares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from levelhead.doctor.program import Program, hits, one_hot
+from levelhead.doctor.evidence.data import moments_of
+from levelhead.doctor.evidence.tables import agreeing
+from levelhead.doctor.isolation import IndexedBatches
+from levelhead.doctor.program import Program, ProgramError, hits, one_hot
 from levelhead.doctor.remedies.base import Remedy
-from levelhead.doctor.remedies.data import LossOf
 from levelhead.doctor.remedies.network import exchange
+from levelhead.moments import Moments
+from levelhead.nn import Standardizer
+
+Scale = Callable[[Tensor], Tensor]
+
+
+def _in_front(change: Callable[[nn.Module, Tensor], Tensor], words: str, code: str) -> Remedy:
+    """Change the model's first argument, whether in training or in evaluation the function decides."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (change(module, args[0]), *args[1:])
+
+    return Remedy(words, code, lambda program: program.model.register_forward_pre_hook(hook))
+
+
+def _compared(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], words: str, code: str) -> Remedy:
+    """Let the loss see changed outputs and targets."""
+    return Remedy(words, code, lambda program: setattr(program, "loss", LossOf(program.loss, change)))
+
+
+class LossOf:
+    """A loss of changed outputs and targets."""
+
+    def __init__(self, loss: Callable[..., Any], change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.loss, self.change = loss, change
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
+        """The loss of what was changed."""
+        return self.loss(*self.change(outputs, targets))
+
+
+def _scales(moments: Moments) -> tuple[Scale, Scale]:
+    """To mean 0 and deviation 1 and back, by columns, or all values by one."""
+    count = moments.count.expand_as(moments.mean)
+    flat = Moments(*(value.reshape(-1) for value in (count, moments.mean, moments.m2)))
+    standardizer = Standardizer.from_moments(flat)
+
+    def by(scale: Scale) -> Scale:
+        def scaled(x: Tensor) -> Tensor:
+            standardizer.to(x.device)
+            return scale(x.reshape(-1, flat.mean.numel())).reshape(x.shape)
+
+        return scaled
+
+    return by(standardizer.forward), by(standardizer.inverse)
+
+
+def standardize_inputs(moments: Moments) -> Remedy:
+    """Subtract the inputs' mean and divide by their deviation, a column (or all values together) at a time."""
+    scale, _ = _scales(moments)
+    columns = moments.mean.numel() > 1
+    code = "standardizer = lh.Standardizer().fit(x_train)  # also for validation data\nx = standardizer(x)"
+    whole = f"x = (x - {float(moments.mean.mean()):.4g}) / {float(moments.std().mean()):.4g}  # also validation data"
+    which = "each column" if columns else "all values together"
+    return _in_front(lambda _, x: scale(x), f"inputs standardized ({which})", code if columns else whole)
+
+
+def finite_inputs(mean: Tensor) -> Remedy:
+    """Put the mean of a column in the place of its values that are not finite."""
+    return _in_front(
+        lambda _, x: torch.where(torch.isfinite(x), x, mean.to(x)),
+        "means for values that are not finite",
+        "x = torch.where(torch.isfinite(x), x, x_mean)",
+    )
+
+
+def nothing_far(middle: Tensor, limit: Tensor) -> Remedy:
+    """Put the median of a column in the place of values that are no measurements."""
+    return _in_front(
+        lambda _, x: torch.where((x - middle.to(x)).abs() <= limit.to(x), x, middle.to(x)),
+        "medians for values that are no measurements",
+        "x = torch.where((x - x_median).abs() <= limit, x, x_median)",
+    )
+
+
+def finite_targets() -> Remedy:
+    """Leave the rows out of the loss whose targets are not finite."""
+    code = "rows = torch.isfinite(y)\nloss = criterion(outputs[rows], y[rows])"
+    return _compared(_finite_rows, "rows without a finite target left out", code)
+
+
+def _finite_rows(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    rows = torch.isfinite(targets).flatten(1).all(1) if targets.ndim > 1 else torch.isfinite(targets)
+    return outputs[rows], targets[rows]
+
+
+def validation_like_training(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:
+    """Bring validation inputs to the mean and deviation of the training inputs."""
+    factor = val_std / std
+    scale, _ = _scales(moments_of(val_mean - mean * factor, factor))
+    code = f"# one preparation for both; or: x_val = (x_val - {val_mean:.4g}) / {factor:.4g} + {mean:.4g}"
+    words = "validation inputs brought to the training scale"
+    return _in_front(lambda module, x: x if module.training else scale(x), words, code)
+
+
+def _answers_in(
+    units: Moments, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], words: str, code: str
+) -> Remedy:
+    """Give answers in these units, and let the loss see changed ones."""
+    _, back = _scales(units)
+    compared = _compared(change, words, code)
+
+    def both(program: Program) -> None:
+        program.model.register_forward_hook(lambda module, args, outputs: back(outputs))
+        compared.change(program)
+
+    return Remedy(words, code, both)
+
+
+def targets_like_validation(mean: float, std: float, val_mean: float, val_std: float) -> Remedy:
+    """Bring training targets, for the loss, to the mean and deviation of the validation targets, at a scale of 1.
+
+    Both outputs and targets are standardized for the loss; answers are in the validation targets' units.
+    """
+    code = f"# one unit for both; or: y_train = (y_train - {mean:.4g}) / {std / val_std:.4g} + {val_mean:.4g}"
+    return _answers_in(
+        moments_of(val_mean, val_std),
+        lambda o, t: ((o - val_mean) / val_std, (t - mean) / std),
+        "training targets brought to the validation scale",
+        code,
+    )
+
+
+def standardize_targets(moments: Moments) -> Remedy:
+    """Let the loss see standardized targets, and give answers in the targets' units."""
+    scale, _ = _scales(moments)
+    code = "standardizer = lh.Standardizer().fit(y_train)\nloss = criterion(outputs, standardizer(y))\n"
+    code += "answer = standardizer.inverse(model(x))"
+    return _answers_in(moments, lambda o, t: (scale(o), scale(t)), "targets standardized", code)
+
+
+def targets_as_shares(low: float, high: float) -> Remedy:
+    """Targets from 0 to 1, for the loss."""
+    code = f"y = (y - {low:g}) / {high - low:g}" if low else f"y = y / {high:g}"
+    return _compared(lambda o, t: (o, (t - low) / (high - low)), "targets from 0 to 1", code)
+
+
+def aligned_loss() -> Remedy:
+    """Give the outputs the targets' shape before the loss."""
+    code = "loss = criterion(outputs.reshape(targets.shape), targets)"
+    return _compared(lambda o, t: (o.reshape(t.shape), t), "outputs in the targets' shape", code)
+
+
+def of_logarithms() -> Remedy:
+    """Give the loss the logarithms of outputs that are positive."""
+    code = "loss = criterion(outputs.log(), targets)"
+    return _compared(lambda o, t: (o.clamp_min(1e-6).log(), t), "logarithms of the outputs", code)
 
 
 def other_loss(loss: Callable[..., Any], words: str, code: str) -> Remedy:
     """Another loss."""
-
-    def change(program: Program) -> None:
-        program.loss = loss
-
-    return Remedy(words, code, change)
+    return Remedy(words, code, lambda program: setattr(program, "loss", loss))
 
 
 class Times:
@@ -36,29 +183,7 @@ class Times:
 
 def times(factor: float, words: str, code: str) -> Remedy:
     """The same loss times a number."""
-
-    def change(program: Program) -> None:
-        program.loss = Times(program.loss, factor)
-
-    return Remedy(words, code, change)
-
-
-def aligned_loss() -> Remedy:
-    """Give the outputs the targets' shape before the loss."""
-
-    def change(program: Program) -> None:
-        program.loss = LossOf(program.loss, lambda o, t: (o.reshape(t.shape), t))
-
-    return Remedy("outputs in the targets' shape", "loss = criterion(outputs.reshape(targets.shape), targets)", change)
-
-
-def of_logarithms() -> Remedy:
-    """Give the loss the logarithms of outputs that are positive."""
-
-    def change(program: Program) -> None:
-        program.loss = LossOf(program.loss, lambda o, t: (o.clamp_min(1e-6).log(), t))
-
-    return Remedy("logarithms of the outputs", "loss = criterion(outputs.log(), targets)", change)
+    return Remedy(words, code, lambda program: setattr(program, "loss", Times(program.loss, factor)))
 
 
 def outputs_for_classes(last: str, classes: int) -> Remedy:
@@ -89,3 +214,31 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 def log_of_probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
     """The negative log of the target's probability, for outputs that are probabilities."""
     return F.nll_loss(outputs.clamp_min(1e-9).log(), one_hot(outputs, targets))
+
+
+def rows_like_their_neighbours(inputs: Tensor, labels: Tensor, size: int) -> Remedy:
+    """Leave out the rows whose label is not that of most of their neighbours.
+
+    Source: Wilson 1972, Asymptotic properties of nearest neighbor rules using edited data, section III.
+    """
+
+    def change(program: Program) -> None:
+        rows = agreeing(inputs, labels)
+        program.train = DataLoader(TensorDataset(inputs[rows], labels[rows]), batch_size=size, shuffle=True)
+
+    code = "# look at the rows whose nearest neighbours have another label; without them:\nx, y = x[agree], y[agree]"
+    return Remedy("rows left out whose neighbours have another label", code, change)
+
+
+def batches(size: int | None, words: str) -> Remedy:
+    """Another batch size, or the same one, in an order drawn anew each epoch."""
+
+    def change(program: Program) -> None:
+        loader = program.train.loader if isinstance(program.train, IndexedBatches) else program.train
+        if not isinstance(loader, DataLoader) or loader.batch_size is None:
+            raise ProgramError("the training batches do not come from a DataLoader that can be made anew")
+        count, rows = size or loader.batch_size, len(loader.dataset)  # type: ignore[arg-type]
+        new = DataLoader(loader.dataset, count, True, collate_fn=loader.collate_fn, drop_last=rows > 2 * count)
+        program.train = IndexedBatches(new) if isinstance(program.train, IndexedBatches) else new
+
+    return Remedy(words, f"DataLoader(data, batch_size={size or '...'}, shuffle=True, drop_last=True)", change)

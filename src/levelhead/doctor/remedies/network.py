@@ -1,19 +1,30 @@
-"""Remedies of the network: weights and layers."""
+"""Remedies of the network: weights, layers, widths, normalizations and their statistics."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from levelhead.doctor.program import Program
+from levelhead import nn as nn_of_levelhead
+from levelhead.doctor.program import Program, forward, standard_evaluate
 from levelhead.doctor.remedies.base import Remedy
 from levelhead.init import calibrate_
+
+
+def each(names: Sequence[str], act: Callable[[Any], object], words: str, code: str) -> Remedy:
+    """Do something to each of these modules."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            act(program.model.get_submodule(name))
+
+    return Remedy(words, code, change)
 
 
 def replace(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
@@ -56,13 +67,8 @@ def exchange(program: Program, name: str, module: nn.Module) -> None:
 
 def reset(names: Sequence[str]) -> Remedy:
     """Draw the weights of these layers as their own class does."""
-
-    def change(program: Program) -> None:
-        for name in names:
-            program.model.get_submodule(name).reset_parameters()  # type: ignore[operator]
-
     code = "\n".join(f"model.get_submodule({name!r}).reset_parameters()" for name in names[:4])
-    return Remedy("weights drawn at random", code, change)
+    return each(names, lambda layer: layer.reset_parameters(), "weights drawn at random", code)
 
 
 def calibrate(names: Sequence[str], inputs: Any) -> Remedy:
@@ -92,24 +98,14 @@ def calibrate(names: Sequence[str], inputs: Any) -> Remedy:
 
 def followed_by(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
     """Put a module behind each of these."""
-
-    def change(program: Program) -> None:
-        for name in names:
-            layer = program.model.get_submodule(name)
-            swap(program, name, nn.Sequential(layer, new(layer)))
-
-    return Remedy(words, code, change)
+    return replace(names, lambda layer: nn.Sequential(layer, new(layer)), words, code)
 
 
 def dropout(names: Sequence[str], rate: float) -> Remedy:
     """Another rate in these dropouts."""
-
-    def change(program: Program) -> None:
-        for name in names:
-            program.model.get_submodule(name).p = rate  # type: ignore[assignment]
-
     code = "\n".join(f"model.get_submodule({name!r}).p = {rate:g}" for name in names[:4])
-    return Remedy(f"dropout {rate:g} in {', '.join(names[:4])}", code, change)
+    words = f"dropout {rate:g} in {', '.join(names[:4])}"
+    return each(names, lambda module: setattr(module, "p", rate), words, code)
 
 
 def moved_dropout(names: Sequence[str], last: str, rate: float) -> Remedy:
@@ -195,3 +191,143 @@ def let_through() -> Remedy:
         program.model.forward = LetThrough(program.model)
 
     return Remedy("gradients let through", "# no detach(), no torch.no_grad() in forward()", change)
+
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+RECURRENT = (nn.RNN, nn.GRU, nn.LSTM)
+
+
+def can_widen(module: nn.Module) -> bool:
+    """Whether a layer can be built again at another width."""
+    if type(module) in CONVOLUTIONS:
+        return getattr(module, "groups", 0) == 1
+    if isinstance(module, nn.LayerNorm):
+        return len(module.normalized_shape) == 1
+    return type(module) in (nn.Linear, nn.Embedding, nn.GroupNorm, *BATCH_NORMS, *RECURRENT)
+
+
+def units(module: Any) -> int:
+    """How many units a layer has; 0 of a normalization."""
+    for name in ("out_features", "out_channels", "embedding_dim", "hidden_size"):
+        if hasattr(module, name):
+            return int(getattr(module, name))
+    return 0
+
+
+def widen(names: Sequence[str], given: Collection[str], factor: int, words: str) -> Remedy:
+    """Build a network again with hidden widths times ``factor``, with new weights as torch draws them.
+
+    Where its layers do not fit each other then (inputs that are joined to hidden values, say), it cannot be run.
+
+    Args:
+        names: all that has weights, in the order in which it runs; the last gives the outputs.
+        given: those that take the program's own inputs, whose width stays.
+        factor: how many times as wide.
+        words: what it does, in a few words.
+    """
+
+    def change(program: Program) -> None:
+        for name in names:
+            ins, outs = 1 if name in given else factor, 1 if name == names[-1] else factor
+            exchange(program, name, _wider(program.model.get_submodule(name), ins, outs))
+
+    code = f"# {factor} times the width in " + ", ".join(names[:-1][:4])
+    return Remedy(words, code, change)
+
+
+def _wider(old: Any, ins: int, outs: int) -> nn.Module:
+    """The layer with so many times the inputs and the outputs; a normalization has as many as it gets."""
+    if isinstance(old, nn.Linear):
+        return nn.Linear(old.in_features * ins, old.out_features * outs, old.bias is not None)
+    if isinstance(old, nn.Embedding):
+        return nn.Embedding(old.num_embeddings, old.embedding_dim * outs, old.padding_idx)
+    if isinstance(old, RECURRENT):
+        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
+        rest = {name: getattr(old, name) for name in names}
+        rest |= {"nonlinearity": old.nonlinearity} if isinstance(old, nn.RNN) else {}
+        made: nn.Module = type(old)(old.input_size * ins, old.hidden_size * outs, **rest)
+        return made
+    if isinstance(old, nn.LayerNorm):
+        return nn.LayerNorm(old.normalized_shape[0] * ins, old.eps, old.elementwise_affine)
+    if isinstance(old, nn.GroupNorm):
+        return nn.GroupNorm(old.num_groups, old.num_channels * ins, old.eps, old.affine)
+    if isinstance(old, BATCH_NORMS):
+        return type(old)(old.num_features * ins, old.eps, old.momentum, old.affine, old.track_running_stats)
+    kernel = (old.kernel_size, old.stride, old.padding, old.dilation)
+    channels = old.in_channels * ins, old.out_channels * outs
+    wide: nn.Module = type(old)(*channels, *kernel, 1, old.bias is not None, old.padding_mode)
+    return wide
+
+
+def hidden_layer(name: str, width: int) -> Remedy:
+    """Put a hidden layer of ReLU units in front of the only layer."""
+
+    def change(program: Program) -> None:
+        old: Any = program.model.get_submodule(name)
+        last = nn.Linear(width, old.out_features)
+        exchange(program, name, nn.Sequential(nn.Linear(old.in_features, width), nn.ReLU(), last))
+
+    code = f"nn.Sequential(nn.Linear(inputs, {width}), nn.ReLU(), nn.Linear({width}, outputs))  # in place of {name}"
+    return Remedy(f"a hidden layer of {width} units", code, change)
+
+
+class Recalibrated:
+    """An evaluation that first takes the population statistics of the batch normalizations."""
+
+    def __init__(self, evaluate: Callable[..., float] | None, inputs: Any) -> None:
+        self.evaluate, self.inputs = evaluate or standard_evaluate, inputs
+
+    def __call__(self, program: Program) -> float:
+        """Recalibrate, then evaluate."""
+        recalibrate(program.model, self.inputs)
+        return self.evaluate(program)
+
+
+def recalibrate(model: nn.Module, inputs: Any, rows: int = 256) -> None:
+    """The population's statistics of these inputs, all rows of them (``levelhead.recalibrate``)."""
+    nn_of_levelhead.recalibrate(model, torch.split(inputs, rows), forward=forward)
+
+
+def recalibration(inputs: Any) -> Remedy:
+    """Population statistics before evaluation."""
+    words, code = "population statistics before evaluation", "levelhead.recalibrate(model, batches)"
+    return Remedy(words, code, lambda program: setattr(program, "evaluate", Recalibrated(program.evaluate, inputs)))
+
+
+def momentum(names: Sequence[str], value: float = 0.1) -> Remedy:
+    """Another momentum in these batch normalizations."""
+    words, code = f"momentum {value:g} in batch normalization", f"nn.BatchNorm2d(channels, momentum={value:g})"
+    return each(names, lambda norm: setattr(norm, "momentum", value), words, code)
+
+
+def reset_statistics(names: Sequence[str]) -> Remedy:
+    """Running statistics back to 0 and 1."""
+    code = "norm.reset_running_stats()"
+    return each(names, lambda norm: norm.reset_running_stats(), "running statistics reset", code)
+
+
+def wide_statistics(names: Sequence[str]) -> Remedy:
+    """Batch normalizations in float32; their outputs keep the type of their inputs."""
+    return each(names, lambda norm: norm.float(), "batch normalization in float32", "norm.float()")
+
+
+def without_batch_statistics(norm: nn.Module) -> nn.Module:
+    """A normalization of single rows in the place of batch normalization."""
+    channels: int = norm.num_features  # type: ignore[assignment]
+    if isinstance(norm, nn.BatchNorm1d):
+        return nn.LayerNorm(channels)
+    return nn.GroupNorm(math.gcd(channels, 8), channels)
+
+
+def over_all_channels(norm: nn.Module) -> nn.Module:
+    """The same over all channels of a row; none where there is only one."""
+    return nn.GroupNorm(1, norm.num_channels) if isinstance(norm, nn.GroupNorm) else nn.Identity()
+
+
+def norm_for(layer: nn.Module) -> nn.Module:
+    """A batch normalization for the outputs of a linear or convolution layer."""
+    if isinstance(layer, nn.Linear):
+        return nn.BatchNorm1d(layer.out_features)
+    dims = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
+    return dims[type(layer)](layer.out_channels)  # type: ignore[index, arg-type]

@@ -17,8 +17,6 @@ from levelhead.doctor.trials import Outcome
 #: fit any n rows of d inputs. A network that has as many is not suspected.
 WEIGHTS_A_ROW = 2
 FACTOR = 8
-
-
 #: Layers of so few units are tried wider still.
 NARROW = 4
 WIDTH = 64
@@ -29,9 +27,10 @@ MODEL_TOO_SMALL = Rule(
     Why: A network with 2 n + d weights can fit any labels of n rows of d inputs (Zhang et al. 2017, theorem 1); one
     with fewer may have learnt all that it can. Looked for where linear and convolution layers, embeddings, recurrent
     layers and normalizations are all that has weights and the training ran whole; not where outputs have the inputs'
-    shape (an autoencoder is narrow on purpose). Layers of at most 4 units are tried 64 times as wide as well.
-    Threshold: fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs; hidden layers {FACTOR} times as wide:
-    {PAYS_MUCH}, and fit the training data better
+    shape (an autoencoder is narrow on purpose). Layers of at most {NARROW} units are tried 64 times as wide as well,
+    and looked at in a large network, too, if another layer has {FACTOR} times as many.
+    Threshold: fewer than {WEIGHTS_A_ROW} n + d weights for n rows of d inputs, or such a narrow layer; hidden layers
+    {FACTOR} times as wide: {PAYS_MUCH}, and fit the training data better
     Source: Zhang et al. 2017, Understanding deep learning requires rethinking generalization, theorem 1
     Remedy: wider hidden layers
     Example: nn.Linear(inputs, 8 * width)""",
@@ -41,7 +40,7 @@ MODEL_TOO_SMALL = Rule(
 
 @MODEL_TOO_SMALL.check("base")
 def too_small(facts: Evidence, base: Outcome) -> list[Suspicion]:
-    """Fewer weights than rows, and a training that has come to its end."""
+    """Fewer weights than rows or one narrow layer, and a training that has come to its end."""
     kept = facts.train.kept
     if base.diverged or base.updates < base.planned or kept is None:
         return []
@@ -50,14 +49,15 @@ def too_small(facts: Evidence, base: Outcome) -> list[Suspicion]:
     count = sum(p.numel() for p in facts.model.parameters() if p.requires_grad)
     enough = WEIGHTS_A_ROW * facts.train.rows + kept[0][0].numel()
     calls = _weighted(facts)
-    if count >= enough or not calls:
+    widths = {call.name: units for call in calls[:-1] if (units := remedies.units(call.module))}
+    narrow = bool(widths) and min(widths.values()) <= min(NARROW, max(widths.values()) // FACTOR)
+    if (count >= enough and not narrow) or not calls:
         return []
     figures: dict[str, Any] = {
         "weights": count,
         "weights that can fit any labels of so many rows": enough,
         "loss": base.train_loss,
     }
-    widths = {call.name: units for call in calls[:-1] if (units := remedies.units(call.module))}
     cures: list[remedies.Remedy] = []
     if not widths:
         where = calls[-1].name

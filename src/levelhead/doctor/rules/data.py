@@ -8,7 +8,7 @@ from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns, ordered
 from levelhead.doctor.evidence.history import History
-from levelhead.doctor.evidence.neighbours import agreement
+from levelhead.doctor.evidence.tables import agreement
 from levelhead.doctor.rules.preparation import apart
 from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion
 from levelhead.doctor.trials import Outcome

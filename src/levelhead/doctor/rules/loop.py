@@ -6,7 +6,7 @@ import math
 from posixpath import commonpath
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
@@ -185,6 +185,18 @@ def detached(facts: Evidence) -> list[Suspicion]:
     return [LOSS_DETACHED.suspect(place, summary, figures, True, severity, cures)]
 
 
+@PARAMETERS_NOT_TRAINED.check()
+def elsewhere(facts: Evidence) -> list[Suspicion]:
+    """An optimizer that has no parameter of the model."""
+    own = {id(p) for p in facts.after.parameters()}
+    if not own or not facts.held or own & facts.held or not facts.loop.executed:
+        return []
+    figures = {"parameters of the model": len(own), "parameters of the optimizer": len(facts.held)}
+    summary = f"the optimizer has {len(facts.held)} parameters, and none of them is the model's: nothing is trained"
+    cure = (remedies.all_parameters(),)
+    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, True, "critical", cure)]
+
+
 @PARAMETERS_NOT_TRAINED.check("program")
 def untrained(facts: Evidence, _: object) -> list[Suspicion]:
     """Parameters that run and are not in the optimizer, or need no gradient."""
@@ -289,12 +301,20 @@ def _train_mode(program: Program) -> None:
 
 DECAY_ON_NORM_OR_BIAS = Rule(
     """LH606 decay-on-norm-or-bias: weight decay on normalization parameters or biases
-    Why: Decay pulls a scale to 0 and not to 1.
+    Why: Decay pulls a scale to 0 and not to 1. A class of your own counts whose name has "norm" in it and whose
+    parameters have one dimension.
     Threshold: a parameter group with weight_decay > 0 holds some; style
     Source: the convention of He et al. 2019, Bag of tricks for image classification, section 3.1
     Remedy: two parameter groups: weight_decay for matrices, 0 for the rest
     Example: torch.optim.AdamW(lh.regularizers.decay_groups(model, 0.01))""",
 )
+
+
+def _called_norm(module: nn.Module) -> bool:
+    """Whether a class of the author's own is a normalization: by its name, and parameters of one dimension alone."""
+    own = list(module.parameters())
+    name = type(module).__name__.lower()
+    return "norm" in name and bool(own) and not any(module.children()) and all(p.ndim == 1 for p in own)
 
 
 @DECAY_ON_NORM_OR_BIAS.check()
@@ -303,7 +323,7 @@ def decay_on_norm(facts: Evidence) -> list[Suspicion]:
     norms = {
         id(p): f"{name}.{kind}"
         for name, module in facts.model.named_modules()
-        if isinstance(module, NORM)
+        if isinstance(module, NORM) or _called_norm(module)
         for kind, p in module.named_parameters(recurse=False)
     }
     decayed = [
@@ -348,18 +368,6 @@ def _cleared() -> remedies.Remedy:
     return remedies.before_step(
         lambda program: program.optimizer.zero_grad(), "gradients cleared", "optimizer.zero_grad()  # before backward()"
     )
-
-
-@PARAMETERS_NOT_TRAINED.check()
-def elsewhere(facts: Evidence) -> list[Suspicion]:
-    """An optimizer that has no parameter of the model."""
-    own = {id(p) for p in facts.after.parameters()}
-    if not own or not facts.held or own & facts.held or not facts.loop.executed:
-        return []
-    figures = {"parameters of the model": len(own), "parameters of the optimizer": len(facts.held)}
-    summary = f"the optimizer has {len(facts.held)} parameters, and none of them is the model's: nothing is trained"
-    cure = (remedies.all_parameters(),)
-    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, True, "critical", cure)]
 
 
 @PARAMETERS_NOT_TRAINED.check("history")

@@ -93,6 +93,36 @@ def mismatch(facts: Evidence) -> list[Suspicion]:
     return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=tuple(cures))]
 
 
+@LOSS_MISMATCH.check()
+def silent(facts: Evidence) -> list[Suspicion]:
+    """A loss that is the same for every answer to the rows of one class."""
+    labels = facts.loss.silent
+    if len(labels) != 1 or facts.targets is None:
+        return []
+    share = float((facts.targets == labels[0]).double().mean())
+    figures = {"label": labels[0], "share of the rows": share}
+    summary = f"for targets of {labels[0]} ({100 * share:.0f} % of the rows) every answer costs the same"
+    if facts.loss.task == "binary":
+        return [LOSS_MISMATCH.suspect("loss", summary, figures, True, "critical", (_of_two_classes(facts),))]
+    code = "criterion = nn.CrossEntropyLoss()  # of all classes"
+    cure = remedies.other_loss(remedies.cross_entropy, "cross-entropy of all classes", code)
+    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=(cure,))]
+
+
+@LOSS_MISMATCH.check()
+def not_minimal_at_target(facts: Evidence) -> list[Suspicion]:
+    """A loss that costs least at other answers than the targets, though the score wants these."""
+    if not facts.loss.not_minimal_at_target or facts.loss.rewards_errors or facts.loss.kind:
+        return []
+    squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")
+    cures = [squared]
+    if facts.output.range is not None and facts.output.range[0] >= 0:
+        cures.insert(0, remedies.of_logarithms())
+    figures = {"loss": "not least where outputs are the targets", "last activation": facts.output.activation or "none"}
+    summary = "outputs that are equal to the targets cost more than others: the loss takes them for something else"
+    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=tuple(cures))]
+
+
 @LOSS_MISMATCH.check("base")
 def numbered(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """One output that is trained to come near a class's number, and judged by hitting it."""
@@ -126,41 +156,11 @@ def _rounded_accuracy(program: Program) -> float:
         return hits(copy.model, loader, lambda outputs: outputs.flatten().round())
 
 
-@LOSS_MISMATCH.check()
-def silent(facts: Evidence) -> list[Suspicion]:
-    """A loss that is the same for every answer to the rows of one class."""
-    labels = facts.loss.silent
-    if len(labels) != 1 or facts.targets is None:
-        return []
-    share = float((facts.targets == labels[0]).double().mean())
-    figures = {"label": labels[0], "share of the rows": share}
-    summary = f"for targets of {labels[0]} ({100 * share:.0f} % of the rows) every answer costs the same"
-    if facts.loss.task == "binary":
-        return [LOSS_MISMATCH.suspect("loss", summary, figures, True, "critical", (_of_two_classes(facts),))]
-    code = "criterion = nn.CrossEntropyLoss()  # of all classes"
-    cure = remedies.other_loss(remedies.cross_entropy, "cross-entropy of all classes", code)
-    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=(cure,))]
-
-
 def _of_two_classes(facts: Evidence) -> Remedy:
     if facts.output.range == (0.0, 1.0):
         return remedies.other_loss(F.binary_cross_entropy, "binary cross-entropy", "criterion = nn.BCELoss()")
     code = "criterion = nn.BCEWithLogitsLoss()"
     return remedies.other_loss(_binary_cross_entropy, "binary cross-entropy", code)
-
-
-@LOSS_MISMATCH.check()
-def not_minimal_at_target(facts: Evidence) -> list[Suspicion]:
-    """A loss that costs least at other answers than the targets, though the score wants these."""
-    if not facts.loss.not_minimal_at_target or facts.loss.rewards_errors or facts.loss.kind:
-        return []
-    squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")
-    cures = [squared]
-    if facts.output.range is not None and facts.output.range[0] >= 0:
-        cures.insert(0, remedies.of_logarithms())
-    figures = {"loss": "not least where outputs are the targets", "last activation": facts.output.activation or "none"}
-    summary = "outputs that are equal to the targets cost more than others: the loss takes them for something else"
-    return [LOSS_MISMATCH.suspect("loss", summary, figures, remedies=tuple(cures))]
 
 
 NON_FINITE_LOSS = Rule(

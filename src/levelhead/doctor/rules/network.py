@@ -6,10 +6,9 @@ from torch import nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.evaluation import ROUNDING
 from levelhead.doctor.evidence.history import History, place_of, share_of
-from levelhead.doctor.evidence.mixing import ROUNDING
-from levelhead.doctor.evidence.signal import dead_units, drift
-from levelhead.doctor.evidence.structure import DROPOUT, LINEAR, NORM, hidden, pairs, skipping
+from levelhead.doctor.evidence.structure import DROPOUT, LINEAR, NORM, dead_units, drift, hidden, pairs, skipping
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 from levelhead.doctor.rules.weights import DEAD, calibration
 

@@ -109,6 +109,26 @@ BATCH_TOO_SMALL = Rule(
 
 
 @BATCH_TOO_SMALL.check("program")
+def single_values(facts: Evidence, _: object) -> list[Suspicion]:
+    """A normalization over one value: what it gives is 0, whatever goes in."""
+    alone: list[str] = []
+    for call in facts.calls(nn.GroupNorm, nn.LayerNorm):
+        norm, x = call.module, call.input
+        if x is None:
+            continue
+        grouped = isinstance(norm, nn.GroupNorm)
+        values = x[0].numel() // norm.num_groups if grouped else math.prod(norm.normalized_shape)
+        if values == 1:
+            alone.append(call.name)
+    if not alone:
+        return []
+    summary = f"{alone[0]} normalizes over one value: what it gives is the same for every input"
+    code = "\n".join(f"# {name}: nn.GroupNorm(1, channels), or none" for name in alone)
+    cure = remedies.replace(alone, remedies.over_all_channels, "normalization over all channels", code)
+    return [BATCH_TOO_SMALL.suspect(alone[0], summary, {"layers": alone[:12]}, True, "critical", (cure,))]
+
+
+@BATCH_TOO_SMALL.check("program")
 def small_batch(facts: Evidence, _: object) -> list[Suspicion]:
     """Batch statistics over few values."""
     error = str(facts.loop.error or "")
@@ -149,30 +169,12 @@ def small_batch(facts: Evidence, _: object) -> list[Suspicion]:
     return [BATCH_TOO_SMALL.suspect("data", summary, figures, remedies=cures)]
 
 
-@BATCH_TOO_SMALL.check("program")
-def single_values(facts: Evidence, _: object) -> list[Suspicion]:
-    """A normalization over one value: what it gives is 0, whatever goes in."""
-    alone: list[str] = []
-    for call in facts.calls(nn.GroupNorm, nn.LayerNorm):
-        norm, x = call.module, call.input
-        if x is None:
-            continue
-        grouped = isinstance(norm, nn.GroupNorm)
-        values = x[0].numel() // norm.num_groups if grouped else math.prod(norm.normalized_shape)
-        if values == 1:
-            alone.append(call.name)
-    if not alone:
-        return []
-    summary = f"{alone[0]} normalizes over one value: what it gives is the same for every input"
-    code = "\n".join(f"# {name}: nn.GroupNorm(1, channels), or none" for name in alone)
-    cure = remedies.replace(alone, remedies.over_all_channels, "normalization over all channels", code)
-    return [BATCH_TOO_SMALL.suspect(alone[0], summary, {"layers": alone[:12]}, True, "critical", (cure,))]
-
-
 BIAS_BEFORE_NORM = Rule(
     """LH404 bias-before-norm: a bias that the following normalization removes
-    Why: The normalization subtracts the mean, and with it the bias. It costs time and memory only.
-    Threshold: a linear or convolution layer with a bias straight before batch or instance normalization; style
+    Why: The normalization subtracts the mean, and with it the bias; one over the channels of a row (layer, group)
+    subtracts the biases' mean, and has a bias of its own for the rest. It costs time and memory only.
+    Threshold: a linear or convolution layer with a bias straight before a batch, instance, group or layer
+    normalization; style
     Remedy: bias=False in that layer
     Example: nn.Linear(inputs, width, bias=False)""",
 )
@@ -181,7 +183,7 @@ BIAS_BEFORE_NORM = Rule(
 @BIAS_BEFORE_NORM.check()
 def bias_before(facts: Evidence) -> list[Suspicion]:
     """A bias that the normalization takes out again."""
-    removing = (*BATCH_NORM, nn.modules.instancenorm._InstanceNorm)
+    removing = (*BATCH_NORM, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
     names = [
         a.name
         for a, b in pairs(facts.loop.calls)
@@ -190,7 +192,7 @@ def bias_before(facts: Evidence) -> list[Suspicion]:
     names = list(dict.fromkeys(names))
     if not names:
         return []
-    summary = f"{len(names)} layers have a bias that the normalization behind them subtracts, first {names[0]}"
+    summary = f"{len(names)} layers have a bias that the normalization behind them takes out, first {names[0]}"
     figures = {"layers": names[:12]}
     return [BIAS_BEFORE_NORM.suspect(names[0], summary, figures, True, "info", (remedies.no_bias(names),))]
 

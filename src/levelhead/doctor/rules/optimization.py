@@ -121,6 +121,21 @@ LEARNING_RATE_TOO_LOW = Rule(
 
 
 @LEARNING_RATE_TOO_LOW.check("base")
+def uneven_rates(facts: Evidence, base: Outcome) -> list[Suspicion]:
+    """A group of parameters whose rate is far under another's."""
+    rates = _rates(facts)
+    if len(rates) < 2 or base.diverged or not max(rates) > UNEVEN * min(rates):
+        return []
+    groups = facts.optimizers[0].param_groups
+    counts = [sum(p.numel() for p in group["params"]) for group in groups]
+    slowest = rates.index(min(rates))
+    figures = {"learning rate": rates, "parameters": counts}
+    summary = f"group {slowest} ({counts[slowest]} values) has a rate of {min(rates):g}, another one {max(rates):g}"
+    cure = remedies.one_rate(max(rates))
+    return [LEARNING_RATE_TOO_LOW.suspect("optimizer", summary, figures, remedies=(cure,), fits=True)]
+
+
+@LEARNING_RATE_TOO_LOW.check("base")
 def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Higher rates are to be tried."""
     if base.diverged:
@@ -172,21 +187,6 @@ def _cut(facts: Evidence) -> bool:
     """Whether less than a tenth of each gradient is left for the optimizer."""
     updates = facts.loop.updates
     return len(updates) > 1 and all(0 < u.held < 0.1 * u.arrived for u in updates)
-
-
-@LEARNING_RATE_TOO_LOW.check("base")
-def uneven_rates(facts: Evidence, base: Outcome) -> list[Suspicion]:
-    """A group of parameters whose rate is far under another's."""
-    rates = _rates(facts)
-    if len(rates) < 2 or base.diverged or not max(rates) > UNEVEN * min(rates):
-        return []
-    groups = facts.optimizers[0].param_groups
-    counts = [sum(p.numel() for p in group["params"]) for group in groups]
-    slowest = rates.index(min(rates))
-    figures = {"learning rate": rates, "parameters": counts}
-    summary = f"group {slowest} ({counts[slowest]} values) has a rate of {min(rates):g}, another one {max(rates):g}"
-    cure = remedies.one_rate(max(rates))
-    return [LEARNING_RATE_TOO_LOW.suspect("optimizer", summary, figures, remedies=(cure,), fits=True)]
 
 
 TOO_FEW_UPDATES = Rule(

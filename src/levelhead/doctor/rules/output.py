@@ -60,6 +60,38 @@ OUTPUT_MISMATCH = Rule(
 
 
 @OUTPUT_MISMATCH.check()
+def single_softmax(facts: Evidence) -> list[Suspicion]:
+    """A softmax over one output: always 1."""
+    outputs, targets = facts.outputs, facts.targets
+    if facts.output.activation not in ("softmax", "log_softmax") or outputs is None or targets is None:
+        return []
+    constant = outputs.ndim > 1 and outputs.shape[1] == 1 and bool((outputs == outputs.flatten()[0]).all())
+    if not constant:
+        return []
+    cures = linear_output(facts)
+    if facts.loss.task == "binary":
+        cures = [*sigmoid_output(facts), *cures]
+    summary = f"a softmax over one output is {float(outputs.flatten()[0]):g} for every input, and passes no gradient"
+    figures = {"outputs": str(tuple(outputs.shape)), "all equal to": float(outputs.flatten()[0])}
+    return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, True, "critical", tuple(cures))]
+
+
+@OUTPUT_MISMATCH.check()
+def one_logit(facts: Evidence) -> list[Suspicion]:
+    """A softmax loss over one output: always 0."""
+    outputs = facts.outputs
+    if outputs is None or outputs.ndim < 2 or outputs.shape[1] != 1 or facts.output.activation or not facts.loop.losses:
+        return []
+    zero = not any(facts.loop.returned) and bool(facts.loop.returned) and not facts.loop.gradients
+    if not zero:
+        return []
+    cure = remedies.other_loss(_binary, "binary cross-entropy", "criterion = nn.BCEWithLogitsLoss()")
+    summary = "the loss is 0 and passes no gradient: a softmax over the one output is 1 for every input"
+    where = facts.output.where
+    return [OUTPUT_MISMATCH.suspect(where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))]
+
+
+@OUTPUT_MISMATCH.check()
 def repeated(facts: Evidence) -> list[Suspicion]:
     """The loss applies what the last layer has applied, or lacks what it needs."""
     kind, activation, outputs = facts.loss.kind, facts.output.activation, facts.outputs
@@ -108,38 +140,6 @@ def repeated(facts: Evidence) -> list[Suspicion]:
 
 def _log_probabilities(outputs: Tensor) -> bool:
     return outputs.ndim > 1 and bool(torch.allclose(outputs.exp().sum(1), torch.ones(()).to(outputs), atol=1e-3))
-
-
-@OUTPUT_MISMATCH.check()
-def single_softmax(facts: Evidence) -> list[Suspicion]:
-    """A softmax over one output: always 1."""
-    outputs, targets = facts.outputs, facts.targets
-    if facts.output.activation not in ("softmax", "log_softmax") or outputs is None or targets is None:
-        return []
-    constant = outputs.ndim > 1 and outputs.shape[1] == 1 and bool((outputs == outputs.flatten()[0]).all())
-    if not constant:
-        return []
-    cures = linear_output(facts)
-    if facts.loss.task == "binary":
-        cures = [*sigmoid_output(facts), *cures]
-    summary = f"a softmax over one output is {float(outputs.flatten()[0]):g} for every input, and passes no gradient"
-    figures = {"outputs": str(tuple(outputs.shape)), "all equal to": float(outputs.flatten()[0])}
-    return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, True, "critical", tuple(cures))]
-
-
-@OUTPUT_MISMATCH.check()
-def one_logit(facts: Evidence) -> list[Suspicion]:
-    """A softmax loss over one output: always 0."""
-    outputs = facts.outputs
-    if outputs is None or outputs.ndim < 2 or outputs.shape[1] != 1 or facts.output.activation or not facts.loop.losses:
-        return []
-    zero = not any(facts.loop.returned) and bool(facts.loop.returned) and not facts.loop.gradients
-    if not zero:
-        return []
-    cure = remedies.other_loss(_binary, "binary cross-entropy", "criterion = nn.BCEWithLogitsLoss()")
-    summary = "the loss is 0 and passes no gradient: a softmax over the one output is 1 for every input"
-    where = facts.output.where
-    return [OUTPUT_MISMATCH.suspect(where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))]
 
 
 def _binary(outputs: Tensor, targets: Tensor) -> Tensor:

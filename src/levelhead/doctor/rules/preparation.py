@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns
-from levelhead.doctor.evidence.frequencies import difference
+from levelhead.doctor.evidence.tables import difference
 from levelhead.doctor.isolation import Change, clone
 from levelhead.doctor.program import Program
 from levelhead.doctor.rules.rule import Rule, Suspicion

@@ -11,7 +11,7 @@ from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.history import History, place_of
 from levelhead.doctor.evidence.loop import Call
-from levelhead.doctor.evidence.signal import dead_units, drift
+from levelhead.doctor.evidence.structure import dead_units, drift
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 
 #: Weights under this by sqrt(inputs) pass on next to nothing; so does a stack that shrinks the signal to this.
@@ -107,6 +107,18 @@ INIT_TOO_LARGE = Rule(
 
 
 @INIT_TOO_LARGE.check("program")
+def weights_too_large(facts: Evidence, _: object) -> list[Suspicion]:
+    """Weights far above the scale that keeps the signal; of layers that are alike, the first one is the place."""
+    gains = _scales(facts)
+    if not gains or max(gains.values()) <= FAR * KEEPS:
+        return []
+    where = next(n for n in gains if gains[n] > FAR * KEEPS and gains[n] >= max(gains.values()) / 2)
+    figures = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": drift(facts.layers)}
+    summary = f"the weights of {where} are {gains[where] / KEEPS:.1f} times the scale that keeps the signal"
+    return [INIT_TOO_LARGE.suspect(where, summary, figures, remedies=calibration(facts, list(gains)))]
+
+
+@INIT_TOO_LARGE.check("program")
 def tables(facts: Evidence, _: object) -> list[Suspicion]:
     """Embeddings and recurrent weights far above the scale that they are drawn with."""
     found: dict[str, float] = {}
@@ -145,18 +157,6 @@ def _scales(facts: Evidence) -> dict[str, float]:
         if weight is not None and weight.ndim >= 2 and weight.numel() > 8:
             gains[call.name] = float(weight.float().square().mean().sqrt()) * math.sqrt(weight[0].numel())
     return gains
-
-
-@INIT_TOO_LARGE.check("program")
-def weights_too_large(facts: Evidence, _: object) -> list[Suspicion]:
-    """Weights far above the scale that keeps the signal; of layers that are alike, the first one is the place."""
-    gains = _scales(facts)
-    if not gains or max(gains.values()) <= FAR * KEEPS:
-        return []
-    where = next(n for n in gains if gains[n] > FAR * KEEPS and gains[n] >= max(gains.values()) / 2)
-    figures = {"weight's deviation x sqrt(inputs)": gains, "signal, last hidden layer by first": drift(facts.layers)}
-    summary = f"the weights of {where} are {gains[where] / KEEPS:.1f} times the scale that keeps the signal"
-    return [INIT_TOO_LARGE.suspect(where, summary, figures, remedies=calibration(facts, list(gains)))]
 
 
 INIT_TOO_SMALL = Rule(

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from levelhead.doctor.evidence.structure import DROPOUT, name_of, through_views
+from levelhead.doctor.program import mapped
 from levelhead.doctor.remedies.network import LetThrough
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.watching import watch
@@ -83,6 +84,28 @@ def _cleared(sight: Sight, _: str) -> None:
     register_optimizer_step_post_hook(lambda optimizer, *_: optimizer.zero_grad())
 
 
+def _clipped(sight: Sight, _: str) -> None:
+    def clip(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+
+    register_optimizer_step_pre_hook(clip)
+
+
+def _one_batch(sight: Sight, _: str) -> None:
+    """Every update has the inputs and the targets of the first one: what cannot fit these learns nothing at all."""
+    kept: dict[Any, Any] = {}
+
+    def first(key: Any, value: Tensor) -> Tensor:
+        known = kept.setdefault(key, value.detach())
+        return known if torch.is_grad_enabled() and known.shape == value.shape else value
+
+    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        return (args[0], first(name, args[1]), *args[2:]) if len(args) > 1 and isinstance(args[1], Tensor) else args
+
+    sight.compared.append(change)
+    _in_front(sight, lambda module, x: first((id(module), x.ndim), x))
+
+
 def _ascended(sight: Sight, _: str) -> None:
     def turn(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
@@ -103,23 +126,11 @@ def _all_trained(sight: Sight, _: str) -> None:
     register_optimizer_step_pre_hook(join)
 
 
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return function(value) if value.is_floating_point() and value.ndim > 1 else value
-    if isinstance(value, dict):
-        return type(value)({name: _mapped(item, function) for name, item in value.items()})
-    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return type(value)(_mapped(item, function) for item in value)
-    return value
-
-
 def _in_front(sight: Sight, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
     """Change the inputs of each trained module."""
 
     def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        return tuple(_mapped(args, functools.partial(function, module))), _mapped(
-            kwargs, functools.partial(function, module)
-        )
+        return mapped((args, kwargs), lambda x: function(module, x) if x.is_floating_point() and x.ndim > 1 else x)
 
     def opened(seen: watch, args: Any) -> None:
         for entry in seen.entries:
@@ -385,6 +396,8 @@ CHANGES: dict[str, Change] = {
     "rate x 10": Change("learning-rate-too-low", "ten times the learning rate", _set("lr", _times(10)), True, True),
     "rate x 100": Change("learning-rate-too-low", "100 times the rate", _set("lr", _times(100)), True, True),
     "rate x 1000": Change("learning-rate-too-low", "1000 times the rate", _set("lr", _times(1000)), True, True),
+    "clipped": Change("learning-rate-too-high", "gradients clipped to a norm of 1", _clipped, True),
+    "one batch": Change("does-not-learn", "one batch, over and over", _one_batch),
     "permuted": Change("labels-corrupted", "targets dealt out at random", _permuted),
 }
 #: How many times as high a rate each of these has.

@@ -27,7 +27,7 @@ from levelhead.doctor.script.changes import CHANGES, mismatched, squashed
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
-from levelhead.doctor.trials import PACED, affordable
+from levelhead.doctor.trials import PACED, affordable, now
 
 #: Updates between which nothing is measured in a run whose outcome alone counts.
 NEVER = 2**30
@@ -123,16 +123,16 @@ class _Limit:
         self.paces: list[float] = []
 
     def start(self) -> None:
-        self.clock = time.perf_counter()
+        self.clock = now()
         register_optimizer_step_post_hook(self.after)
 
     def after(self, *_: Any) -> None:
-        now = time.perf_counter()
-        self.paces.append(now - self.clock)
-        self.clock = now
+        if len(self.paces) < 4 * PACED:
+            self.paces.append(now() - self.clock)
+            self.clock = now()
+            if len(self.paces) == 4 * PACED and self.order.seconds > 0:
+                self.steps = affordable(self.steps, median(self.paces), self.order.seconds, 1.0)
         done = max((each.history.steps for each in self.sight.watches), default=0)
-        if len(self.paces) == 4 * PACED and self.order.seconds > 0:
-            self.steps = affordable(self.steps, median(self.paces), self.order.seconds, 1.0)
         if done >= self.steps:
             self.end()
 

@@ -7,10 +7,11 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import mean, median
 from typing import Any
 
-from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Severity, Stage, Trial
+from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Severity, Stage, Treated, Trial
 from levelhead.doctor.interventions import CRITICAL, UPSTREAM
 from levelhead.doctor.program import ProgramError
 from levelhead.doctor.rules import RULES, Suspicion, finding
@@ -83,20 +84,25 @@ def examine_script(
     search = _Search(runs, first, measure, progress)
     search.run([name for name in _specific(first, measure, seen) if wanted(CHANGES[name].cause)], seen)
     rates = [("rate / 10", "rate x 10"), ("rate / 100", "rate x 100"), ("rate / 1000", "rate x 1000")]
-    going = set(rates[0]) if first.facts["trained"] == 1 else set()
+    # Of networks that play against each other a rate under which the script's own measure is better says something.
+    going = set(rates[0]) if first.facts["trained"] == 1 else {"rate / 10"} if measure.validated else set()
+    if not math.isfinite(search.before) and wanted(CHANGES["clipped"].cause):
+        search.run(["clipped"], seen)
     for pair in rates:
         names = [n for n in pair if n[:6] in {g[:6] for g in going} and wanted(CHANGES[n].cause)]
         if search.open and names:
             search.run(names, seen)
             going = {n for n in names if search.gains[n] > 0 or not math.isfinite(search.measure.of(search.results[n]))}
     best = search.best()
-    if best is None and not any(f.severity == "critical" for f in seen) and search.learns_nothing:
-        search.run([n for n in ("permuted",) if wanted(CHANGES[n].cause)], seen)
+    idle = best is None and not any(f.severity == "critical" for f in seen) and search.learns_nothing
+    if idle:
+        search.run([n for n in ("permuted", "one batch") if wanted(CHANGES[n].cause)], seen)
     findings = _together(seen, search.finding(best, seen), first, search)
     rates = first.facts["rates"]
     found = [patch(runs.path, f.cause, rates, search.factor(f.cause)) for f in findings]
     findings = [replace(f, patch=made or f.patch) for f, made in zip(findings, found, strict=True)]
     runs.forget()
+    change = findings[0].patch if findings else ""
     notes = (
         f"compared by {measure.words}; noise between seeds {search.noise:.3g}",
         f"each run has {first.steps} updates" + (f"; the script itself ends: {first.error}" if first.error else ""),
@@ -104,7 +110,11 @@ def examine_script(
     seconds = time.perf_counter() - started
     stage = Stage("runs", seconds, f"{len(search.trials)} runs of {first.steps} updates")
     charts = Examination.from_dict(first.examinations[0]).charts if first.examinations else ()
-    undecided = "" if findings or not search.learns_nothing else "does not learn: no run beats a constant answer"
+    undecided = (
+        ""
+        if findings or not search.learns_nothing
+        else f"does not learn: no run beats a constant answer{search.by_heart}"
+    )
     return Examination(
         tuple(findings),
         (stage,),
@@ -116,6 +126,35 @@ def examine_script(
         seconds,
         metric=f"minus {measure.words}",
         undecided=undecided,
+        program=script,
+        _treat=partial(_treated, search, best, change),
+    )
+
+
+def _treated(
+    search: _Search, name: str | None, patch: str, found: Examination, *, budget: float, seeds: int
+) -> Treated:
+    """The script with the change that won most, and without, over seeds that the examination has not used."""
+    started, runs = time.perf_counter(), search.runs
+    if name is None:
+        as_it_is = Scores((-search.before,))
+        return Treated(None, False, as_it_is, as_it_is, note="no change that was made from outside wins enough")
+    steps = search.first.steps
+    ran = runs.all(
+        [(each, search.where[name], seed, steps, 0.0) for each in ("", name) for seed in range(2, seeds + 2)]
+    )
+    runs.forget()
+    before, after = ([search.measure.of(each) for each in part] for part in (ran[:seeds], ran[seeds:]))
+    won = [gain(a, b, search.measure.floor) for a, b in zip(before, after, strict=True)]
+    return Treated(
+        program=None,
+        accepted=min(won) > 0 and median(won) >= GAIN,
+        before=Scores(tuple(-value for value in before)),
+        after=Scores(tuple(-value for value in after)),
+        remedies=(CHANGES[name].words,),
+        patch=patch,
+        seconds=time.perf_counter() - started,
+        note="made from outside; the script is as it was, and its patch is yours to apply",
     )
 
 
@@ -221,6 +260,7 @@ class _Search:
         self.before = measure.of(first)
         self.noise = math.nan
         self.gains: dict[str, float] = {}
+        self.where: dict[str, str] = {}
         self.results: dict[str, Ran] = {}
         self.trials = [_trial("as it is", "", self.before, first, 0.0)]
 
@@ -231,6 +271,14 @@ class _Search:
         return not any(math.isfinite(end) and end < self.measure.floor - GAIN * abs(self.measure.floor) for end in ends)
 
     @property
+    def by_heart(self) -> str:
+        """Whether one batch could be learnt: then the network and its optimizer do, and the data say nothing."""
+        if "one batch" not in self.results:
+            return ""
+        fell = _end_of(self.results["one batch"]) < 0.5 * _end_of(self.first)
+        return "; one batch, over and over, is learnt by heart" if fell else "; nor is one batch, over and over, learnt"
+
+    @property
     def open(self) -> bool:
         """Whether what was tried so far leaves something to win."""
         return max(self.gains.values(), default=0.0) < 1 - UPSTREAM
@@ -239,7 +287,8 @@ class _Search:
         """Make the runs of some changes."""
         self.progress(", ".join(CHANGES[name].words for name in names))
         places = {f.cause: f.where for f in reversed(seen)}
-        orders = [(n, places.get(CHANGES[n].cause, ""), 0, self.first.steps, 0.0) for n in names]
+        self.where |= {n: places.get(CHANGES[n].cause, "") for n in names}
+        orders = [(n, self.where[n], 0, self.first.steps, 0.0) for n in names]
         if math.isnan(self.noise):
             orders.append(("", "", 1, self.first.steps, 0.0))
         done = self.runs.all(orders)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import squashed_twice
-from levelhead.doctor.evidence.watched import Watched, loop_of
+from levelhead.doctor.evidence.watched import Watched
 from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError, first_tensor
 from levelhead.doctor.rules import Suspicion, suspicions
@@ -101,7 +101,6 @@ class watch:
         self.error: Exception | None = None
         self.structure: list[Suspicion] | None = None
         self.reached: set[str] = set()
-        self.executed: set[str] = set()
         self.modes: dict[str, set[bool]] = {}
 
     # The loop's own words.
@@ -126,8 +125,7 @@ class watch:
         return judge(self._evidence([]), self.structure or [])
 
     def _evidence(self, calls: list[Call]) -> Watched:
-        loop = loop_of(self.history, calls, self.modes, self.reached, self.executed)
-        return Watched(self.model, self.optimizers, self.history, loop)
+        return Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached)
 
     def examination(self) -> Examination:
         """The findings with charts and notes, as ``levelhead.examine`` gives them."""
@@ -323,7 +321,6 @@ class watch:
 
     def _measured(self, probe: Probe, step: int) -> None:
         self.history.add(probe.finish(step))
-        self.executed |= probe.executed
         for name, mode in probe.modes.items():
             self.modes.setdefault(name, set()).add(mode)
         if probe.calls:
