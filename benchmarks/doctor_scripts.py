@@ -1,10 +1,11 @@
 """The doctor on training scripts as people write them: `levelhead watch` and `levelhead examine`.
 
-    python benchmarks/doctor_scripts.py [--watch] [--jobs 2] [--only NAME] [--out results.json]
+    python benchmarks/doctor_scripts.py [--cases FOLDER] [--watch] [--budget 120] [--jobs 2] [--only NAME]
 
-`cases/scripts/healthy/*.py` are ordinary scripts; each entry of `cases/scripts/faulty.toml` is one of them with a
-fault. A case is detected if there is a critical or warning finding; its cause is right if the first finding's is among
-`causes`, its place if that finding's is among `where`. Every script runs in a folder of its own, on one thread.
+`FOLDER/healthy/*.py` are ordinary scripts; each entry of `FOLDER/faulty.toml` is one of them with a fault, or else
+those of `FOLDER/faulty/*.py` are faulty, with answers in `FOLDER/answers.toml`. A case is detected if there is a
+critical or warning finding; its cause is right if the first finding's is among `causes`, its place if that finding's is among
+`where`. Every script runs in a folder of its own, on one thread.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pathlib import Path
 CASES = Path(__file__).parent / "cases" / "scripts"
 
 
-def faulty(case: dict) -> str:
+def faulty(folder: Path, case: dict) -> str:
     """The script of a case: the healthy one with its edits."""
-    text = (CASES / "healthy" / f"{case['script']}.py").read_text()
+    text = (folder / "healthy" / f"{case['script']}.py").read_text()
     for old, new in case["edits"]:
         if text.count(old) < 1:
             raise SystemExit(f"{case['script']}: nothing to replace: {old!r}")
@@ -33,11 +34,14 @@ def faulty(case: dict) -> str:
     return text
 
 
-def programs() -> dict[str, tuple[str, dict | None]]:
+def programs(folder: Path) -> dict[str, tuple[str, dict | None]]:
     """Text and answers by name; healthy ones have none."""
-    known = tomllib.loads((CASES / "faulty.toml").read_text())
-    healthy = {path.stem: (path.read_text(), None) for path in sorted((CASES / "healthy").glob("*.py"))}
-    return healthy | {name: (faulty(case), case) for name, case in known.items()}
+    healthy = {path.stem: (path.read_text(), None) for path in sorted((folder / "healthy").glob("*.py"))}
+    if (folder / "faulty.toml").exists():
+        known = tomllib.loads((folder / "faulty.toml").read_text())
+        return healthy | {name: (faulty(folder, case), case) for name, case in known.items()}
+    answers = tomllib.loads((folder / "answers.toml").read_text())
+    return healthy | {name: ((folder / "faulty" / f"{name}.py").read_text(), case) for name, case in answers.items()}
 
 
 def judge(name: str, text: str, case: dict | None, command: list[str]) -> dict:
@@ -78,19 +82,21 @@ def judge(name: str, text: str, case: dict | None, command: list[str]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=Path, default=CASES)
+    parser.add_argument("--budget", type=float, default=120.0, help="seconds of an examination")
     parser.add_argument("--watch", action="store_true", help="levelhead watch in place of levelhead examine")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", action="append")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--write", type=Path, help="write the scripts to this folder, and stop")
     asked = parser.parse_args()
-    chosen = {n: p for n, p in programs().items() if not asked.only or n in asked.only}
+    chosen = {n: p for n, p in programs(asked.cases).items() if not asked.only or n in asked.only}
     if asked.write:
         asked.write.mkdir(parents=True, exist_ok=True)
         for name, (text, _) in chosen.items():
             (asked.write / f"{name}.py").write_text(text)
         return
-    command = ["watch", "--json", "OUT"] if asked.watch else ["examine", "--json"]
+    command = ["watch", "--json", "OUT"] if asked.watch else ["examine", "--json", "--budget", str(asked.budget)]
     results = []
     with ThreadPoolExecutor(asked.jobs) as pool:
         for r in pool.map(lambda item: judge(item[0], *item[1], command), chosen.items()):
