@@ -4,8 +4,8 @@
 
 `FOLDER/healthy/*.py` are ordinary scripts; each entry of `FOLDER/faulty.toml` is one of them with a fault, or else
 those of `FOLDER/faulty/*.py` are faulty, with answers in `FOLDER/answers.toml`. A case is detected if there is a
-critical or warning finding; its cause is right if the first finding's is among `causes`, its place if that finding's is among
-`where`. Every script runs in a folder of its own, on one thread.
+critical or warning finding; its cause is right if the first finding's is among `causes`, its place if that finding's is
+among `where`. Every script runs in a folder of its own, on one thread.
 """
 
 from __future__ import annotations
