@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from levelhead.records import Chart, chart_from, read_json, write_json
+from levelhead.records import Chart, build, read_json, write_json
 
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -187,11 +187,8 @@ class Examination:
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """The examination of which ``to_dict`` made plain data."""
         raw = {name: value for name, value in raw.items() if name not in ("verdict", "healthy")}
-        findings = tuple(Finding(**{**f, "symptoms": tuple(f["symptoms"])}) for f in raw.pop("findings"))
-        stages = tuple(Stage(**stage) for stage in raw.pop("stages"))
-        trials = tuple(Trial(**_numbers(trial, "score", "train_loss", "gain")) for trial in raw.pop("trials"))
-        charts = tuple(chart_from(chart) for chart in raw.pop("charts"))
-        return cls(findings, stages, trials, charts, **{**raw, "notes": tuple(raw["notes"])})
+        made: Self = build(cls, raw)
+        return made
 
     def __str__(self) -> str:
         parts = [self.verdict.capitalize(), *map(str, self.findings)]
@@ -293,7 +290,3 @@ def shown(value: Any) -> str:
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent)
-
-
-def _numbers(raw: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {**raw, **{name: float(raw[name]) for name in names}}
