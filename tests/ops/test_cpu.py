@@ -240,9 +240,11 @@ def test_statistics_in_evaluation_through_the_kernels():
 
 
 def test_what_the_forced_kernels_cannot_do_is_refused():
-    x = torch.randn(3, 4, 5)
-    with pytest.raises(RuntimeError, match=r"LEVELHEAD_BACKEND=cpu cannot serve a torch.float32 of shape \(3, 4, 5\)"):
-        library.normalize(x, None, None, None, (0, 1), 1e-5, "")
+    x = torch.randn(3, 4, 5).to(torch.float8_e5m2)
+    with pytest.raises(
+        RuntimeError, match=r"LEVELHEAD_BACKEND=cpu cannot serve a torch.float8_e5m2 of shape \(3, 4, 5"
+    ):
+        ops.layer_norm(x, (5,))
 
 
 LARGE = {  # above 32 MB, where results are stored past the caches; some where a plane or a row is no whole vector

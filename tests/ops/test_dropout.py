@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from levelhead import ops
-from levelhead.ops import cpu, cpu_dropout, dropout_operator, library, philox
+from levelhead.ops import cpu, dropout_operator, library, philox
 
 STATE = torch.tensor([2**62 + 12345, 7])
 TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -94,7 +94,7 @@ def test_halves_do_not_depend_on_how_many_are_asked_for(monkeypatch):
 
 def both(x, residual, threshold, scale, shift=0.0, fill=0.0, state=STATE):
     arguments = (x, residual, state, threshold, scale, shift, fill)
-    return cpu_dropout.dropout(*arguments), philox.dropout(*arguments)
+    return cpu.dropout(*arguments), philox.dropout(*arguments)
 
 
 @compiled
@@ -108,7 +108,7 @@ def test_the_kernel_gives_the_bits_of_the_reference(dtype, n):
             residual_, *offsets = extras
             ours, reference = both(x, residual_, threshold, scale, *offsets)
             assert torch.equal(ours, reference)
-    noise = cpu_dropout.noise(x, STATE, 6554, 1.25)
+    noise = cpu.noise(x, STATE, 6554, 1.25)
     assert torch.equal(noise, philox.noise(STATE, (n,), 6554, 1.25, x)[1].to(dtype))
 
 
@@ -140,7 +140,7 @@ def test_the_mask_does_not_depend_on_the_threads(threads):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        assert torch.equal(cpu_dropout.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0), expected)
+        assert torch.equal(cpu.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0), expected)
     finally:
         torch.set_num_threads(before)
 

@@ -11,6 +11,7 @@ import torch
 
 from levelhead import ops
 from levelhead.ops import cpu, library, triton
+from levelhead.ops.spec import Norm
 
 
 def norm_sum(x):
@@ -21,18 +22,20 @@ def norm_sum(x):
 @pytest.mark.parametrize("center", [True, False])
 def test_opcheck_normalize(activation, center):
     x = torch.randn(4, 3, 5, requires_grad=True)
-    weight, bias = (torch.randn(1, 3, 1, requires_grad=True) for _ in range(2))
     residual = torch.randn(4, 3, 5, requires_grad=True)
-    for optional in ((None, None, None), (weight, bias, residual)):
-        args = (x, *optional, [0, 2], 1e-5, activation, center)
-        torch.library.opcheck(torch.ops.levelhead.normalize.default, args)
+    for over, number, features in (("batch", 0, 3), ("group", 3, 3), ("row", 1, 5)):
+        weight, bias = (torch.randn(features, requires_grad=True) for _ in range(2))
+        for optional in ((None, None, None), (weight, bias, residual)):
+            args = (x, *optional, *Norm(over, number, 1e-5, activation, center))
+            torch.library.opcheck(torch.ops.levelhead.normalize.default, args)
 
 
 def test_opcheck_standardize_and_backward():
     x = torch.randn(4, 3, 5, requires_grad=True)
-    mean, var, weight = torch.randn(1, 3, 1), torch.rand(1, 3, 1), torch.randn(1, 3, 1, requires_grad=True)
-    torch.library.opcheck(torch.ops.levelhead.standardize.default, (x, mean, var, weight, None, None, 1e-5, "gelu"))
-    args = (x.detach(), x.detach(), mean, var, weight.detach(), None, None, 1e-5, "gelu", [0, 2], True)
+    stats, weight = torch.rand(2, 3), torch.randn(3, requires_grad=True)
+    given = Norm("given", 0, 1e-5, "gelu")
+    torch.library.opcheck(torch.ops.levelhead.standardize.default, (x, stats, weight, None, None, *given))
+    args = (x.detach(), x.detach(), stats, weight.detach(), None, None, *given._replace(over="batch"))
     torch.library.opcheck(torch.ops.levelhead.normalize_backward.default, args)
 
 
@@ -123,7 +126,7 @@ def test_the_environment_forces_triton():
 
 def test_the_dispatch_on_a_gpu(monkeypatch):
     class OnGPU:
-        device = torch.device("cuda")
+        device, is_cuda = torch.device("cuda"), True
 
     monkeypatch.setattr(library, "FORCED", None)
     monkeypatch.setattr(triton, "absent", lambda: "")

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from levelhead import ops
 from levelhead.ops import cpu, library
+from levelhead.ops.spec import Norm
 
 C, L = 4, 6
 LENGTHS = (6, 2, 4)
@@ -127,18 +128,18 @@ def test_half_precision(dtype):
 
 
 @pytest.mark.skipif(not cpu.PRESENT, reason="the compiled kernels are absent")
-def test_batch_norm_goes_through_the_kernels_and_layer_norm_does_not(monkeypatch):
+@pytest.mark.parametrize("name", NORMS)
+def test_masks_go_through_the_kernels(name, monkeypatch):
     served = []
-    for name in ("standardize", "normalize_backward"):
-        original = getattr(cpu, name)
+    for way in ("forward", "backward"):
+        original = getattr(cpu, way)
         monkeypatch.setattr(
-            cpu, name, lambda *a, f=original, n=name: served.append((n, (result := f(*a)) is not None)) or result
+            cpu, way, lambda *a, f=original, n=way: served.append((n, (result := f(*a)) is not None)) or result
         )
-    for norm, last in (NORMS["batch"], NORMS["layer"]):
-        x, mask = padded(last)
-        norm(ops, x.requires_grad_(), None, None, mask=mask).sum().backward()
-    expected = [("standardize", True), ("normalize_backward", True), ("standardize", True)]
-    assert served == [*expected, ("standardize", False), ("normalize_backward", False)]
+    norm, last = NORMS[name]
+    x, mask = padded(last)
+    norm(ops, x.requires_grad_(), None, None, mask=mask).sum().backward()
+    assert served == [("forward", True), ("backward", True)]
 
 
 def test_running_estimates_are_of_what_counts():
@@ -201,10 +202,10 @@ def test_under_transforms(norm, last):
 @pytest.mark.parametrize("present", [False, True])
 def test_opcheck(present):
     x, mask = padded(False)
-    w, b = (p.detach().view(1, C, 1).requires_grad_() for p in parameters())
+    w, b = (p.detach().requires_grad_() for p in parameters())
     tensors = (mask.expand(x.shape), w, b, torch.randn_like(x)) if present else (None,) * 4
-    options = ([0, 2], 1e-5, "silu" if present else "", True, "")
-    inputs = (x.nan_to_num().requires_grad_(), *tensors, *options)
+    norm = Norm("batch", 0, 1e-5, "silu" if present else "")
+    inputs = (x.nan_to_num().requires_grad_(), *tensors, "", *norm)
     torch.library.opcheck(torch.ops.levelhead.normalize_counted, inputs)
 
 
@@ -238,5 +239,5 @@ class TestBadInput:
         self.refuse(ValueError, "more than 1 value per channel", torch.arange(5) == 0, (1, 4, 5))
 
     def test_forced_kernels_do_not_fall_back(self, monkeypatch):
-        monkeypatch.setattr(library, "FORCED", "cpu")
-        self.refuse(RuntimeError, "LEVELHEAD_BACKEND=cpu cannot serve a mask", torch.ones(3, 4, 5) > 0)
+        monkeypatch.setattr(library, "FORCED", "triton")
+        self.refuse(RuntimeError, "LEVELHEAD_BACKEND=triton cannot serve a mask", torch.ones(3, 4, 5) > 0)

@@ -14,6 +14,7 @@ import torch
 
 from levelhead import ops
 from levelhead.ops import dropouts, library, philox, triton
+from levelhead.ops.spec import Norm
 
 if triton.absent():
     pytest.skip(triton.absent(), allow_module_level=True)
@@ -301,11 +302,12 @@ def test_only_one_of_the_two_results_is_used():
 def test_mean_squares_over_other_axes_than_the_last(layout, many_chunks, monkeypatch):
     """No normalizer of PyTorch's does that, but the operator does."""
     x = torch.randn(2, 4, 3, 10, dtype=torch.float64).contiguous(memory_format=layout).to(DEVICE).requires_grad_()
-    weight = torch.rand(1, 4, 1, 1, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    weight = torch.rand(4, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    norm = Norm("batch", 0, 1e-5, "tanh", center=False)
     found = []
     for backend in ("triton", "reference"):
         monkeypatch.setattr(library, "FORCED", backend)
-        y, *_ = library.normalize(x, weight, None, None, (0, 2, 3), 1e-5, "tanh", center=False)
+        y, _ = library.normalize(x, weight, None, None, norm)
         found.append((y.detach(), *torch.autograd.grad(y.cos().sum(), (x, weight))))
     torch.testing.assert_close(*found)
 
@@ -313,9 +315,9 @@ def test_mean_squares_over_other_axes_than_the_last(layout, many_chunks, monkeyp
 def test_what_cannot_be_served_is_refused():
     x = torch.randn(3, 4, 5, device=DEVICE)
     with pytest.raises(
-        RuntimeError, match=r"LEVELHEAD_BACKEND=triton cannot serve a torch.float32 of shape \(3, 4, 5\)"
+        RuntimeError, match=r"LEVELHEAD_BACKEND=triton cannot serve a torch.float8_e5m2 of shape \(3, 4"
     ):
-        library.normalize(x, None, None, None, (0, 1), 1e-5, "")
+        ops.layer_norm(x.to(torch.float8_e5m2), (5,))
     with pytest.raises(RuntimeError, match="LEVELHEAD_BACKEND=triton cannot serve a mask"):
         ops.layer_norm(x, (5,), mask=torch.ones_like(x, dtype=torch.bool))
 
@@ -323,11 +325,10 @@ def test_what_cannot_be_served_is_refused():
 @pytest.mark.skipif(not triton.interpreted(), reason="a GPU's kernels are seen through, see test_triton_compiled")
 def test_opcheck():
     x = torch.randn(4, 3, 5, requires_grad=True)
-    weight = torch.randn(1, 3, 1, requires_grad=True)
-    torch.library.opcheck(torch.ops.levelhead.normalize.default, (x, weight, weight, x, [0, 2], 1e-5, "relu", True))
-    torch.library.opcheck(
-        torch.ops.levelhead.standardize.default, (x, weight, torch.rand(1, 3, 1), weight, None, None, 1e-5, "")
-    )
+    weight, norm = torch.randn(3, requires_grad=True), Norm("batch", 0, 1e-5, "relu")
+    torch.library.opcheck(torch.ops.levelhead.normalize.default, (x, weight, weight, x, *norm))
+    given = norm._replace(over="given")
+    torch.library.opcheck(torch.ops.levelhead.standardize.default, (x, torch.rand(2, 3), weight, None, None, *given))
     torch.library.opcheck(torch.ops.levelhead.dropout.default, (x, None, STATE, 6554, 1.25, 0.0, 0.0))
 
 

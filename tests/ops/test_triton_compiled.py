@@ -24,10 +24,11 @@ if triton.interpreted():
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from levelhead.ops.spec import Norm  # noqa: E402
 from levelhead.ops.triton import dropout, launch, norms  # noqa: E402
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float64: "*fp64", torch.int64: "*i64"}
-EPS = 1e-5
+ROWS, BATCH, GROUPS = (Norm(over, number, 1e-5) for over, number in (("row", 1), ("batch", 0), ("group", 32)))
 
 
 @pytest.fixture
@@ -74,31 +75,31 @@ def bytes_spilled(machine_code, folder):
     return int(re.search(r"STACK:(\d+)", usage).group(1))
 
 
-def norm(shape, dims, parameter, dtype, activation="", residual=False, last=False, center=True):
+def norm(shape, value, parameter, dtype, activation="", residual=False, last=False, center=True):
     """Forward and backward of one norm."""
     x = torch.empty(shape, dtype=dtype)
     x = x.to(memory_format=torch.channels_last) if last else x
     weight, bias = torch.empty(parameter), torch.empty(parameter) if center else None
     beside = torch.empty_like(x) if residual else None
-    y, mean, var = norms.normalize(x, weight, bias, beside, dims, EPS, activation, center, False)
-    beside = beside if activation else None
-    norms.normalize_backward(y, x, mean, var, weight, bias, beside, EPS, activation, dims, center, False)
+    value = value._replace(activation=activation, center=center)
+    y, stats = norms.forward(x, weight, bias, beside, value)
+    norms.backward(y, x, weight, bias, beside if activation else None, value, stats)
 
 
 def rows(length, dtype, **extras):
-    return lambda: norm((4096, length), (1,), (length,), dtype, **extras)
+    return lambda: norm((4096, length), ROWS, (length,), dtype, **extras)
 
 
 def images(channels, size, dtype, **extras):
-    return lambda: norm((64, channels, size, size), (0, 2, 3), (1, channels, 1, 1), dtype, **extras)
+    return lambda: norm((64, channels, size, size), BATCH, (channels,), dtype, **extras)
 
 
 def dropped(dtype):
     x, state = torch.empty(4096, 768, dtype=dtype), torch.empty(2, dtype=torch.int64)
     parameters = torch.empty(768), torch.empty(768)
     dropout.dropout(x, x, state, 6554, 1.25, 0.0, 0.0)
-    _, _, mean, var = dropout.add_norm(x, x, state, 6554, 1.25, 768, *parameters, EPS, True)
-    dropout.add_norm_backward(x, x, x, mean, var, state, 6554, 1.25, 768, *parameters, EPS, True)
+    *_, stats = dropout.add_norm(x, x, state, 6554, 1.25, *parameters, ROWS)
+    dropout.add_norm_backward(x, x, x, stats, state, 6554, 1.25, *parameters, ROWS)
 
 
 CASES = {  # the call, the kernels it starts, and whether 16 bytes at a time can be read
@@ -108,7 +109,7 @@ CASES = {  # the call, the kernels it starts, and whether 16 bytes at a time can
     "full rows, fused": (rows(4096, torch.float32, activation="gelu", residual=True), "forward backward", True),
     "long rows": (rows(2**17, torch.bfloat16), "moments merge apply sums backward", True),
     "groups": (
-        lambda: norm((64, 32, 2, 3136), (2, 3), (32, 2, 1), torch.bfloat16),
+        lambda: norm((64, 64, 3136), GROUPS, (64,), torch.bfloat16),
         "forward sums apply_backward",
         True,
     ),

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.fx import wrap
 from torch.nn import functional as F
 
-from levelhead.ops import cpu, inplace, library, masked, nested, reference
+from levelhead.ops import cpu, inplace, library, masked, nested, reference, spec
 from levelhead.ops import cpu_moments as cpu_moments  # gives Moments its kernel
 from levelhead.ops.dropouts import (
     alpha_dropout,
@@ -30,6 +31,7 @@ from levelhead.ops.dropouts import (
 )
 from levelhead.ops.library import backends
 from levelhead.ops.masked import Normalized
+from levelhead.ops.spec import Norm, check_activation
 
 __all__ = [
     "Normalized",
@@ -110,61 +112,54 @@ def batch_norm(
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithms 1 and 2.
     """
-    act = check_activation(activation)
-    inplace.check(memory, act, residual, mask, input)
+    if memory is not None:
+        inplace.check(memory, check_activation(activation), residual, mask, input)
     if mask is not None and training:
         _check_running(running_mean, running_var)
         found = normalize_batch(input, weight, bias, eps, activation=activation, residual=residual, mask=mask)
         masked.check_counts(found.counts)
         if running_mean is not None and running_var is not None:
-            _check_channels(input, {"running_mean": running_mean, "running_var": running_var}, input.shape[1])
+            _norm("batch", 0, eps, None, input, None, None, running_mean, running_var)
             masked.track(running_mean, running_var, found, momentum, unbiased)
         return found.y
     if _composed(input, residual):
         estimates = (running_mean, running_var)
         y = batch_norm(input, *estimates, weight, bias, training, momentum, eps, unbiased=unbiased, mask=mask)
-        return _finish(y, residual, act, mask)
-    tracks = training and running_mean is not None
-    plain = mask is None and isinstance(momentum, float | int) and (unbiased or not tracks)
+        return _finish(y, residual, activation, mask)
+    plain = mask is None and isinstance(momentum, float | int) and (unbiased or not training or running_mean is None)
     if plain and library.exporting():
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
-        return _finish(y, residual, act)
+        return _finish(y, residual, activation)
 
-    channels = input.shape[1]  # an IndexError, as PyTorch's, for fewer than two dimensions
-    _check_floating(input)
-    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    _check_channels(input, parameters, channels)
-    if training:
-        _check_running(running_mean, running_var)
-        values = input.numel() // channels if channels else 0
-        if values == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}: its"
-                " variance says nothing; use a larger batch, or drop the last one"
-            )
-        if eps <= 0:
-            raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
-    shape = (1, channels, *[1] * (input.ndim - 2))
-    scale, shift = _view(weight, shape), _view(bias, shape)
+    over: Literal["batch", "given"] = "batch" if training else "given"
+    norm = _norm(over, 0, eps, activation, input, weight, bias, running_mean, running_var)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError(
                 "running_mean and running_var must be defined in evaluation mode; train first, or pass training=True"
             )
-        mean, var = running_mean.view(shape), running_var.view(shape)
+        given = torch.stack([running_mean, running_var])
+        if memory is not None:
+            return inplace.normalize(input, weight, bias, norm, given)[0]
         if mask is not None:
             mask = masked.check(mask, input)
             input, residual = masked.clean(input, mask), None if residual is None else masked.clean(residual, mask)
-        if memory is not None:
-            return inplace.standardize(input, mean, var, scale, shift, eps, act)
-        return masked.clean(library.standardize(input, mean, var, scale, shift, residual, eps, act), mask)
-    dims = (0, *range(2, input.ndim))
+        return masked.clean(library.normalize(input, weight, bias, residual, norm, given)[0], mask)
+    _check_running(running_mean, running_var)
+    values = input.numel() // input.shape[1] if input.shape[1] else 0
+    if values == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {tuple(input.shape)}: its"
+            " variance says nothing; use a larger batch, or drop the last one"
+        )
+    if eps <= 0:
+        raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     if memory is not None:
-        y, mean, var = inplace.normalize(input, scale, shift, dims, eps, act)
+        y, stats = inplace.normalize(input, weight, bias, norm)
     else:
-        y, mean, var = library.normalize(input, scale, shift, residual, dims, eps, act)
-    if running_mean is not None and running_var is not None and input.numel():
-        _track(running_mean, running_var, mean.view(-1), var.view(-1), values, momentum, unbiased)
+        y, stats = library.normalize(input, weight, bias, residual, norm)
+    if running_mean is not None and running_var is not None and values:
+        _track(running_mean, running_var, stats, values, momentum, unbiased)
     return y
 
 
@@ -194,18 +189,12 @@ def normalize_batch(
     Returns:
         The result, the mean, the biased variance and the count of each channel, which may be 0 or 1.
     """
-    act = check_activation(activation)
     if _composed(input, residual):
         found = normalize_batch(input, weight, bias, eps, mask=mask, group=group)
-        return found._replace(y=_finish(found.y, residual, act, mask))
-    channels = input.shape[1]
-    _check_floating(input)
-    _check_channels(input, {"weight": weight, "bias": bias}, channels)
+        return found._replace(y=_finish(found.y, residual, activation, mask))
+    norm = _norm("batch", 0, eps, activation, input, weight, bias)
     mask = None if mask is None else masked.check(mask, input)
-    shape = (1, channels, *[1] * (input.ndim - 2))
-    dims = (0, *range(2, input.ndim))
-    scale, shift = _view(weight, shape), _view(bias, shape)
-    return masked.normalize(input, mask, scale, shift, residual, dims, eps, act, group=group)
+    return masked.normalize(input, mask, weight, bias, residual, norm, group)
 
 
 def instance_norm(
@@ -257,15 +246,14 @@ def instance_norm(
         return batch_norm(
             input, running_mean, running_var, weight, bias, eps=eps, activation=activation, residual=residual, mask=mask
         )
-    act = check_activation(activation)
     if _composed(input, residual):
         estimates = (running_mean, running_var)
         y = instance_norm(input, *estimates, weight, bias, True, momentum, eps, unbiased=unbiased, mask=mask)
-        return _finish(y, residual, act, mask)
+        return _finish(y, residual, activation, mask)
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or running_mean is None)
     if plain and library.exporting():
         y = F.instance_norm(input, running_mean, running_var, weight, bias, True, float(momentum), eps)
-        return _finish(y, residual, act)
+        return _finish(y, residual, activation)
 
     values = math.prod(input.shape[2:])
     if values == 1:
@@ -273,24 +261,17 @@ def instance_norm(
             f"Expected more than 1 spatial element when training, got input size {tuple(input.shape)}: the variance"
             " of one value says nothing; use batch or layer norm"
         )
-    channels = input.shape[1]
-    _check_floating(input)
-    parameters = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    _check_channels(input, parameters, channels)
+    norm = _norm("group", input.shape[1], eps, activation, input, weight, bias, running_mean, running_var)
     _check_running(running_mean, running_var)
-    shape = (1, channels, *[1] * (input.ndim - 2))
-    dims = tuple(range(2, input.ndim))
     if mask is not None:
-        scale, shift = _view(weight, shape), _view(bias, shape)
-        found = masked.normalize(input, masked.check(mask, input), scale, shift, residual, dims, eps, act)
+        found = masked.normalize(input, masked.check(mask, input), weight, bias, residual, norm)
         masked.check_counts(found.counts)
         if running_mean is not None and running_var is not None:
             masked.track(running_mean, running_var, found, momentum, unbiased)
         return found.y
-    y, mean, var = library.normalize(input, _view(weight, shape), _view(bias, shape), residual, dims, eps, act)
+    y, stats = library.normalize(input, weight, bias, residual, norm)
     if running_mean is not None and running_var is not None and input.numel():
-        averages = mean.mean(0).flatten(), var.mean(0).flatten()
-        _track(running_mean, running_var, *averages, values, momentum, unbiased)
+        _track(running_mean, running_var, stats.mean(1), values, momentum, unbiased)
     return y
 
 
@@ -397,47 +378,23 @@ def group_norm(
 
     Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
     """
-    act = check_activation(activation)
     if _composed(input, residual):
-        return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, act, mask)
+        return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, activation, mask)
     if mask is None and library.exporting():
-        return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, act)
+        return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
 
     if input.ndim < 2:
         raise RuntimeError(f"Expected at least 2 dimensions (N, C) for group_norm, got shape {tuple(input.shape)}")
-    channels = input.shape[1]
-    if num_groups < 1 or channels % num_groups:
+    if num_groups < 1 or input.shape[1] % num_groups:
         raise RuntimeError(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape"
             f" {tuple(input.shape)} and num_groups={num_groups}"
         )
-    _check_floating(input)
-    _check_channels(input, {"weight": weight, "bias": bias}, channels)
+    norm = _norm("group", num_groups, eps, activation, input, weight, bias)
     input = _autocast_to_float32(input)
-    groups = (num_groups, channels // num_groups)
-    shape = (*groups, *[1] * (input.ndim - 2))
-    split = (input.shape[0], *groups, *input.shape[2:])
-    grouped = None if residual is None else residual.view(split)
-    rest = (_view(weight, shape), _view(bias, shape), grouped, tuple(range(2, input.ndim + 1)), eps, act)
     if mask is not None:
-        mask = masked.check(mask, input).view(split)
-        return masked.normalize(input.view(split), mask, *rest).y.reshape(input.shape)
-    y, *_ = library.normalize(input.view(split), *rest)
-    return y.reshape(input.shape)
-
-
-def check_activation(name: str | None) -> str:
-    """The name under which the operators know an activation: "" for None.
-
-    Raises:
-        ValueError: there is no activation of that name.
-    """
-    if name is None:
-        return ""
-    if name == "" or name not in reference.ACTIVATIONS:
-        known = ", ".join(filter(None, reference.ACTIVATIONS))
-        raise ValueError(f"unknown activation {name!r}; choose one of {known}, or None")
-    return name
+        return masked.normalize(input, masked.check(mask, input), weight, bias, residual, norm).y
+    return library.normalize(input, weight, bias, residual, norm)[0]
 
 
 def _row_norm(
@@ -459,46 +416,38 @@ def _row_norm(
             normalized_shape,
             mask,
         )
-    act = check_activation(activation)
     if _composed(input, residual):
         y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)
-        return _finish(y, residual, act, mask)
-    shape = list(normalized_shape)
+        return _finish(y, residual, activation, mask)
+    shape = tuple(normalized_shape)
     if mask is None and library.exporting():
         if center:
             y = F.layer_norm(input, shape, weight, bias, 1e-5 if eps is None else eps)
         else:
             y = F.rms_norm(input, shape, weight, eps)
-        return _finish(y, residual, act)
+        return _finish(y, residual, activation)
 
-    if not shape:
-        raise RuntimeError(f"Expected normalized_shape to have at least one dimension, but got {shape}")
-    if list(input.shape[-len(shape) :]) != shape:
-        raise RuntimeError(
-            f"Given normalized_shape={shape}, expected input with shape [*, {', '.join(map(str, shape))}], but got"
-            f" input of size {list(input.shape)}"
-        )
-    _check_floating(input)
-    for name, parameter in (("weight", weight), ("bias", bias)):
-        if parameter is not None and list(parameter.shape) != shape:
-            raise RuntimeError(
-                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape"
-                f" {list(parameter.shape)} and normalized_shape = {shape}"
-            )
-        if parameter is not None and center:
-            _check_type(input, name, parameter)
+    find = spec.known_over_last if library.eager(input) else spec.over_last
+    norm = find(shape, eps, activation, center, spec.form(input), spec.maybe_form(weight), spec.maybe_form(bias))
     if not center and weight is not None and weight.dtype != input.dtype:
-        weight = weight.to(
-            torch.promote_types(input.dtype, torch.float32)
-        )  # PyTorch's RMS norm takes any pair of types
-    if eps is None:
-        eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
+        weight = weight.to(torch.promote_types(input.dtype, torch.float32))
     input = _autocast_to_float32(input)
-    dims = tuple(range(input.ndim - len(shape), input.ndim))
     if mask is not None:
-        return masked.normalize(input, masked.check(mask, input), weight, bias, residual, dims, eps, act, center).y
-    y, *_ = library.normalize(input, weight, bias, residual, dims, eps, act, center)
-    return y
+        return masked.normalize(input, masked.check(mask, input), weight, bias, residual, norm).y
+    return library.normalize(input, weight, bias, residual, norm)[0]
+
+
+def _norm(
+    over: Literal["batch", "given", "group"],
+    number: int,
+    eps: float,
+    activation: str | None,
+    x: Tensor,
+    *others: Tensor | None,
+) -> Norm:
+    """``spec.over_channels`` for a tensor and its weight, bias and running estimates."""
+    find = spec.known_over_channels if library.eager(x) else spec.over_channels
+    return find(over, number, eps, activation, spec.form(x), *map(spec.maybe_form, others))
 
 
 def _composed(input: Tensor, residual: Tensor | None) -> bool:
@@ -512,10 +461,10 @@ def _composed(input: Tensor, residual: Tensor | None) -> bool:
     return residual.dtype != input.dtype
 
 
-def _finish(y: Tensor, residual: Tensor | None, activation: str, mask: Tensor | None = None) -> Tensor:
+def _finish(y: Tensor, residual: Tensor | None, activation: str | None, mask: Tensor | None = None) -> Tensor:
     """The residual and the activation in plain PyTorch, behind a kernel that does not know them."""
-    y = reference.ACTIVATIONS[activation].value(y if residual is None else y + masked.clean(residual, mask))
-    return masked.clean(y, mask)
+    value = reference.ACTIVATIONS[check_activation(activation)].value
+    return masked.clean(value(y if residual is None else y + masked.clean(residual, mask)), mask)
 
 
 def _autocast_to_float32(x: Tensor) -> Tensor:
@@ -526,49 +475,19 @@ def _autocast_to_float32(x: Tensor) -> Tensor:
 def _track(
     running_mean: Tensor,
     running_var: Tensor,
-    mean: Tensor,
-    var: Tensor,
+    stats: Tensor,
     values: int,
     momentum: float | Tensor,
     unbiased: bool,
 ) -> None:
     """Move the running estimates towards the batch's statistics, which were taken over ``values`` values."""
     correction = values / (values - 1) if unbiased else 1.0
-    if type(momentum) is float and cpu.track(running_mean, running_var, mean, var, momentum, correction):
+    if type(momentum) is float and cpu.track(running_mean, running_var, stats, momentum, correction):
         return
-    for running, batch in ((running_mean, mean), (running_var, var * correction)):
+    for running, batch in ((running_mean, stats[0]), (running_var, stats[1] * correction)):
         reference.track(running, batch, momentum)
-
-
-def _check_floating(x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise NotImplementedError(f"normalization is of floating point tensors, got {x.dtype}; try input.float()")
 
 
 def _check_running(mean: Tensor | None, var: Tensor | None) -> None:
     if (mean is None) != (var is None):
         raise ValueError("running_mean and running_var must either both be None or neither be None")
-
-
-def _check_channels(x: Tensor, parameters: dict[str, Tensor | None], channels: int) -> None:
-    for name, parameter in parameters.items():
-        if parameter is None:
-            continue
-        if parameter.shape != (channels,):
-            raise RuntimeError(
-                f"{name} should contain {channels} elements, one a channel of the input {tuple(x.shape)}, not"
-                f" {tuple(parameter.shape)}"
-            )
-        _check_type(x, name, parameter)
-
-
-def _check_type(x: Tensor, name: str, parameter: Tensor) -> None:
-    allowed = {x.dtype, torch.float32} if x.dtype in (torch.float16, torch.bfloat16) else {x.dtype}
-    if parameter.dtype not in allowed:
-        raise RuntimeError(
-            f"mixed dtype: the input is {x.dtype} and {name} is {parameter.dtype}; convert one with .to(dtype)"
-        )
-
-
-def _view(parameter: Tensor | None, shape: Sequence[int]) -> Tensor | None:
-    return None if parameter is None else parameter.view(shape)

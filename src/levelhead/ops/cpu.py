@@ -1,29 +1,30 @@
-"""The compiled CPU kernels: loads them, says why where they are absent, and calls them with the reference's arguments.
+"""The compiled CPU kernels: loads them, says why where they are absent, and calls them.
 
-``layouts`` says which of the three forms of ``csrc/kernels.h`` (planes, columns, rows) the tensor has in memory. The
-instruction set is the best that the CPU has; ``LEVELHEAD_CPU=baseline|avx2|avx512`` forces one, and is read once, at
-import.
+``spec.layout`` says which of the three forms of ``csrc/kernels.h`` (planes, columns, rows) a tensor has in memory; what
+has none is copied into one. A call is planned once for a norm, shape, strides and type. The instruction set is the best
+that the CPU has; ``LEVELHEAD_CPU=baseline|avx2|avx512`` forces one, and is read once, at import.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import math
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from levelhead.ops import layouts, reference
-from levelhead.ops.layouts import Plan
-from levelhead.ops.reference import Dims
+from levelhead.ops import reference, spec
+from levelhead.ops.spec import Norm
 
 _KNOWN = ("baseline", "avx2", "avx512")
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _ACTIVATIONS = {name: number for number, name in enumerate(reference.ACTIVATIONS)}
 
 #: Fewer elements than this a thread are not worth its start.
-_WORK = 2**14
+_WORK = 2**16
 
 
 def _load() -> tuple[Any, str]:
@@ -37,6 +38,8 @@ def _load() -> tuple[Any, str]:
         if name:
             raise RuntimeError(f"LEVELHEAD_CPU={name} cannot be served: the compiled kernels are absent") from error
         return None, f"the compiled kernels are absent ({error}); reinstall levelhead where a C++ compiler is"
+    if not hasattr(_kernels, "Plan"):
+        return None, "the compiled kernels are of an older version; reinstall levelhead where a C++ compiler is"
     if name and name not in _kernels.instruction_sets():
         has = ", ".join(_kernels.instruction_sets())
         raise RuntimeError(
@@ -56,163 +59,224 @@ def instruction_set() -> str | None:
     return _module.instruction_set() if PRESENT else None
 
 
-def _planned(x: Tensor, dims: Dims, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Plan | None]:
-    """``x``, copied if it must be, and its plan; None where the kernels cannot serve."""
-    if not PRESENT or x.device.type != "cpu" or x.dtype not in _TYPES or x.numel() == 0:
-        return x, None
-    return layouts.planned(x, dims, weight, bias)
+def serves(x: Tensor) -> bool:
+    """Whether ``x`` is where the kernels run, of a type that they know."""
+    return PRESENT and x.is_cpu and x.dtype in _TYPES
 
 
-def _wide(parameter: Tensor | None, x: Tensor) -> Tensor | None:
-    """A parameter in the type that ``x`` is calculated in."""
-    if parameter is None:
+class Plan(NamedTuple):
+    """What a call with tensors of one shape and type needs."""
+
+    run: Any  # a Plan of csrc/bind.cpp
+    stats: tuple[int, ...]  # the shape of mean and variance together
+    wide: torch.dtype  # the type that is calculated in, and that the kernels want parameters in
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(norm: Norm, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, threads: int) -> Plan | None:
+    found = spec.layout(norm, shape, stride)
+    size = math.prod(shape)
+    if found is None or not size or dtype not in _TYPES:
         return None
-    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return (parameter if parameter.dtype == dtype else parameter.to(dtype)).contiguous()
+    layout, across, *sizes = found
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    head = (layout, _TYPES[dtype], _ACTIVATIONS[norm.activation], across, norm.center, norm.over == "given")
+    run = _module.Plan(*head, *sizes, norm.eps, min(threads, 1 + size // _WORK))
+    return Plan(run, (3 if norm.masked else 2, *norm.shape(shape)), wide)
+
+
+def _planned(x: Tensor, norm: Norm) -> tuple[Tensor, Plan | None]:
+    """``x``, copied if it must be, and its plan; None where the kernels cannot serve."""
+    if not PRESENT or not x.is_cpu:
+        return x, None
+    threads = torch.get_num_threads()
+    plan = _plan(norm, x.shape, x.stride(), x.dtype, threads)
+    if plan is None and x.dtype in _TYPES and x.numel():
+        x = spec.arranged(x, norm)
+        plan = _plan(norm, x.shape, x.stride(), x.dtype, threads)
+    return x, plan
+
+
+def _ready(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A parameter or statistics as the kernels read them."""
+    if t is None or (t.dtype == dtype and t.is_contiguous()):
+        return t
+    return t.to(dtype).contiguous()
+
+
+def _mask(mask: Tensor, x: Tensor) -> Tensor:
+    """With the strides of ``x``."""
+    return mask if mask.stride() == x.stride() else torch.empty_like(x, dtype=torch.bool).copy_(mask)
 
 
 def _address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
-def _head(x: Tensor, form: Plan, center: bool, given: bool, eps: float, activation: str) -> tuple[Any, ...]:
-    """The arguments that come first in every call of the module."""
-    threads = min(torch.get_num_threads(), 1 + x.numel() // _WORK)
-    layout, across, *sizes = form
-    return layout, _TYPES[x.dtype], _ACTIVATIONS[activation], across, center, given, *sizes, eps, threads
-
-
-def normalize(
+def forward(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool,
+    norm: Norm,
+    stats: Tensor | None = None,
     overwrite: bool = False,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The result, the mean and the biased variance (float64); None where the kernels cannot serve.
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor] | None:
+    """The result and the statistics (float64), which are taken or given; None where the kernels cannot serve.
 
+    ``mask``, boolean and of the shape of ``x``, belongs to a norm that is ``masked``.
     ``overwrite`` puts the result into ``x`` where it lies in memory in a form of the kernels.
     """
-    planned, form = _planned(x, dims, weight, bias)
-    if form is None:
+    laid, plan = _planned(x, norm)
+    if plan is None or norm.masked != (mask is not None):
         return None
-    axes = {d % x.ndim for d in dims}
-    shape = [1 if d in axes else size for d, size in enumerate(x.shape)]
-    mean, var = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
-    y = _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, center, False, overwrite)
-    return y, mean, var
+    # All are named here, so that they are alive until the call ends.
+    weight, bias = _ready(weight, plan.wide), _ready(bias, plan.wide)
+    residual = None if residual is None else spec.like(residual, laid)
+    stats = torch.empty(plan.stats, dtype=torch.float64) if stats is None else _ready(stats, torch.float64)
+    assert stats is not None
+    y = laid if overwrite and laid is x else torch.empty_like(laid)
+    mask = None if mask is None else _mask(mask, laid)
+    plan.run.forward(
+        *(laid.data_ptr(), _address(residual), _address(weight), _address(bias), stats.data_ptr(), y.data_ptr()),
+        _address(mask),
+    )
+    return spec.back(y, x, laid), stats
 
 
-def track(
-    running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, momentum: float, correction: float
-) -> bool:
-    """Move running estimates towards a batch's mean and ``correction`` times its variance; False where it cannot."""
-    if torch.compiler.is_compiling() or not PRESENT:
-        return False
-    dtype = running_mean.dtype
-    if (
-        torch._C._len_torch_dispatch_stack()
-        or not all(type(t) is Tensor and t.is_cpu and t.is_contiguous() for t in (running_mean, running_var, mean, var))
-        or dtype not in (torch.float32, torch.float64)
-        or running_var.dtype != dtype
-        or mean.dtype != torch.float64
-    ):
-        return False
-    addresses = map(_address, (mean, var, running_mean, running_var))
-    _module.track(dtype == torch.float64, mean.numel(), momentum, correction, *addresses)
-    torch.autograd.graph.increment_version((running_mean, running_var))
-    return True
-
-
-def standardize(
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
-    overwrite: bool = False,
-) -> Tensor | None:
-    """The result with given statistics, one a channel; None where the kernels cannot serve."""
-    given = layouts.given(x, mean, var)
-    if given is None:
-        return None
-    mean, var, dims = given
-    planned, form = _planned(x, dims, weight, bias)
-    if form is None:
-        return None
-    return _forward(x, planned, form, mean, var, weight, bias, residual, eps, activation, True, True, overwrite)
-
-
-def _forward(
-    x: Tensor,
-    planned: Tensor,
-    form: Plan,
-    mean: Tensor,
-    var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
-    center: bool,
-    given: bool,
-    overwrite: bool,
-) -> Tensor:
-    y = x if overwrite and planned is x else torch.empty_like(planned)
-    residual = None if residual is None else layouts.like(residual, planned)
-    tensors = (planned, residual, _wide(weight, x), _wide(bias, x), mean, var, y)  # alive until the call ends
-    _module.forward(*_head(x, form, center, given, eps, activation), *map(_address, tensors))
-    return layouts.back(y, x, planned)
-
-
-def normalize_backward(
+def backward(
     dy: Tensor,
     x: Tensor,
-    mean: Tensor,
-    var: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
-    center: bool,
+    norm: Norm,
+    stats: Tensor,
     from_output: bool = False,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor | None, ...] | None:
     """The gradients of x, weight, bias and residual (None for what was None); None where the kernels cannot serve.
 
     With ``from_output`` the argument x is what the forward pass of batch norm gave; see ``inplace``.
     """
-    constant = dims is None
-    if dims is None:
-        given = layouts.given(x, mean, var)
-        if given is None:
-            return None
-        mean, var, dims = given
-    planned, form = _planned(x, dims, weight, bias)
-    if form is None:
+    laid, plan = _planned(x, norm)
+    if plan is None or norm.masked != (mask is not None):
         return None
-    mean, var = mean.double().contiguous(), var.double().contiguous()  # an operator may be called with any
-    dx = torch.empty_like(planned)
-    dresidual = None if residual is None else torch.empty_like(planned)
-    wide_weight, wide_bias = _wide(weight, x), _wide(bias, x)
+    wide_weight, wide_bias = _ready(weight, plan.wide), _ready(bias, plan.wide)
+    beside = None if residual is None else spec.like(residual, laid)
+    above, kept = spec.like(dy, laid), _ready(stats, torch.float64)
+    dx = torch.empty_like(laid)
+    dresidual = None if residual is None else torch.empty_like(laid)
     dweight = None if wide_weight is None else torch.empty_like(wide_weight)
     dbias = None if wide_bias is None else torch.empty_like(wide_bias)
-    like_residual = None if residual is None else layouts.like(residual, planned)
-    # Named, so that they are alive until the call ends.
-    inputs = (planned, like_residual, wide_weight, wide_bias, mean, var, layouts.like(dy, planned))
-    addresses = map(_address, (*inputs, dx, dresidual, dweight, dbias))
-    _module.backward(*_head(x, form, center, constant, eps, activation), *addresses, from_output)
-    return (
-        layouts.back(dx, x, planned),
-        None if dweight is None or weight is None else dweight.to(weight.dtype),
-        None if dbias is None or bias is None else dbias.to(bias.dtype),
-        None if dresidual is None or residual is None else layouts.like(dresidual, residual),
+    mask = None if mask is None else _mask(mask, laid)
+    plan.run.backward(
+        *(laid.data_ptr(), _address(beside), _address(wide_weight), _address(wide_bias), _address(kept)),
+        *(above.data_ptr(), dx.data_ptr(), _address(dresidual), _address(dweight), _address(dbias)),
+        *(_address(mask), from_output),
     )
+    return (
+        spec.back(dx, x, laid),
+        dweight if weight is None or dweight is None else dweight.to(weight.dtype),
+        dbias if bias is None or dbias is None else dbias.to(bias.dtype),
+        None if dresidual is None or residual is None else spec.like(dresidual, residual),
+    )
+
+
+def track(running_mean: Tensor, running_var: Tensor, stats: Tensor, momentum: float, correction: float) -> bool:
+    """Move running estimates towards a batch's mean and ``correction`` times its variance; False where it cannot."""
+    dtype = running_mean.dtype
+    if (
+        not PRESENT
+        or torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or not all(type(t) is Tensor and t.is_cpu and t.is_contiguous() for t in (running_mean, running_var, stats))
+        or dtype not in (torch.float32, torch.float64)
+        or running_var.dtype != dtype
+        or stats.dtype != torch.float64
+    ):
+        return False
+    addresses = (stats.data_ptr(), running_mean.data_ptr(), running_var.data_ptr())
+    _module.track(dtype == torch.float64, running_mean.numel(), momentum, correction, *addresses)
+    torch.autograd.graph.increment_version((running_mean, running_var))
+    return True
+
+
+def dropout(
+    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
+) -> Tensor:
+    """``philox.dropout``, bit for bit."""
+    x, state = x.contiguous(), state.to("cpu").contiguous()
+    residual = None if residual is None else residual.to(x.dtype).contiguous()
+    y = torch.empty_like(x)
+    _drop(x.data_ptr(), _address(residual), state, threshold, scale, shift, fill, y)
+    return y
+
+
+def noise(x: Tensor, state: Tensor, threshold: int, scale: float) -> Tensor:
+    """The factor of each element of ``x``, which is contiguous: ``scale`` for what is kept, 0 for what is dropped."""
+    y = torch.empty_like(x)
+    _drop(0, 0, state, threshold, scale, 0.0, 0.0, y)
+    return y
+
+
+def _drop(
+    x: int, residual: int, state: Tensor, threshold: int, scale: float, shift: float, fill: float, y: Tensor
+) -> None:
+    kind, n, threads = _TYPES[y.dtype], y.numel(), torch.get_num_threads()
+    _module.dropout(kind, n, state.data_ptr(), threshold, scale, shift, fill, threads, x, residual, y.data_ptr())
+
+
+def serves_rows(length: int) -> bool:
+    """Whether ``add_norm`` can do rows of this length."""
+    return length > 0
+
+
+def add_norm(
+    x: Tensor,
+    residual: Tensor,
+    state: Tensor,
+    threshold: int,
+    scale: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    norm: Norm,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The norm of the rows of ``s = philox.dropout(x, residual, ...)``, s, and the statistics; all are contiguous."""
+    _, plan = _planned(x, norm)
+    assert plan is not None
+    y, total = torch.empty_like(x), torch.empty_like(x)
+    stats = torch.empty(plan.stats, dtype=torch.float64)
+    at, *parameters = state.to("cpu").contiguous(), _ready(weight, plan.wide), _ready(bias, plan.wide)
+    tensors = (x, residual, *parameters, total, stats, y)
+    plan.run.dropout_norm(at.data_ptr(), threshold, scale, *map(_address, tensors), 0, 0, 0, 0)
+    return y, total, stats
+
+
+def add_norm_backward(
+    dy: Tensor,
+    dtotal: Tensor | None,
+    total: Tensor,
+    stats: Tensor,
+    state: Tensor,
+    threshold: int,
+    scale: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    norm: Norm,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The gradients of ``add_norm`` for x, residual, weight and bias, from those of the norm and of s (None for 0)."""
+    _, plan = _planned(total, norm)
+    assert plan is not None
+    dx, dresidual = torch.empty_like(total), torch.empty_like(total)
+    wide = [_ready(p, plan.wide) for p in (weight, bias)]
+    sums = [None if p is None else torch.empty_like(p) for p in wide]
+    dy, dtotal = dy.to(total.dtype).contiguous(), None if dtotal is None else dtotal.to(total.dtype).contiguous()
+    state = state.to("cpu").contiguous()
+    tensors = (dresidual, None, *wide, total, stats, dx, dy, dtotal, *sums)
+    plan.run.dropout_norm(state.data_ptr(), threshold, scale, *map(_address, tensors))
+    dweight, dbias = (
+        None if s is None or p is None else s.to(p.dtype) for s, p in zip(sums, (weight, bias), strict=True)
+    )
+    return dx, dresidual, dweight, dbias

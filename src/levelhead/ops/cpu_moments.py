@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from levelhead import moments
-from levelhead.ops import cpu, library
+from levelhead.ops import cpu, library, spec
 
 #: Fewer values than this a thread are not worth its start.
 _WORK = 2**15
@@ -32,32 +32,24 @@ class Plan(NamedTuple):
 def plan(shape: tuple[int, ...], stride: tuple[int, ...], dims: tuple[int, ...]) -> Plan | None:
     """The form of a tensor that is reduced over ``dims``, none negative; None if the kernel knows no such form.
 
-    Neighbours in memory that are reduced together, or kept together, count as one dimension. Then the kernel takes
-    (reduced, kept, reduced), with the last one dense, and (reduced, kept), with the kept one dense; each of the outer
-    ones may be absent.
+    The kernel takes (reduced, kept, reduced), with the last one dense, and (reduced, kept), with the kept one dense;
+    each of the outer ones may be absent.
     """
-    axes = sorted((d for d in range(len(shape)) if shape[d] > 1), key=lambda d: -stride[d])
-    kept = [d for d in axes if d not in dims]
-    if kept != sorted(kept):
-        return None  # the result would have its dimensions in another order
-    runs: list[tuple[bool, int, int]] = []  # reduced or not, size, stride; the outermost first
-    for d in axes:
-        reduced, size, step = d in dims, shape[d], stride[d]
-        if runs and runs[-1][0] == reduced and runs[-1][2] == size * step:
-            runs[-1] = (reduced, runs[-1][1] * size, step)
-        else:
-            runs.append((reduced, size, step))
-    if not runs or runs[-1][2] != 1:
+    kinds = tuple(d in dims for d in range(len(shape)))
+    found = spec.runs(
+        shape, stride, kinds, ordered=(False,)
+    )  # else the result would have its dimensions in another order
+    if not found or found[-1].stride != 1:
         return None
-    kinds = [reduced for reduced, _, _ in runs]
-    if kinds == [True, False]:
-        (_, n, example), (_, c, _) = runs
+    order = [run.kind for run in found]
+    if order == [True, False]:
+        (_, n, example), (_, c, _) = found
         dense = example == c
         return Plan(True, n, c, 1, example, 1) if dense or (example > c >= _WIDE) else None
-    if kinds in ([True], [False, True], [True, False, True], [True, True]):
-        _, length, _ = runs[-1]
+    if order in ([True], [False, True], [True, False, True], [True, True]):
+        _, length, _ = found[-1]
         (n, example), (c, channel) = (
-            next(((size, step) for reduced, size, step in runs[:-1] if reduced == wanted), (1, 0))
+            next(((size, step) for reduced, size, step in found[:-1] if reduced == wanted), (1, 0))
             for wanted in (True, False)
         )
         return Plan(False, n, c, length, example, channel)
@@ -68,13 +60,11 @@ def fast(x: Tensor, dims: tuple[int, ...], ignore_nan: bool) -> tuple[Tensor, Te
     """Count (float64), mean and M2 of the shape of ``x`` without ``dims``; None where the kernel cannot serve."""
     if (
         not cpu.PRESENT
-        or not library.plain(x)
+        or not library.eager(x)
         or x.layout != torch.strided
         or x.device.type != "cpu"
         or x.dtype not in cpu._TYPES
-        or x.is_neg()
         or library.differentiated(x)
-        or library.transformed()
         or library.FORCED == "reference"
     ):
         return None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from levelhead.ops import dropout_operator, library, philox, reference
-from levelhead.ops.reference import Statistics
+from levelhead.ops.spec import Norm
 
 #: From here on a block of the generator has a number of two words, which the kernel does not count.
 _MOST = 2**35
@@ -23,7 +23,7 @@ _MOST = 2**35
 
 def serves(x: Tensor, residual: Tensor, shape: Sequence[int], *parameters: Tensor | None) -> bool:
     """Whether a kernel can do this; what it cannot do, and every mistake, is for the parts."""
-    if library.backend_for(x) not in ("cpu", "triton") or not library.plain(x) or library.transformed():
+    if library.backend_for(x) not in ("cpu", "triton") or not library.eager(x, residual):
         return False
     kernels = dropout_operator.kernels_for(x)
     if kernels is philox or not kernels.serves_rows(math.prod(shape)):
@@ -51,18 +51,16 @@ def dropout_add_norm(
     state: Tensor,
     threshold: int,
     scale: float,
-    shape: Sequence[int],
     weight: Tensor | None,
     bias: Tensor | None,
-    eps: float,
-    center: bool,
+    norm: Norm,
 ) -> tuple[Tensor, Tensor]:
     """``(norm(s), s)`` with ``s = x * noise + residual``, where ``serves`` says so; see ``philox.dropout``."""
-    rest = (state, threshold, scale, math.prod(shape), weight, bias, eps, center)
+    rest = (state, threshold, scale, weight, bias, norm)
     if library.differentiated(x, residual, weight, bias):
         results = _Together.apply(x, residual, *rest)  # type: ignore[no-untyped-call]
         return cast(tuple[Tensor, Tensor], results)
-    y, total, *_ = dropout_operator.kernels_for(x).add_norm(x, residual, *rest)
+    y, total, _ = dropout_operator.kernels_for(x).add_norm(x, residual, *rest)
     return y, total
 
 
@@ -71,35 +69,26 @@ class _Together(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        y, total, mean, var = dropout_operator.kernels_for(inputs[0]).add_norm(*inputs)
-        _, _, state, ctx.threshold, ctx.scale, ctx.length, weight, bias, ctx.eps, ctx.center = inputs
-        ctx.save_for_backward(total, mean, var, state, weight, bias)
+        y, total, stats = dropout_operator.kernels_for(inputs[0]).add_norm(*inputs)
+        _, _, state, ctx.threshold, ctx.scale, weight, bias, ctx.norm = inputs
+        ctx.save_for_backward(total, stats, state, weight, bias)
         ctx.set_materialize_grads(False)
         return y, total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         dy, dtotal = gradients
-        total, mean, var, state, weight, bias = ctx.saved_tensors
+        total, stats, state, weight, bias = ctx.saved_tensors
         rest = (state, ctx.threshold, ctx.scale)
         dweight = dbias = None
-        if dy is None or torch.is_grad_enabled() or not library.plain(dy):
-            if dy is not None:
-                dsum, dweight, dbias = _of_norm(ctx, dy, total, weight, bias)
+        if dy is None or torch.is_grad_enabled() or not library.eager(dy):
+            if dy is not None:  # in plain PyTorch, which can be differentiated again
+                again = reference.statistics(total, ctx.norm)
+                dsum, dweight, dbias, _ = reference.backward(dy, total, weight, bias, None, ctx.norm, again)
                 dtotal = dsum if dtotal is None else dsum + dtotal
             dx = None if dtotal is None else dropout_operator.dropout(dtotal, None, *rest)
         else:
             dx, dtotal, dweight, dbias = dropout_operator.kernels_for(total).add_norm_backward(
-                dy, dtotal, total, mean, var, *rest, ctx.length, weight, bias, ctx.eps, ctx.center
+                dy, dtotal, total, stats, *rest, weight, bias, ctx.norm
             )
-        return dx, dtotal, None, None, None, None, dweight, dbias, None, None
-
-
-def _of_norm(ctx: Any, dy: Tensor, total: Tensor, *parameters: Tensor | None) -> list[Tensor | None]:
-    """The norm's gradients in plain PyTorch, which can be differentiated again."""
-    rows = total.reshape(-1, ctx.length)
-    weight, bias = (None if p is None else p.reshape(ctx.length) for p in parameters)
-    stats = Statistics(*map(reference.widen, reference.statistics(rows, (1,), ctx.center)))
-    found = reference.backward(dy.reshape(rows.shape), rows, stats, weight, bias, None, ctx.eps, "", (1,), ctx.center)
-    like = (total, *parameters)
-    return [None if t is None or g is None else g.reshape(t.shape) for t, g in zip(like, found, strict=False)]
+        return dx, dtotal, None, None, None, dweight, dbias, None

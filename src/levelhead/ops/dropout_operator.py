@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from levelhead.ops import cpu_dropout, library, philox, triton
+from levelhead.ops import cpu, library, philox, triton
 
 #: The most elements for which PyTorch multiplies by a stored mask, as its autograd costs less than ours.
 SMALL_MASK = 2**16
@@ -31,13 +31,13 @@ def dropout(
     """``x * noise + offset`` with the mask of ``state``; see ``philox.dropout``."""
     if library.transformed():
         return philox.dropout(x, residual, state, threshold, scale, shift, fill)
-    if not library.plain(x) or type(state) is not Tensor:
+    if not library.eager(x) or type(state) is not Tensor:
         return cast(Tensor, torch.ops.levelhead.dropout(x, residual, state, threshold, scale, shift, fill))
     if not library.differentiated(x, residual):
         return _dropout(x, residual, state, threshold, scale, shift, fill)
     wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
-    if x.numel() <= SMALL_MASK and wide and not fill and x.is_contiguous() and kernels_for(x) is cpu_dropout:
-        y = x * cpu_dropout.noise(x, state, threshold, scale)
+    if x.numel() <= SMALL_MASK and wide and not fill and x.is_contiguous() and kernels_for(x) is cpu:
+        y = x * cpu.noise(x, state, threshold, scale)
         return y if residual is None else y + residual
     masked = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
     return cast(Tensor, masked)
@@ -50,9 +50,9 @@ def _dropout(
 
 
 def kernels_for(x: Tensor) -> ModuleType:
-    """What runs dropout on ``x``: ``cpu_dropout``, ``triton.dropout``, or ``philox`` where neither can."""
-    if library.FORCED in (None, "cpu") and cpu_dropout.serves(x):
-        return cpu_dropout
+    """What runs dropout on ``x``: ``cpu``, ``triton.dropout``, or ``philox`` where neither can."""
+    if library.FORCED in (None, "cpu") and cpu.serves(x):
+        return cpu
     if library.FORCED in (None, "triton") and triton.serves(x) and x.dtype != torch.float64:
         return importlib.import_module("levelhead.ops.triton.dropout")
     if library.FORCED in (None, "reference") or not x.numel():

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from levelhead.ops import dropout_norm
+from levelhead.ops import dropout_norm, spec
 from levelhead.ops.dropout_operator import dropout as masked
 from levelhead.ops.philox import LEVELS
 
@@ -263,12 +263,9 @@ def summed_and_normalized(
 ) -> tuple[Tensor, Tensor]:
     """Layer norm, or RMS norm with ``center=False``, of ``summed``; returns the norm and the sum."""
     if dropout_norm.serves(input, residual, normalized_shape, weight, bias):
-        if eps is None:
-            eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps
-        threshold, scale = rate(p)
-        return dropout_norm.dropout_add_norm(
-            input, residual, state, threshold, scale, normalized_shape, weight, bias, eps, center
-        )
+        forms = (spec.form(input), spec.maybe_form(weight), spec.maybe_form(bias))
+        norm = spec.known_over_last(tuple(normalized_shape), eps, None, center, *forms)
+        return dropout_norm.dropout_add_norm(input, residual, state, *rate(p), weight, bias, norm)
     total = summed(input, residual, state, p)
     return _norm(total, normalized_shape, weight, bias, eps, center), total
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from levelhead.ops import library, reference
-from levelhead.ops.reference import Dims, Statistics
+from levelhead.ops.spec import Norm
 
 #: u from y, and the least slope, by which small values of u shrink.
 INVERSES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
@@ -71,128 +71,73 @@ def check(
         )
 
 
-def normalize(
-    x: Tensor, weight: _Maybe, bias: _Maybe, dims: Dims, eps: float, activation: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``library.normalize`` over all but dimension 1, keeping the result alone for the backward pass."""
-    if _as_ever(x, weight, bias):
-        return library.normalize(x, weight, bias, None, dims, eps, activation)
-    return cast(tuple[Tensor, Tensor, Tensor], _apply(x, weight, bias, None, None, dims, eps, activation))
-
-
-def standardize(
-    x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, eps: float, activation: str
-) -> Tensor:
-    """``library.standardize``, keeping the result alone for the backward pass."""
-    if _as_ever(x, weight, bias):
-        return library.standardize(x, mean, var, weight, bias, None, eps, activation)
-    return cast(Tensor, _apply(x, weight, bias, mean, var, None, eps, activation)[0])
-
-
-def _as_ever(x: Tensor, weight: _Maybe, bias: _Maybe) -> bool:
-    """Whether nothing is kept, or what is kept is decided by a compiler or a transform."""
-    return library.transformed() or not library.plain(x) or not library.differentiated(x, weight, bias)
+def normalize(x: Tensor, weight: _Maybe, bias: _Maybe, norm: Norm, stats: _Maybe = None) -> tuple[Tensor, Tensor]:
+    """``library.normalize`` of batch norm, keeping the result alone for the backward pass."""
+    if not library.eager(x) or not library.differentiated(x, weight, bias):
+        # Nothing is kept, or what is kept is decided by a compiler or a transform.
+        return library.normalize(x, weight, bias, None, norm, stats)
+    # A value that only the graph holds: not the user's data, and nobody's parameter.
+    dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)  # no two elements share memory
+    overwrite = x.grad_fn is not None and not x._is_view() and dense and norm.activation != "elu"
+    return cast(tuple[Tensor, Tensor], _InPlace.apply(x, weight, bias, stats, norm, overwrite))  # type: ignore[no-untyped-call]
 
 
 class _InPlace(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: _Maybe,
-        bias: _Maybe,
-        mean: _Maybe,
-        var: _Maybe,
-        dims: Dims | None,
-        eps: float,
-        activation: str,
-        overwrite: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.dims, ctx.eps, ctx.activation = dims, eps, activation
-        channels = _unclear(x, weight, bias, activation)
+        ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, stats: _Maybe, norm: Norm, overwrite: bool
+    ) -> tuple[Tensor, Tensor]:
+        ctx.norm = norm
+        channels = _unclear(x, weight, bias, norm.activation)
         if not overwrite:
-            y, *statistics = _forward(x, weight, bias, mean, var, dims, eps, activation, False)
-            if activation == "elu":
+            y, found = library.forward(x, weight, bias, None, norm, stats)
+            if norm.activation == "elu":
                 lowest = torch.amin(y, [0, *range(2, y.ndim)])
                 channels |= ~(lowest >= math.expm1(_LEAST))
         index = channels.nonzero().flatten() if bool(channels.any()) else None
         kept = None if index is None else x.index_select(1, index)
         if overwrite:
-            y, *statistics = _forward(x, weight, bias, mean, var, dims, eps, activation, True)
+            y, found = library.forward(x, weight, bias, None, norm, stats, overwrite=True)
             if y is not x:
                 y = x.copy_(y)
             ctx.mark_dirty(x)
-        ctx.mark_non_differentiable(*statistics)
+        ctx.mark_non_differentiable(found)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y, *statistics, weight, bias, index, kept)
-        return y, statistics[0], statistics[1]
+        ctx.save_for_backward(y, found, weight, bias, index, kept)
+        return y, found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
         dy = gradients[0]
         if dy is None:
-            return (None,) * 9
+            return (None,) * 6
         if torch.is_grad_enabled():
             raise RuntimeError("memory='inplace' has no second derivatives; use memory=None with create_graph=True")
-        y, mean, var, weight, bias, index, kept = ctx.saved_tensors
-        found = _backward(dy, y, mean, var, weight, bias, ctx.eps, ctx.activation, ctx.dims)
+        y, stats, weight, bias, index, kept = ctx.saved_tensors
+        found = _backward(dy, y, weight, bias, ctx.norm, stats)
         if index is not None:
-            picked: list[Any] = [None if t is None else t.index_select(1, index) for t in (dy, mean, var, weight, bias)]
-            d, m, v, w, b = picked
-            again = library._backward(d, kept, m, v, w, b, None, ctx.eps, ctx.activation, ctx.dims, True)
-            for gradient, exact in zip(found, again, strict=False):
+            w, b = (None if t is None else t.index_select(0, index) for t in (weight, bias))
+            picked = stats.index_select(1, index)
+            again = library.backward(dy.index_select(1, index), kept, w, b, None, ctx.norm, picked)
+            for gradient, exact, axis in zip(found, again, (1, 0, 0), strict=False):
                 if gradient is not None and exact is not None:
-                    gradient.index_copy_(1, index, exact)
-        return (*found, None, None, None, None, None, None)
-
-
-def _apply(x: Tensor, *others: Any) -> Any:
-    # A value that only the graph holds: not the user's data, and nobody's parameter.
-    dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)  # no two elements share memory
-    overwrite = x.grad_fn is not None and not x._is_view() and dense and others[-1] != "elu"
-    return _InPlace.apply(x, *others, overwrite)  # type: ignore[no-untyped-call]
-
-
-def _forward(
-    x: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    mean: _Maybe,
-    var: _Maybe,
-    dims: Dims | None,
-    eps: float,
-    activation: str,
-    overwrite: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    if dims is not None:
-        return library._normalize(x, weight, bias, None, dims, eps, activation, True, overwrite)
-    assert mean is not None
-    assert var is not None
-    return library._standardize(x, mean, var, weight, bias, None, eps, activation, overwrite), mean, var
+                    gradient.index_copy_(axis, index, exact)
+        return (*found, None, None, None)
 
 
 def _backward(
-    dy: Tensor,
-    y: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
+    dy: Tensor, y: Tensor, weight: _Maybe, bias: _Maybe, norm: Norm, stats: Tensor
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
     """The gradients of x, weight and bias, in the channels that y tells enough about."""
     if library.FORCED != "reference":
-        kernels = library.kernels_for(y)
-        served = kernels.normalize_backward(dy, y, mean, var, weight, bias, None, eps, activation, dims, True, True)
+        served = library.kernels_for(y).backward(dy, y, weight, bias, None, norm, stats, True)
         if served is not None:
             return served[0], served[1], served[2]
-    stats = Statistics(reference.widen(mean), reference.widen(var))
-    u = INVERSES[activation][0](reference.widen(y))
-    z = (u if bias is None else u - bias) / (1.0 if weight is None else weight)
-    x = stats.mean + z * (stats.var + eps).sqrt()
-    dx, dweight, dbias, _ = reference.backward(dy, x, stats, weight, bias, None, eps, activation, dims)
+    mean, var = (norm.statistic(reference.widen(s), y) for s in stats.unbind(0))
+    u = INVERSES[norm.activation][0](reference.widen(y))
+    z = (u if bias is None else u - norm.parameter(bias, y)) / (1.0 if weight is None else norm.parameter(weight, y))
+    x = mean + z * (var + norm.eps).sqrt()
+    dx, dweight, dbias, _ = reference.backward(dy, x, weight, bias, None, norm, stats)
     return dx.to(y.dtype), dweight, dbias
 
 

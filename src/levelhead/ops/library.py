@@ -2,13 +2,10 @@
 
 Two operators serve every normalizer, because all of them are one formula (see ``reference``):
 
-- ``levelhead::normalize`` takes the statistics from ``x`` itself, over ``dims``, and returns them;
+- ``levelhead::normalize`` takes the statistics from ``x`` itself and returns them;
 - ``levelhead::standardize`` is given them (batch and instance norm in eval mode).
 
-Other files add theirs with ``register``.
-
-Parameters come in a shape that broadcasts against ``x``; ``dims`` are not negative. An optional tensor that is absent
-is None, an absent activation is "".
+Other files add theirs with ``register``. What a ``Norm`` says comes as the last arguments, one by one.
 """
 
 from __future__ import annotations
@@ -25,8 +22,9 @@ from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
 
 from levelhead.ops import cpu, reference, triton
-from levelhead.ops.reference import Dims, Statistics
+from levelhead.ops.spec import Norm
 
+_Maybe = Tensor | None
 Backend = Literal["torch", "cpu", "triton", "reference"]
 
 _KNOWN = ("reference", "cpu", "triton")
@@ -101,14 +99,13 @@ def backend_for(x: Tensor) -> Backend:
 class Kernels(Protocol):
     """What the modules ``cpu`` and ``triton`` have alike; they return None for what they cannot serve."""
 
-    normalize: Callable[..., tuple[Tensor, Tensor, Tensor] | None]
-    standardize: Callable[..., Tensor | None]
-    normalize_backward: Callable[..., tuple[Tensor | None, ...] | None]
+    forward: Callable[..., tuple[Tensor, Tensor] | None]
+    backward: Callable[..., tuple[_Maybe, ...] | None]
 
 
 def kernels_for(x: Tensor) -> Kernels:
     """The kernels to ask first: ``cpu`` or ``triton``."""
-    if FORCED == "triton" or (FORCED is None and x.device.type == "cuda"):
+    if FORCED == "triton" or (FORCED is None and x.is_cuda):
         return triton
     return cpu
 
@@ -118,7 +115,7 @@ def _say_once(why: str) -> None:
     warnings.warn(f"levelhead runs its slow reference: {why}", RuntimeWarning, stacklevel=4)
 
 
-def _fall_back(x: Tensor, dims: Dims | None) -> None:
+def _fall_back(x: Tensor, norm: Norm) -> None:
     """Before the reference: says once that there are no kernels, or refuses what forced ones did not serve.
 
     An empty tensor has no work in it.
@@ -127,57 +124,64 @@ def _fall_back(x: Tensor, dims: Dims | None) -> None:
         backend_for(x)
     elif x.numel():
         raise RuntimeError(
-            f"LEVELHEAD_BACKEND={FORCED} cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device}, normalized"
-            f" over dimensions {dims}; unset it, or use reference"
+            f"LEVELHEAD_BACKEND={FORCED} cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device} with {norm};"
+            " unset it, or use reference"
         )
 
 
+def forward(
+    x: Tensor,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    norm: Norm,
+    stats: _Maybe = None,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The result and the statistics, by the backend for ``x``; autograd does not see it."""
+    if FORCED != "reference":
+        served = kernels_for(x).forward(x, weight, bias, residual, norm, stats, overwrite)
+        if served is not None:
+            return served
+        _fall_back(x, norm)
+    if stats is None:
+        stats = reference.statistics(x, norm)
+    return reference.forward(x, weight, bias, residual, norm, stats), stats
+
+
+def backward(
+    dy: Tensor, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: Tensor
+) -> tuple[_Maybe, ...]:
+    """The gradients of x, weight, bias and residual, None for what is None, by the backend for ``x``."""
+    if FORCED != "reference":
+        served = kernels_for(x).backward(dy, x, weight, bias, residual, norm, stats)
+        if served is not None:
+            return served
+        _fall_back(x, norm)
+    return reference.backward(dy, x, weight, bias, residual, norm, stats)
+
+
 def normalize(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalize ``x`` by its own statistics over ``dims``; returns the result, the mean and the biased variance."""
-    if transformed():
-        stats = reference.statistics(x, dims, center)
-        return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
-    if plain(x) and (residual is None or plain(residual)):
-        if not differentiated(x, weight, bias, residual):
-            return _normalize(x, weight, bias, residual, dims, eps, activation, center)
-        output = _direct(x, weight, bias, residual, dims, eps, activation, center)
-        return cast(tuple[Tensor, Tensor, Tensor], output)
-    result: tuple[Tensor, Tensor, Tensor] = torch.ops.levelhead.normalize(
-        x, weight, bias, residual, list(dims), eps, activation, center
-    )
-    return result
+    x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: _Maybe = None
+) -> tuple[Tensor, Tensor]:
+    """Normalize ``x`` by its own statistics, or by those given, which are constants to the gradient.
 
-
-def standardize(
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
-) -> Tensor:
-    """Normalize ``x`` by given statistics, which are constants to the gradient."""
-    if transformed():
-        stats = Statistics(reference.widen(mean), reference.widen(var))
-        return reference.forward(x, stats, weight, bias, residual, eps, activation)
-    if plain(x) and (residual is None or plain(residual)):
+    Returns the result, and mean and biased variance, stacked, each of ``norm.shape``.
+    """
+    if eager(x, residual):  # without torch.library's machinery, which costs more than a small input's work
         if not differentiated(x, weight, bias, residual):
-            return _standardize(x, mean, var, weight, bias, residual, eps, activation)
-        given = _direct_given(x, mean, var, weight, bias, residual, eps, activation)
-        return cast(Tensor, given)
-    result: Tensor = torch.ops.levelhead.standardize(x, mean, var, weight, bias, residual, eps, activation)
-    return result
+            return forward(x, weight, bias, residual, norm, stats)
+        held = [] if stats is None else [stats]
+        y = _apply(x, weight, bias, residual, norm, held)
+        return y, held[0]
+    if transformed():
+        if stats is None:
+            stats = reference.statistics(x, norm)
+        return reference.forward(x, weight, bias, residual, norm, stats), stats
+    if stats is not None:
+        return torch.ops.levelhead.standardize(x, stats, weight, bias, residual, *norm), stats
+    y, stats = torch.ops.levelhead.normalize(x, weight, bias, residual, *norm)
+    return y, cast(Tensor, stats)
 
 
 def transformed() -> bool:
@@ -185,201 +189,16 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-_library = torch.library.Library("levelhead", "DEF")
-_PARAMETERS = "Tensor? weight, Tensor? bias, Tensor? residual"
-_library.define(
-    f"normalize(Tensor x, {_PARAMETERS}, int[] dims, float eps, str activation, bool center)"
-    " -> (Tensor y, Tensor mean, Tensor var)"
-)
-_library.define(f"standardize(Tensor x, Tensor mean, Tensor var, {_PARAMETERS}, float eps, str activation) -> Tensor")
-# The backward pass as an operator of its own, so that a compiled graph holds one call. dims None: constant statistics.
-_library.define(
-    f"normalize_backward(Tensor dy, Tensor x, Tensor mean, Tensor var, {_PARAMETERS}, float eps, str activation,"
-    " int[]? dims, bool center) -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dresidual)"
-)
-
-_Maybe = Tensor | None
-
-
-def _normalize(
-    x: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool,
-    overwrite: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    if FORCED != "reference":
-        kernels = kernels_for(x)
-        served = kernels.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
-        if served is not None:
-            return served
-        _fall_back(x, dims)
-    stats = reference.statistics(x, dims, center)
-    return reference.forward(x, stats, weight, bias, residual, eps, activation), *stats
-
-
-def _standardize(
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    eps: float,
-    activation: str,
-    overwrite: bool = False,
-) -> Tensor:
-    if FORCED != "reference":
-        kernels = kernels_for(x)
-        served = kernels.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
-        if served is not None:
-            return served
-        _fall_back(x, None)
-    stats = Statistics(reference.widen(mean), reference.widen(var))
-    return reference.forward(x, stats, weight, bias, residual, eps, activation)
-
-
-def _normalize_backward(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
-    center: bool,
-) -> tuple[Tensor, ...]:
-    gradients = _backward(dy, x, mean, var, weight, bias, residual, eps, activation, dims, center)
-    return tuple(x.new_empty(0) if gradient is None else gradient for gradient in gradients)
-
-
-def _backward(
-    dy: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
-    center: bool,
-) -> tuple[_Maybe, ...]:
-    if FORCED != "reference":
-        served = kernels_for(x).normalize_backward(
-            dy, x, mean, var, weight, bias, residual, eps, activation, dims, center
-        )
-        if served is not None:
-            return served
-        _fall_back(x, dims)
-    stats = Statistics(reference.widen(mean), reference.widen(var))
-    return reference.backward(dy, x, stats, weight, bias, residual, eps, activation, dims, center)
-
-
-def _fake_normalize(
-    x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, dims: Dims, *_: object
-) -> tuple[Tensor, Tensor, Tensor]:
-    mean = reference.widen(x.new_empty(())).new_empty(_reduced(x, dims))
-    return torch.empty_like(x), mean, torch.empty_like(mean)
-
-
-def _fake_backward(
-    dy: Tensor, x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *_: object
-) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(0) if t is None else torch.empty_like(t) for t in (x, weight, bias, residual))
-
-
-def _reduced(x: Tensor, dims: Dims) -> list[int]:
-    axes = {d % x.ndim for d in dims}
-    return [1 if axis in axes else size for axis, size in enumerate(x.shape)]
-
-
-def _save_normalize(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, weight, bias, residual, ctx.dims, ctx.eps, ctx.activation, ctx.center = inputs
-    _keep(ctx, x, output[1], output[2], weight, bias, residual)
-
-
-def _save_standardize(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, mean, var, weight, bias, residual, ctx.eps, ctx.activation = inputs
-    ctx.dims, ctx.center = None, True
-    _keep(ctx, x, mean, var, weight, bias, residual)
-
-
-def _keep(ctx: Any, x: Tensor, mean: Tensor, var: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe) -> None:
-    ctx.added = residual is not None and ctx.activation == ""  # then its gradient is dy, and nobody needs its value
-    ctx.save_for_backward(x, mean, var, weight, bias, None if ctx.added else residual)
-
-
-def _gradients(ctx: Any, dy: Tensor, direct: bool = False) -> list[_Maybe]:
-    """The gradients with respect to x, weight, bias and residual; differentiable where autograd asks for that."""
-    x, mean, var, weight, bias, residual = ctx.saved_tensors
-    tensors = (x, weight, bias, residual)
-    if torch.is_grad_enabled():  # create_graph=True: the same formula in plain PyTorch, statistics included
-        stats = Statistics(mean, var) if ctx.dims is None else reference.statistics(x, ctx.dims, ctx.center)
-        stats = Statistics(reference.widen(stats.mean), reference.widen(stats.var))
-        gradients: tuple[_Maybe, ...] = reference.backward(
-            dy, x, stats, weight, bias, residual, ctx.eps, ctx.activation, ctx.dims, ctx.center
-        )
-    else:
-        kernel = _backward if direct and plain(dy) else torch.ops.levelhead.normalize_backward
-        gradients = kernel(dy, x, mean, var, weight, bias, residual, ctx.eps, ctx.activation, ctx.dims, ctx.center)
-    dx, dweight, dbias, dresidual = (None if t is None else g for t, g in zip(tensors, gradients, strict=True))
-    return [dx, dweight, dbias, dy if ctx.added else dresidual]
-
-
-class _Direct(torch.autograd.Function):
-    """``levelhead::normalize`` without the machinery of torch.library, which costs more than a medium input's work."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        output = _normalize(*inputs)
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        _save_normalize(ctx, inputs, output)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
-        (dy, *_) = gradients
-        return (*((None,) * 4 if dy is None else _gradients(ctx, dy, direct=True)), None, None, None, None)
-
-
-class _DirectGiven(torch.autograd.Function):
-    """``levelhead::standardize`` in the same way."""
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        output = _standardize(*inputs)
-        _save_standardize(ctx, inputs, output)
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[_Maybe, ...]:
-        dx, *parameters = _gradients(ctx, gradients[0], direct=True)
-        return (dx, None, None, *parameters, None, None)
-
-
-#: ``Function.apply`` less its question whether a transform of torch.func is at work: ``transformed`` has answered it.
-_direct: Callable[..., Any] = super(torch.autograd.Function, _Direct).apply
-_direct_given: Callable[..., Any] = super(torch.autograd.Function, _DirectGiven).apply
-
-
-def plain(x: Tensor) -> bool:
-    """Whether this is eager execution on plain tensors: nothing compiles, traces or wraps."""
+def eager(x: Tensor, residual: _Maybe = None) -> bool:
+    """Whether plain tensors are calculated with at once: nothing compiles, traces, transforms or wraps."""
     return (
         not torch.compiler.is_compiling()
         and type(x) in _PLAIN
+        and (residual is None or (type(residual) in _PLAIN and not residual.is_neg()))
+        and not x.is_neg()  # the dispatcher negates the values that the kernels read
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._get_tracing_state() is None
-        and not x.is_neg()  # the dispatcher negates the values that the kernels read
+        and not transformed()
     )
 
 
@@ -396,13 +215,99 @@ def differentiated(*tensors: _Maybe) -> bool:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
+class _Norm(torch.autograd.Function):
+    """``held``: the statistics that are given, or a list to put those into that are taken."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, held: list[Tensor]
+    ) -> Tensor:
+        y, stats = forward(x, weight, bias, residual, norm, held[0] if held else None)
+        if not held:
+            held.append(stats)
+        _keep(ctx, x, weight, bias, residual, norm, stats)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[_Maybe, ...]:
+        return (*_gradients(ctx, gradients[0], eager(gradients[0])), None, None)
+
+
+#: ``Function.apply`` less its question whether a transform of torch.func is at work: ``eager`` has answered it.
+_apply: Callable[..., Any] = super(torch.autograd.Function, _Norm).apply
+
+
+def _keep(ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: Tensor) -> None:
+    ctx.norm = norm
+    ctx.added = residual is not None and norm.activation == ""  # then its gradient is dy, and nobody needs its value
+    ctx.save_for_backward(x, weight, bias, None if ctx.added else residual, stats)
+
+
+def _gradients(ctx: Any, dy: Tensor, direct: bool = False) -> tuple[_Maybe, ...]:
+    """The gradients with respect to x, weight, bias and residual; differentiable where autograd asks for that."""
+    x, weight, bias, residual, stats = ctx.saved_tensors
+    norm: Norm = ctx.norm
+    if torch.is_grad_enabled():  # create_graph=True: the same formula in plain PyTorch, statistics included
+        stats = stats if norm.over == "given" else reference.statistics(x, norm)
+        gradients: tuple[_Maybe, ...] = reference.backward(dy, x, weight, bias, residual, norm, stats)
+    elif direct:
+        gradients = backward(dy, x, weight, bias, residual, norm, stats)
+    else:
+        gradients = torch.ops.levelhead.normalize_backward(dy, x, stats, weight, bias, residual, *norm)
+        tensors = (x, weight, bias, residual)
+        gradients = tuple(None if t is None else g for t, g in zip(tensors, gradients, strict=True))
+    return (*gradients[:3], dy) if ctx.added else gradients
+
+
+_library = torch.library.Library("levelhead", "DEF")
+_PARAMETERS = "Tensor? weight, Tensor? bias, Tensor? residual"
+#: The fields of a ``Norm``.
+NORM = "str over, SymInt number, float eps, str activation, bool center, bool masked"
+
+
+def _normalize(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any) -> tuple[Tensor, Tensor]:
+    return forward(x, weight, bias, residual, Norm(*norm))
+
+
+def _standardize(x: Tensor, stats: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any) -> Tensor:
+    return forward(x, weight, bias, residual, Norm(*norm), stats)[0]
+
+
+# The backward pass as an operator of its own, so that a compiled graph holds one call.
+def _normalize_backward(
+    dy: Tensor, x: Tensor, stats: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any
+) -> tuple[Tensor, ...]:
+    gradients = backward(dy, x, weight, bias, residual, Norm(*norm), stats)
+    return tuple(x.new_empty(0) if gradient is None else gradient for gradient in gradients)
+
+
+def _fake_normalize(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), reference.widen(x.new_empty(())).new_empty((2, *Norm(*norm).shape(x.shape)))
+
+
+def _fake_backward(
+    dy: Tensor, x: Tensor, stats: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any
+) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(0) if t is None else torch.empty_like(t) for t in (x, weight, bias, residual))
+
+
+def _save_normalize(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight, bias, residual, *norm = inputs
+    _keep(ctx, x, weight, bias, residual, Norm(*norm), output[1])
+
+
+def _save_standardize(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, stats, weight, bias, residual, *norm = inputs
+    _keep(ctx, x, weight, bias, residual, Norm(*norm), stats)
+
+
 def _normalize_gradients(ctx: Any, dy: Tensor, *_: _Maybe) -> tuple[_Maybe, ...]:
-    return (*_gradients(ctx, dy), None, None, None, None)
+    return (*_gradients(ctx, dy), *[None] * len(Norm._fields))
 
 
 def _standardize_gradients(ctx: Any, dy: Tensor) -> tuple[_Maybe, ...]:
-    dx, *parameters = _gradients(ctx, dy)
-    return (dx, None, None, *parameters, None, None)
+    dx, *others = _gradients(ctx, dy)
+    return (dx, None, *others, *[None] * len(Norm._fields))
 
 
 def _see_through(name: str, kernel: Callable[..., Any]) -> None:
@@ -426,21 +331,6 @@ def _see_through(name: str, kernel: Callable[..., Any]) -> None:
     torch.library.register_torch_dispatch(f"levelhead::{name}", FunctionalTensorMode, trace, lib=_library)
 
 
-for _name, _kernel, _fake in (
-    ("normalize", _normalize, _fake_normalize),
-    ("standardize", _standardize, lambda x, *_: torch.empty_like(x)),
-    ("normalize_backward", _normalize_backward, _fake_backward),
-):
-    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"levelhead::{_name}", _fake, lib=_library)
-    _see_through(_name, _kernel)
-for _name, _formula, _setup in (
-    ("normalize", _normalize_gradients, _save_normalize),
-    ("standardize", _standardize_gradients, _save_standardize),
-):
-    torch.library.register_autograd(f"levelhead::{_name}", _formula, setup_context=_setup, lib=_library)
-
-
 def register(
     name: str,
     schema: str,
@@ -461,3 +351,31 @@ def register(
         _see_through(name, kernel)
     if gradients is not None:
         torch.library.register_autograd(f"levelhead::{name}", gradients, setup_context=save, lib=_library)
+
+
+register(
+    "normalize",
+    f"(Tensor x, {_PARAMETERS}, {NORM}) -> (Tensor y, Tensor stats)",
+    _normalize,
+    _fake_normalize,
+    _normalize_gradients,
+    _save_normalize,
+    seen_through=True,
+)
+register(
+    "standardize",
+    f"(Tensor x, Tensor stats, {_PARAMETERS}, {NORM}) -> Tensor",
+    _standardize,
+    lambda x, *_: torch.empty_like(x),
+    _standardize_gradients,
+    _save_standardize,
+    seen_through=True,
+)
+register(
+    "normalize_backward",
+    f"(Tensor dy, Tensor x, Tensor stats, {_PARAMETERS}, {NORM})"
+    " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dresidual)",
+    _normalize_backward,
+    _fake_backward,
+    seen_through=True,
+)

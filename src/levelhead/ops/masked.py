@@ -22,7 +22,6 @@ Source: Ioffe & Szegedy 2015, section 3, with sums over the values that count.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -32,11 +31,13 @@ from torch.distributed import distributed_c10d
 
 from levelhead.moments import Moments, _check_mask
 from levelhead.ops import library, reference
-from levelhead.ops.reference import Dims, Statistics
+from levelhead.ops.spec import Norm
+
+_Maybe = Tensor | None
 
 
 class Normalized(NamedTuple):
-    """The result and what it was taken from: statistics and counts with the reduced dimensions of size 1.
+    """The result and what it was taken from: statistics and counts, of ``Norm.shape``.
 
     Where nothing counts, the mean is 0 and the variance 1.
     """
@@ -69,37 +70,26 @@ def clean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def normalize(
-    x: Tensor,
-    mask: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool = True,
-    group: str = "",
+    x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, group: str = ""
 ) -> Normalized:
-    """Normalize ``x`` by the statistics over ``dims`` of the values that count; see the module.
+    """Normalize ``x`` by the statistics of the values that count; see the module.
 
     Args:
         x: floating point.
         mask: boolean, of the shape of ``x``; None counts everything.
-        weight: in a shape that broadcasts against ``x``, or None for 1.
+        weight: as ``norm`` wants it, or None for 1.
         bias: likewise, or None for 0.
         residual: of the shape of ``x``.
-        dims: what is reduced, not negative.
-        eps: added to the variance.
-        activation: a name from ``reference.ACTIVATIONS``.
-        center: False leaves the mean at 0, as RMS norm does.
+        norm: which values share statistics, and the rest.
         group: the name of the process group whose values count; "" is this process alone.
     """
-    if library.FORCED in ("cpu", "triton") and mask is not None and x.numel():
-        raise RuntimeError(f"LEVELHEAD_BACKEND={library.FORCED} cannot serve a mask; unset it, or use reference")
-    arguments = (x, mask, weight, bias, residual, list(dims), eps, activation, center, group)
+    norm = norm._replace(masked=mask is not None)
+    if library.FORCED == "triton" and mask is not None and x.numel():
+        raise RuntimeError("LEVELHEAD_BACKEND=triton cannot serve a mask; unset it, or use reference")
     if library.transformed():
-        return _plain(*arguments)
-    return Normalized(*torch.ops.levelhead.normalize_counted(*arguments))
+        return _plain(x, mask, weight, bias, residual, norm, group)
+    y, stats = torch.ops.levelhead.normalize_counted(x, mask, weight, bias, residual, group, *norm)
+    return Normalized(y, *stats.unbind(0))
 
 
 def check_counts(count: Tensor) -> None:
@@ -140,102 +130,95 @@ def track(
 
 
 def _plain(
-    x: Tensor,
-    mask: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool,
-    group: str,
+    x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, group: str
 ) -> Normalized:
     """In operations that autograd and torch.func see through."""
-    stats, count = _statistics(x, mask, dims, center, group)
+    stats = _statistics(x, mask, norm, group)
     rest = None if residual is None else clean(residual, mask)
-    y = reference.forward(clean(x, mask), stats, weight, bias, rest, eps, activation)
-    return Normalized(clean(y, mask), *stats, count)
+    y = reference.forward(clean(x, mask), weight, bias, rest, norm, stats[:2])
+    return Normalized(clean(y, mask), *stats.unbind(0))
 
 
 def _kernel(
-    x: Tensor,
-    mask: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool,
-    group: str,
-) -> Normalized:
-    if center:
-        moments = _moments(x, mask, dims, eps)
+    x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, group: str, *fields: Any
+) -> tuple[Tensor, Tensor]:
+    """The result, and mean, variance and count, stacked."""
+    norm = Norm(*fields)._replace(masked=mask is not None)  # as many statistics as the kernels write
+    if mask is not None and not group and library.FORCED != "reference":
+        served = library.kernels_for(x).forward(x, weight, bias, residual, norm, None, False, mask)
+        if served is not None:
+            return served
+        library._fall_back(x, norm)
+    if norm.center:
+        moments = _moments(x, mask, norm)
         if group:
             moments = moments.all_reduce(_group(group))
-        shape = [1 if d in dims else size for d, size in enumerate(x.shape)]
-        count = moments.count.to(moments.mean.dtype).expand(moments.shape).reshape(shape)
+        count = moments.count.to(moments.mean.dtype).expand(moments.shape)
         none = count == 0
-        mean, var = moments.mean.reshape(shape).masked_fill(none, 0), moments.m2.reshape(shape) / count
-        var = var.masked_fill(none, 1)
+        stats = torch.stack([moments.mean.masked_fill(none, 0), (moments.m2 / count).masked_fill(none, 1), count])
     else:
-        (mean, var), count = _statistics(x, mask, dims, center, group)
+        stats = _statistics(x, mask, norm, group)
     rest = None if residual is None else clean(residual, mask)
-    y = library._standardize(clean(x, mask), mean, var, weight, bias, rest, eps, activation)
-    return Normalized(_own(clean(y, mask), x), mean, var, count.clone())
+    y = _by_given(clean(x, mask), weight, bias, rest, norm, stats[:2])
+    return _own(clean(y, mask), x), stats
 
 
-def _moments(x: Tensor, mask: Tensor | None, dims: Dims, eps: float) -> Moments:
+def _by_given(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: Tensor) -> Tensor:
+    """The result with these statistics: by the kernels, where they are one a channel."""
+    if norm.over == "batch":
+        return library.forward(x, weight, bias, residual, norm._replace(over="given", masked=False), stats)[0]
+    return reference.forward(x, weight, bias, residual, norm, stats)
+
+
+def _moments(x: Tensor, mask: Tensor | None, norm: Norm) -> Moments:
     """Those of this process; by the kernel where it can, which costs it a result that nobody wants."""
     if mask is None and library.FORCED != "reference":
-        served = library.kernels_for(x).normalize(x, None, None, None, dims, eps, "", True)
+        served = library.kernels_for(x).forward(x, None, None, None, norm._replace(activation="", masked=False))
         if served is not None:
-            _, mean, var = (t.squeeze(dims) for t in served)
-            count = torch.tensor(math.prod(x.shape[d] for d in dims))
+            mean, var = served[1].unbind(0)
+            count = torch.tensor(x.numel() // max(mean.numel(), 1))
             return Moments(count, mean, var * count)
-    return Moments.of(x.detach(), dims, mask)
+    split = norm.split(x.detach())
+    return Moments.of(split, norm.dims(x.ndim), None if mask is None else norm.split(mask))
 
 
-def _statistics(x: Tensor, mask: Tensor | None, dims: Dims, center: bool, group: str) -> tuple[Statistics, Tensor]:
-    """The statistics as differentiable functions of ``x``, and the counts."""
-    wide = reference.widen(clean(x, mask))
-    ones = torch.ones((), dtype=wide.dtype, device=x.device).expand(x.shape) if mask is None else mask.to(wide.dtype)
-    count = _sum(ones.sum(dims, keepdim=True), group)
+def _statistics(x: Tensor, mask: Tensor | None, norm: Norm, group: str) -> Tensor:
+    """Mean, variance and count, stacked, as differentiable functions of ``x``."""
+    wide, dims = norm.split(reference.widen(clean(x, mask))), norm.dims(x.ndim)
+    ones = torch.ones((), dtype=wide.dtype, device=x.device).expand(wide.shape)
+    counted = None if mask is None else norm.split(mask)
+    count = _sum((ones if counted is None else counted.to(wide.dtype)).sum(dims, keepdim=True), group)
     n = count.clamp(min=1)
-    mean = _sum(wide.sum(dims, keepdim=True), group) / n if center else torch.zeros_like(n)
-    var = _sum(clean(wide - mean, mask).square().sum(dims, keepdim=True), group) / n
-    return Statistics(mean, var.masked_fill(count == 0, 1)), count
+    mean = _sum(wide.sum(dims, keepdim=True), group) / n if norm.center else torch.zeros_like(n)
+    var = _sum(clean(wide - mean, counted).square().sum(dims, keepdim=True), group) / n
+    return torch.stack([mean, var.masked_fill(count == 0, 1), count]).view(3, *norm.shape(x.shape))
 
 
 def _backward(
     dy: Tensor,
     x: Tensor,
     mask: Tensor | None,
-    stats: Statistics,
-    count: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
-    dims: Dims,
-    center: bool,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    norm: Norm,
     group: str,
-) -> tuple[Tensor | None, ...]:
+    stats: Tensor,
+) -> tuple[_Maybe, ...]:
     """The gradients with respect to x, weight, bias and residual."""
     rest = None if residual is None else clean(residual, mask)
-    z, u = reference._standardized(clean(x, mask), stats, weight, bias, rest, eps)
-    g = clean(reference.widen(dy), mask) * reference.ACTIVATIONS[activation].slope(u)
-    dz = g if weight is None else g * reference.widen(weight)
+    z, u, rstd = reference._standardized(clean(x, mask), weight, bias, rest, norm, stats[:2])
+    g = norm.split(clean(reference.widen(dy), mask)) * reference.ACTIVATIONS[norm.activation].slope(u)
+    dz = g if weight is None else g * reference.widen(norm.parameter(weight, x))
+    dims = norm.dims(x.ndim)
     sums = _sum(torch.stack([dz.sum(dims, keepdim=True), (dz * z).sum(dims, keepdim=True)]), group)
-    total, along = (sums / count.clamp(min=1)).unbind(0)
-    inner = dz - z * along - total if center else dz - z * along
+    total, along = (sums / norm.statistic(stats[2].clamp(min=1), x)).unbind(0)
+    inner = dz - z * along - total if norm.center else dz - z * along
     return (
-        clean(inner * (stats.var + eps).rsqrt(), mask).to(x.dtype),
-        None if weight is None else (g * z).sum_to_size(weight.shape).to(weight.dtype),
-        None if bias is None else g.sum_to_size(bias.shape).to(bias.dtype),
-        None if residual is None else g.to(residual.dtype),
+        clean((inner * rstd).reshape(x.shape), mask).to(x.dtype),
+        None if weight is None else reference.summed(g * z, weight, x, norm),
+        None if bias is None else reference.summed(g, bias, x, norm),
+        None if residual is None else g.to(residual.dtype).reshape(x.shape),
     )
 
 
@@ -243,32 +226,28 @@ def _by_kernels(
     dy: Tensor,
     x: Tensor,
     mask: Tensor | None,
-    stats: Statistics,
-    count: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
-    dims: Dims,
-    center: bool,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    norm: Norm,
     group: str,
-) -> tuple[Tensor | None, ...] | None:
+    stats: Tensor,
+) -> tuple[_Maybe, ...] | None:
     """As ``_backward``, where statistics and parameters are one a channel and the kernels serve; else None.
 
     The kernel for constant statistics gives dz/√(σ² + ε) and, as gradients of weight and bias, Σ g z and Σ g, which
     times the weight are the two sums. The rest is a standardization of x with a residual.
     """
-    if x.dtype not in (torch.float32, torch.float64) or (residual is not None and residual.dtype != x.dtype):
+    if norm.over != "batch" or x.dtype not in (torch.float32, torch.float64):
+        return None
+    if residual is not None and residual.dtype != x.dtype:
         return None
     x = clean(x, mask)
     rest = None if residual is None else clean(residual, mask)
-    scale = torch.ones_like(stats.mean) if weight is None else weight
-    shift = torch.zeros_like(stats.mean) if bias is None else bias
-    kernels = library.kernels_for(x)
-    served = kernels.normalize_backward(
-        clean(dy, mask), x, stats.mean, stats.var, scale, shift, rest, eps, activation, None, True
-    )
+    scale = torch.ones_like(stats[0]) if weight is None else weight
+    shift = torch.zeros_like(stats[0]) if bias is None else bias
+    kernels, given = library.kernels_for(x), norm._replace(over="given", masked=False)
+    served = kernels.backward(clean(dy, mask), x, scale, shift, rest, given, stats[:2])
     if served is None:
         return None
     dx, dweight, dbias, dresidual = served
@@ -276,12 +255,12 @@ def _by_kernels(
     assert dweight is not None
     assert dbias is not None
     wide = scale.double()
-    total, along = (_sum(torch.stack([wide * dbias, wide * dweight]), group) / count.clamp(min=1)).unbind(0)
-    slope = -(stats.var + eps).rsqrt()
-    dx = kernels.standardize(x, *stats, along * slope, total * slope if center else None, dx, eps, "")
-    assert dx is not None  # as the kernels served x before
+    total, along = (_sum(torch.stack([wide * dbias, wide * dweight]), group) / stats[2].clamp(min=1)).unbind(0)
+    slope = -(stats[1] + norm.eps).rsqrt()
+    again = kernels.forward(x, along * slope, total * slope, dx, given._replace(activation=""), stats[:2])
+    assert again is not None  # as the kernels served x before
     return (
-        clean(dx, mask),
+        clean(again[0], mask),
         None if weight is None else dweight,
         None if bias is None else dbias,
         None if dresidual is None else clean(dresidual, mask),
@@ -319,81 +298,74 @@ def _own(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _fake(
-    x: Tensor,
-    mask: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    dims: Dims,
-    *_: Any,
-) -> tuple[Tensor, ...]:
-    shape = [1 if d in dims else size for d, size in enumerate(x.shape)]
-    mean = reference.widen(x.new_empty(())).new_empty(shape)
-    return torch.empty_like(x), mean, torch.empty_like(mean), torch.empty_like(mean)
+    x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, group: str, *fields: Any
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), reference.widen(x.new_empty(())).new_empty((3, *Norm(*fields).shape(x.shape)))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, mask, weight, bias, residual, ctx.dims, ctx.eps, ctx.activation, ctx.center, ctx.group = inputs
-    ctx.save_for_backward(x, mask, *output[1:], weight, bias, residual)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.group = inputs[:6]
+    ctx.norm = Norm(*inputs[6:])
+    ctx.save_for_backward(*tensors, output[1])
 
 
-def _gradients(ctx: Any, dy: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    x, mask, mean, var, count, weight, bias, residual = ctx.saved_tensors
-    options = (ctx.eps, ctx.activation, ctx.dims, ctx.center, ctx.group)
+def _gradients(ctx: Any, dy: Tensor, *_: _Maybe) -> tuple[_Maybe, ...]:
+    x, mask, weight, bias, residual, stats = ctx.saved_tensors
     if torch.is_grad_enabled():  # create_graph=True: with the statistics as functions of x
-        stats, count = _statistics(x, mask, ctx.dims, ctx.center, ctx.group)
-        gradients = _backward(dy, x, mask, stats, count, weight, bias, residual, *options)
+        stats = _statistics(x, mask, ctx.norm, ctx.group)
+        gradients = _backward(dy, x, mask, weight, bias, residual, ctx.norm, ctx.group, stats)
     else:
         found = torch.ops.levelhead.normalize_counted_backward(
-            dy, x, mask, mean, var, count, weight, bias, residual, *options
+            dy, x, mask, weight, bias, residual, stats, ctx.group, *ctx.norm
         )
         tensors = (x, weight, bias, residual)
         gradients = tuple(None if t is None else g for t, g in zip(tensors, found, strict=True))
     dx, *parameters = gradients
-    return (dx, None, *parameters, None, None, None, None, None)
+    return (dx, None, *parameters, None, *[None] * len(Norm._fields))
 
 
 def _backward_kernel(
     dy: Tensor,
     x: Tensor,
     mask: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    count: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    *options: Any,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    stats: Tensor,
+    group: str,
+    *fields: Any,
 ) -> tuple[Tensor, ...]:
-    stats = Statistics(mean, var)
-    served = None
+    norm = Norm(*fields)._replace(masked=mask is not None)  # as many statistics as the kernels write
+    served: tuple[_Maybe, ...] | None = None
     if library.FORCED != "reference":
-        served = _by_kernels(dy, x, mask, stats, count, weight, bias, residual, *options)
-    gradients = served or _backward(dy, x, mask, stats, count, weight, bias, residual, *options)
+        if mask is not None and not group:
+            served = library.kernels_for(x).backward(dy, x, weight, bias, residual, norm, stats, False, mask)
+        else:
+            served = _by_kernels(dy, x, mask, weight, bias, residual, norm, group, stats)
+    gradients = served or _backward(dy, x, mask, weight, bias, residual, norm, group, stats)
     tensors = (x, weight, bias, residual)
     return tuple(
         x.new_empty(0) if t is None or g is None else _own(g, t) for t, g in zip(tensors, gradients, strict=True)
     )
 
 
-def _fake_backward(dy: Tensor, x: Tensor, mask: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
-    _, _, _, weight, bias, residual, *_ = rest
+def _fake_backward(
+    dy: Tensor, x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, *_: Any
+) -> tuple[Tensor, ...]:
     return tuple(x.new_empty(0) if t is None else torch.empty_like(t) for t in (x, weight, bias, residual))
 
 
-_PARAMETERS = "Tensor? weight, Tensor? bias, Tensor? residual"
-_OPTIONS = "float eps, str activation, int[] dims, bool center, str group"
+_TENSORS = "Tensor x, Tensor? mask, Tensor? weight, Tensor? bias, Tensor? residual"
 library.register(
     "normalize_counted_backward",
-    f"(Tensor dy, Tensor x, Tensor? mask, Tensor mean, Tensor var, Tensor count, {_PARAMETERS}, {_OPTIONS})"
+    f"(Tensor dy, {_TENSORS}, Tensor stats, str group, {library.NORM})"
     " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dresidual)",
     _backward_kernel,
     _fake_backward,
 )
 library.register(
     "normalize_counted",
-    f"(Tensor x, Tensor? mask, {_PARAMETERS}, int[] dims, float eps, str activation, bool center, str group)"
-    " -> (Tensor y, Tensor mean, Tensor var, Tensor count)",
+    f"({_TENSORS}, str group, {library.NORM}) -> (Tensor y, Tensor stats)",
     _kernel,
     _fake,
     _gradients,

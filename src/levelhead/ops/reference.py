@@ -1,13 +1,12 @@
 r"""THE maths: every normalizer in plain PyTorch, forward and backward by hand.
 
-All of them are one formula; they differ only in the axes ``dims`` that the statistics are taken over and in the
-shape of the parameters, which broadcast against ``x``:
+All of them are one formula; they differ only in what a ``Norm`` says, above all which values share statistics:
 
 .. math::
     z = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad y = a(z\,w + b + r)
 
-with mean μ and biased variance σ² over ``dims`` (μ = 0 and σ² = E[x²] for RMS norm), an activation a and a residual r
-that are optional. The backward pass goes through the statistics. With g = dL/d(z w + b + r) and dz = g w,
+with mean μ and biased variance σ² (μ = 0 and σ² = E[x²] for RMS norm), an activation a and a residual r that are
+optional. The backward pass goes through the statistics. With g = dL/d(z w + b + r) and dz = g w,
 
 .. math::
     \frac{dL}{dx_i} =
@@ -24,20 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Dims = list[int] | tuple[int, ...]
-
-
-class Statistics(NamedTuple):
-    """Mean and biased variance, of ``x``'s number of dimensions with the reduced ones of size 1."""
-
-    mean: Tensor
-    var: Tensor
+if TYPE_CHECKING:
+    from levelhead.ops.spec import Norm
 
 
 class Gradients(NamedTuple):
@@ -54,13 +47,14 @@ def widen(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-def statistics(x: Tensor, dims: Dims, center: bool = True) -> Statistics:
-    """Mean and biased variance of ``x`` over ``dims``; without ``center`` zero and the mean square."""
-    wide = widen(x)
+def statistics(x: Tensor, norm: Norm) -> Tensor:
+    """Mean and biased variance, stacked; without ``center`` zero and the mean square. Each is of ``norm.shape``."""
+    wide, dims = widen(norm.split(x)), norm.dims(x.ndim)
     mean = wide.mean(dims, keepdim=True)
-    if not center:
-        return Statistics(torch.zeros_like(mean), wide.square().mean(dims, keepdim=True))
-    return Statistics(mean, (wide - mean).square().mean(dims, keepdim=True))
+    if not norm.center:
+        mean = torch.zeros_like(mean)
+    var = (wide - mean).square().mean(dims, keepdim=True)
+    return torch.stack([mean, var]).view(2, *norm.shape(x.shape))
 
 
 @torch.no_grad()
@@ -73,58 +67,55 @@ def track(running: Tensor, batch: Tensor, momentum: float | Tensor) -> None:
 
 
 def forward(
-    x: Tensor,
-    stats: Statistics,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, norm: Norm, stats: Tensor
 ) -> Tensor:
     """``a((x - mean) / √(var + eps) * weight + bias + residual)``, in the type of ``x``."""
-    _, u = _standardized(x, stats, weight, bias, residual, eps)
-    return ACTIVATIONS[activation].value(u).to(x.dtype)
+    _, u, _ = _standardized(x, weight, bias, residual, norm, stats)
+    return ACTIVATIONS[norm.activation].value(u).to(x.dtype).reshape(x.shape)
 
 
 def backward(
     dy: Tensor,
     x: Tensor,
-    stats: Statistics,
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
-    center: bool = True,
+    norm: Norm,
+    stats: Tensor,
 ) -> Gradients:
-    """The gradients of ``forward``, through the statistics over ``dims``; where that is None, they are constants."""
-    z, u = _standardized(x, stats, weight, bias, residual, eps)
-    g = widen(dy) * ACTIVATIONS[activation].slope(u)
-    dz = g if weight is None else g * widen(weight)
-    if dims is None:
-        inner = dz
-    else:
+    """The gradients of ``forward``, through the statistics unless they are given."""
+    z, u, rstd = _standardized(x, weight, bias, residual, norm, stats)
+    g = widen(norm.split(dy)) * ACTIVATIONS[norm.activation].slope(u)
+    dz = g if weight is None else g * widen(norm.parameter(weight, x))
+    inner = dz
+    if norm.over != "given":
+        dims = norm.dims(x.ndim)
         inner = dz - z * (dz * z).mean(dims, keepdim=True)
-        if center:
+        if norm.center:
             inner = inner - dz.mean(dims, keepdim=True)
-    dx = inner * (stats.var + eps).rsqrt()
     return Gradients(
-        dx.to(x.dtype),
-        None if weight is None else (g * z).sum_to_size(weight.shape).to(weight.dtype),
-        None if bias is None else g.sum_to_size(bias.shape).to(bias.dtype),
-        None if residual is None else g.to(residual.dtype),
+        (inner * rstd).to(x.dtype).reshape(x.shape),
+        None if weight is None else summed(g * z, weight, x, norm),
+        None if bias is None else summed(g, bias, x, norm),
+        None if residual is None else g.to(residual.dtype).reshape(x.shape),
     )
 
 
+def summed(values: Tensor, parameter: Tensor, x: Tensor, norm: Norm) -> Tensor:
+    """The sum of values of the shape of ``split(x)`` for each value of a parameter."""
+    return values.sum_to_size(norm.parameter(parameter, x).shape).reshape(parameter.shape).to(parameter.dtype)
+
+
 def _standardized(
-    x: Tensor, stats: Statistics, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor]:
-    """``z``, and ``u = z * weight + bias + residual``."""
-    z = (widen(x) - stats.mean) * (stats.var + eps).rsqrt()
-    u = z if weight is None else z * widen(weight)
-    u = u if bias is None else u + widen(bias)
-    return z, u if residual is None else u + widen(residual)
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, norm: Norm, stats: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``z``, ``u = z * weight + bias + residual`` and 1/√(var + eps), in the shape of ``split(x)``."""
+    mean, var = (norm.statistic(widen(s), x) for s in stats.unbind(0))
+    rstd = (var + norm.eps).rsqrt()
+    z = (widen(norm.split(x)) - mean) * rstd
+    u = z if weight is None else z * widen(norm.parameter(weight, x))
+    u = u if bias is None else u + widen(norm.parameter(bias, x))
+    return z, u if residual is None else u + widen(norm.split(residual)), rstd
 
 
 class Activation(NamedTuple):

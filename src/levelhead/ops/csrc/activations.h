@@ -73,7 +73,7 @@ template <class A> LH_INLINE Vec<A> density(Vec<A> x) {
 // An activation's interface. value(u) is its result; gradient(dy, v) is dy times its slope, with v = u, or with the
 // result itself where `from_output` (inverse.h), which `input` takes back to u.
 struct Forwards {
-    static constexpr bool from_output = false;
+    static constexpr bool from_output = false, masked = false;
     template <class V> LH_INLINE V input(V v) const { return v; }
 };
 
@@ -138,6 +138,20 @@ struct Other : Forwards {
     static constexpr bool needs_input = true;
     template <class A> LH_INLINE Vec<A> value(Vec<A> u) const { return value_of<A>(name, u); }
     template <class A> LH_INLINE Vec<A> gradient(Vec<A> dy, Vec<A> u) const { return dy * slope_of<A>(name, u); }
+};
+
+// Any activation, where not every value counts.
+struct Masked : Other {
+    using Other::Other;
+    static constexpr bool masked = true;
+    template <class A> LH_INLINE Vec<A> value(Vec<A> u) const {
+        if (name == IDENTITY) return u;
+        return name == RELU ? Relu(name).value<A>(u) : Other::value<A>(u);
+    }
+    template <class A> LH_INLINE Vec<A> gradient(Vec<A> dy, Vec<A> u) const {
+        if (name == IDENTITY) return dy;
+        return name == RELU ? Relu(name).gradient<A>(dy, u) : Other::gradient<A>(dy, u);
+    }
 };
 
 }  // namespace

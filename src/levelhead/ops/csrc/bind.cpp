@@ -73,17 +73,57 @@ void run(bool (*kernel)(const Task&), const Task& task) {
     if (!kernel(task)) throw std::bad_alloc();
 }
 
-Task task(int layout, int type, int activation, bool across, bool center, bool given, int64_t n, int64_t c, int64_t l,
-          int64_t groups, double eps, int threads, Address x, Address residual, Address weight, Address bias,
-          Address mean, Address var) {
-    Task t{};
-    t.layout = layout, t.type = type, t.activation = activation;
-    t.across = across, t.center = center, t.given = given;
-    t.n = n, t.c = c, t.l = l, t.groups = groups, t.eps = eps, t.threads = threads < 1 ? 1 : threads;
-    t.x = at<void>(x), t.residual = at<void>(residual), t.weight = at<void>(weight), t.bias = at<void>(bias);
-    t.mean = at<double>(mean), t.var = at<double>(var);
-    return t;
-}
+// A norm of tensors of one shape and type: made once, and called with the addresses of the tensors. `stats` are the
+// means of all sets, then their variances and, with a mask, their counts.
+struct Plan {
+    Task task{};
+
+    Plan(int layout, int type, int activation, bool across, bool center, bool given, int64_t n, int64_t c, int64_t l,
+         int64_t groups, double eps, int threads) {
+        task.layout = layout, task.type = type, task.activation = activation;
+        task.across = across, task.center = center, task.given = given;
+        task.n = n, task.c = c, task.l = l, task.groups = groups, task.eps = eps;
+        task.threads = threads < 1 ? 1 : threads;
+    }
+
+    Task of(Address x, Address residual, Address weight, Address bias, Address stats, Address mask = 0) const {
+        const int64_t sets = task.across ? task.c : task.n * task.groups;
+        Task t = task;
+        t.x = at<void>(x), t.residual = at<void>(residual), t.weight = at<void>(weight), t.bias = at<void>(bias);
+        t.mean = at<double>(stats), t.var = t.mean + sets, t.count = t.var + sets, t.mask = at<uint8_t>(mask);
+        return t;
+    }
+
+    void forward(Address x, Address residual, Address weight, Address bias, Address stats, Address y,
+                 Address mask) const {
+        Task t = of(x, residual, weight, bias, stats, mask);
+        t.y = at<void>(y);
+        run(chosen.kernels.forward, t);
+    }
+
+    void backward(Address x, Address residual, Address weight, Address bias, Address stats, Address dy, Address dx,
+                  Address dresidual, Address dweight, Address dbias, Address mask,
+                  bool from_output) const {
+        Task t = of(x, residual, weight, bias, stats, mask);
+        t.dy = at<void>(dy), t.dx = at<void>(dx), t.dresidual = at<void>(dresidual);
+        t.dweight = at<void>(dweight), t.dbias = at<void>(dbias), t.from_output = from_output;
+        run(chosen.kernels.backward, t);
+    }
+
+    // Backward where dy is not 0: then x is the gradient of the sum that is written first, and y that of the input.
+    void dropout_norm(Address state, int threshold, double scale, Address x, Address residual, Address weight,
+                      Address bias, Address sum, Address stats, Address y, Address dy, Address dsum, Address dweight,
+                      Address dbias) const {
+        const uint64_t *seed = at<uint64_t>(state), *stream = seed + 1;
+        Task t = of(sum, 0, weight, bias, stats);
+        t.y = at<void>(y), t.dy = at<void>(dy), t.dx = at<void>(x);
+        t.dweight = at<void>(dweight), t.dbias = at<void>(dbias);
+        const Dropout dropout{t.type, t.n * t.l, *seed, *stream, threshold, scale, 0, 0, at<void>(x), at<void>(residual),
+                              at<void>(dy ? y : sum), t.threads};
+        nb::gil_scoped_release release;
+        if (!chosen.dropout_norm({dropout, t, at<void>(dsum)})) throw std::bad_alloc();
+    }
+};
 
 // Running estimates of `n` channels, of type A, move by `momentum` towards a batch's mean and `correction` times its variance.
 template <class A> void track(int64_t n, double momentum, double correction, const double* mean, const double* var,
@@ -100,27 +140,14 @@ NB_MODULE(_kernels, m) {
     m.def("instruction_sets", &instruction_sets, "What this CPU can run, the best first.");
     m.def("instruction_set", [] { return chosen.name; }, "What runs.");
     m.def("use", &use, nb::arg("instruction_set"));
-    m.def("forward", [](int layout, int type, int activation, bool across, bool center, bool given, int64_t n,
-                        int64_t c, int64_t l, int64_t groups, double eps, int threads, Address x, Address residual,
-                        Address weight, Address bias, Address mean, Address var, Address y) {
-        Task t = task(layout, type, activation, across, center, given, n, c, l, groups, eps, threads, x, residual,
-                      weight, bias, mean, var);
-        t.y = at<void>(y);
-        run(chosen.kernels.forward, t);
-    });
-    m.def("backward", [](int layout, int type, int activation, bool across, bool center, bool given, int64_t n,
-                         int64_t c, int64_t l, int64_t groups, double eps, int threads, Address x, Address residual,
-                         Address weight, Address bias, Address mean, Address var, Address dy, Address dx,
-                         Address dresidual, Address dweight, Address dbias, bool from_output) {
-        Task t = task(layout, type, activation, across, center, given, n, c, l, groups, eps, threads, x, residual,
-                      weight, bias, mean, var);
-        t.dy = at<void>(dy), t.dx = at<void>(dx), t.dresidual = at<void>(dresidual);
-        t.dweight = at<void>(dweight), t.dbias = at<void>(dbias), t.from_output = from_output;
-        run(chosen.kernels.backward, t);
-    });
-    m.def("track", [](bool wide, int64_t n, double momentum, double correction, Address mean, Address var,
-                      Address running_mean, Address running_var) {
-        const double *batch_mean = at<double>(mean), *batch_var = at<double>(var);
+    nb::class_<Plan>(m, "Plan")
+        .def(nb::init<int, int, int, bool, bool, bool, int64_t, int64_t, int64_t, int64_t, double, int>())
+        .def("forward", &Plan::forward)
+        .def("backward", &Plan::backward)
+        .def("dropout_norm", &Plan::dropout_norm);
+    m.def("track", [](bool wide, int64_t n, double momentum, double correction, Address stats, Address running_mean,
+                      Address running_var) {
+        const double *batch_mean = at<double>(stats), *batch_var = batch_mean + n;
         if (wide) track(n, momentum, correction, batch_mean, batch_var, at<double>(running_mean), at<double>(running_var));
         else track(n, momentum, correction, batch_mean, batch_var, at<float>(running_mean), at<float>(running_var));
     });
@@ -131,21 +158,6 @@ NB_MODULE(_kernels, m) {
                         at<void>(y), threads < 1 ? 1 : threads};
         nb::gil_scoped_release release;
         chosen.dropout(t);
-    });
-    // Backward where dy is not 0: then x is the gradient of the sum that is written first, and y that of the input.
-    m.def("dropout_norm", [](int type, bool center, int64_t n, int64_t l, double eps, int threads, Address state,
-                             int threshold, double scale, Address x, Address residual, Address weight, Address bias,
-                             Address sum, Address mean, Address var, Address y, Address dy, Address dsum,
-                             Address dweight, Address dbias) {
-        const uint64_t *seed = at<uint64_t>(state), *stream = seed + 1;
-        Task norm = task(ROWS, type, IDENTITY, false, center, false, n, 1, l, 1, eps, threads, sum, 0, weight, bias,
-                         mean, var);
-        norm.y = at<void>(y), norm.dy = at<void>(dy), norm.dx = at<void>(x);
-        norm.dweight = at<void>(dweight), norm.dbias = at<void>(dbias);
-        const Dropout dropout{type, n * l, *seed, *stream, threshold, scale, 0, 0, at<void>(x), at<void>(residual),
-                              at<void>(dy ? y : sum), norm.threads};
-        nb::gil_scoped_release release;
-        if (!chosen.dropout_norm({dropout, norm, at<void>(dsum)})) throw std::bad_alloc();
     });
     m.def("statistics", [](int type, bool columns, bool skip, int64_t n, int64_t c, int64_t l, int64_t example,
                            int64_t channel, int threads, Address x, Address count, Address mean, Address m2) {

@@ -108,7 +108,7 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
         bool far = false;
         for (int64_t c = 0; c < channels; ++c) {
             if (out_of_range<A>(sq[c], sum[c], n)) {
-                Moments m = moments_in_double(Regions<T>{x + c, rows, 1, channels}, center);
+                Moments m = moments_in_double<false>(Regions<T>{x + c, rows, 1, channels}, center, nullptr, n);
                 mean[c] = m.mean, var[c] = m.var;
                 continue;
             }

@@ -28,7 +28,7 @@ template <class A> LH_INLINE Vec<A> log1p(Vec<A> y) {
 
 // The identity and leaky ReLU.
 struct FromLinear {
-    static constexpr bool needs_input = true, from_output = true;
+    static constexpr bool needs_input = true, from_output = true, masked = false;
     double slope;
     explicit FromLinear(int name) : slope(name == LEAKY_RELU ? 0.01 : 1) {}
     LH_INLINE Vec<float> input(Vec<float> y) const { return y > 0 ? y : y * (1 / float(slope)); }
@@ -37,7 +37,7 @@ struct FromLinear {
 };
 
 struct FromElu {
-    static constexpr bool needs_input = true, from_output = true;
+    static constexpr bool needs_input = true, from_output = true, masked = false;
     explicit FromElu(int) {}
     LH_INLINE Vec<float> input(Vec<float> y) const { return y > 0 ? y : log1p<float>(y > 0 ? Vec<float>{} : y); }
     LH_INLINE Vec<double> input(Vec<double> y) const { return y > 0 ? y : log1p<double>(y > 0 ? Vec<double>{} : y); }

@@ -10,6 +10,7 @@ template <template <class, class> class Kernel, class T> bool by_activation(cons
         if (t.from_output && t.activation == levelhead::ELU) return Kernel<T, FromElu>::run(t);
         if (t.from_output) return Kernel<T, FromLinear>::run(t);
     }
+    if (t.mask) return Kernel<T, Masked>::run(t);
     if (t.activation == levelhead::IDENTITY) return Kernel<T, Identity>::run(t);
     if (t.activation == levelhead::RELU) return Kernel<T, Relu>::run(t);
     return Kernel<T, Other>::run(t);
@@ -28,7 +29,8 @@ template <class T, class Act> struct Forward {
     static constexpr bool is_backward = false;
     static bool run(const Task& t) {
         if (t.layout == levelhead::PLANES) return planes_forward<T, Act>(t);
-        return t.layout == levelhead::COLUMNS ? columns_forward<T, Act>(t) : rows_forward<T, Act>(t);
+        if constexpr (Act::masked) return rows_forward<T, Act>(t);
+        else return t.layout == levelhead::COLUMNS ? columns_forward<T, Act>(t) : rows_forward<T, Act>(t);
     }
 };
 
@@ -37,6 +39,7 @@ template <class T, class Act> struct Backward {
     static bool run(const Task& t) {
         if (t.layout == levelhead::PLANES) return planes_backward<T, Act>(t);
         if constexpr (Act::from_output) return columns_backward<T, Act>(t);
+        else if constexpr (Act::masked) return rows_backward<T, Act>(t);
         else return t.layout == levelhead::COLUMNS ? columns_backward<T, Act>(t) : rows_backward<T, Act>(t);
     }
 };

@@ -15,7 +15,7 @@ enum Activation { IDENTITY, RELU, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SIGMOI
 //   ROWS     (n, l): a set is a row; parameters by the position in it. c is 1.
 enum Layout { PLANES, COLUMNS, ROWS };
 
-// Pointers may be null where the thing is absent. Parameters and their gradients are of the type that is calculated
+// Pointers may be null where the thing is absent. What does not count has no influence and comes out as 0. Parameters and their gradients are of the type that is calculated
 // in: double for FLOAT64, else float. x, residual, dy, y, dx and dresidual are of type `type`, all of one layout.
 // No output overlaps an input, but where the sets are channels over all examples y may be x.
 struct Task {
@@ -27,7 +27,8 @@ struct Task {
     int64_t n, c, l, groups;
     double eps;
     const void *x, *residual, *dy, *weight, *bias;
-    double *mean, *var;  // one a set
+    const uint8_t* mask;         // 0 where a value does not count; like x, which is in PLANES or ROWS then
+    double *mean, *var, *count;  // one a set; count only with a mask
     void *y, *dx, *dresidual, *dweight, *dbias;
     int threads;
 };

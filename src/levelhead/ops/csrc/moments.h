@@ -38,46 +38,70 @@ template <class T> LH_INLINE double widened(T v) {
     return double(load(values, Full{})[0]);
 }
 
-// The slow and sure way: two passes in double.
-template <class T> Moments moments_in_double(Regions<T> at, bool center) {
-    double n = double(at.count) * double(at.length), sum = 0, squares = 0;
-    for (int64_t r = 0; center && r < at.count; ++r)
-        for (int64_t i = 0; i < at.length; ++i) sum += widened(at.base[r * at.stride + i]);
+// `value`, the vector at i, where it counts; everywhere without a mask.
+template <bool masked, class A, class P> LH_INLINE Vec<A> counting(const uint8_t* mask, int64_t i, Vec<A> value, P part) {
+    if constexpr (masked) return counted<A>(value, mask + i, part);
+    else return value;
+}
+
+// How many of `length` values count.
+LH_INLINE int64_t counts(const uint8_t* mask, int64_t length) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < length; ++i) n += mask[i] != 0;
+    return n;
+}
+
+// The slow and sure way: two passes in double over the n values that count.
+template <bool masked, class T> Moments moments_in_double(Regions<T> at, bool center, const uint8_t* mask, double n) {
+    double sum = 0, squares = 0;
+    auto each = [&](auto f) {
+        for (int64_t r = 0; r < at.count; ++r)
+            for (int64_t i = r * at.stride; i < r * at.stride + at.length; ++i)
+                if (!masked || mask[i]) f(widened(at.base[i]));
+    };
+    if (center) each([&](double v) { sum += v; });
     double mean = sum / n;
-    for (int64_t r = 0; r < at.count; ++r)
-        for (int64_t i = 0; i < at.length; ++i) {
-            double d = widened(at.base[r * at.stride + i]) - mean;
-            squares += d * d;
-        }
+    each([&](double v) { squares += (v - mean) * (v - mean); });
     return {mean, squares / n};
 }
 
-template <class T> Moments moments(Regions<T> at, bool center) {
+// Of the values that count, if there is a mask, which lies as the regions do; their number goes to `count`. None have
+// the mean 0 and the variance 1.
+template <bool masked = false, class T>
+Moments moments(Regions<T> at, bool center, const uint8_t* mask = nullptr, double* count = nullptr) {
     using A = Wide<T>;
     double n = double(at.count) * double(at.length);
+    if constexpr (masked) {
+        n = 0;
+        for (int64_t r = 0; r < at.count; ++r) n += double(counts(mask + r * at.stride, at.length));
+        *count = n;
+        if (n == 0) return {0, 1};
+    }
     A shift = 0;
     if (center) {
         TwoSums<A> first;
         int64_t some = at.length < 256 ? at.length : 256;
         first.add(some, [&](int64_t i, auto part, auto& sum, auto&) LH_ATTRIBUTE {
-            sum += kept<A>(load(at.base + i, part), part);
+            sum += kept<A>(counting<masked, A>(mask, i, load(at.base + i, part), part), part);
         });
         first.flush();
-        shift = A(first.sum1 / double(some));
+        if constexpr (masked) some = counts(mask, some);
+        shift = some ? A(first.sum1 / double(some)) : A(0);
     }
     for (int round = 0;; ++round) {
         TwoSums<A> sums;
         for (int64_t r = 0; r < at.count; ++r) {
-            const T* x = at.base + r * at.stride;
+            const int64_t start = r * at.stride;
+            const T* x = at.base + start;
             sums.add(at.length, [&](int64_t i, auto part, auto& sum, auto& squares) LH_ATTRIBUTE {
                 prefetch(x + i, at.stride);
-                Vec<A> d = kept<A>(load(x + i, part) - shift, part);
+                Vec<A> d = kept<A>(counting<masked, A>(mask, start + i, load(x + i, part) - shift, part), part);
                 sum += d;
                 squares += d * d;
             });
         }
         sums.flush();
-        if (out_of_range<A>(sums.sum2, sums.sum1, n)) return moments_in_double(at, center);
+        if (out_of_range<A>(sums.sum2, sums.sum1, n)) return moments_in_double<masked>(at, center, mask, n);
         if (!center) return {0, sums.sum2 / n};
         double delta = sums.sum1 / n, m2 = sums.sum2 - sums.sum1 * delta;
         if (round == 2 || !(sums.sum2 > FAR * m2)) return {double(shift) + delta, (m2 < 0 ? 0 : m2) / n};

@@ -43,7 +43,8 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
     const bool overwrites = x == y, streamed = streams(y, t.n * t.c * t.l, t.l);
     const Set set(t, s);
     if (!t.given) {
-        Moments m = moments(set.regions(x), t.center);
+        const uint8_t* mask = Act::masked ? t.mask + set.start(0) : nullptr;
+        Moments m = moments<Act::masked>(set.regions(x), t.center, mask, t.count + s);
         t.mean[s] = m.mean;
         t.var[s] = m.var;
     }
@@ -56,8 +57,9 @@ template <class T, class Act> LH_LOOPS void planes_forward_set(Task t, int64_t s
             Vec<A> u = standard(load(x + start + i, part)) * w + b;
             if (residual) u += load(residual + start + i, part);
             if (!streamed) prefetch(y + start + i, set.ahead());
-            if (overwrites) store_over(y + start + i, act.template value<A>(u), part);
-            else put(y + start + i, act.template value<A>(u), part, streamed);
+            const Vec<A> v = counting<Act::masked, A>(t.mask, start + i, act.template value<A>(u), part);
+            if (overwrites) store_over(y + start + i, v, part);
+            else put(y + start + i, v, part, streamed);
         });
     }
     end_of_stream();
@@ -82,12 +84,15 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
     const A scale = Standard<A>(t.mean[s], t.var[s], t.eps).scale;
     const Standard<A> standard = standard_of<A, Act>(t, t.mean[s], t.var[s], s);
     double sum_g = 0, sum_gz = 0;  // of g·w
+    auto standardized = [&](int64_t i, auto part, Vec<A> v) LH_ATTRIBUTE {
+        return counting<Act::masked, A>(t.mask, i, standard(act.input(v)), part);
+    };
     auto gradient = [&](int64_t i, auto part, Vec<A> v, Vec<A> z, A w, A b) LH_ATTRIBUTE {
         if constexpr (Act::needs_input && !Act::from_output) {
             v = z * w + b;
             if (residual) v += load(residual + i, part);
         }
-        return act.template gradient<A>(load(dy + i, part), v);
+        return counting<Act::masked, A>(t.mask, i, act.template gradient<A>(load(dy + i, part), v), part);
     };
     TwoSums<A> sums;
     for (int64_t k = 0; k < set.planes; ++k) {
@@ -97,7 +102,7 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             prefetch(x + start + i, set.ahead());
             prefetch(dy + start + i, set.ahead());
             const Vec<A> v = load(x + start + i, part);
-            Vec<A> z = standard(act.input(v));
+            Vec<A> z = standardized(start + i, part, v);
             Vec<A> g = gradient(start + i, part, v, z, w, b);
             sum += kept<A>(g, part);
             product += kept<A>(g * z, part);
@@ -114,7 +119,8 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
         sums.sum1 = sums.sum2 = 0;
     }
     if (t.given) return end_of_stream();
-    const A mean_g = t.center ? A(sum_g / set.size()) : A(0), mean_gz = A(sum_gz / set.size());
+    const double n = Act::masked ? (t.count[s] ? t.count[s] : 1) : set.size();
+    const A mean_g = t.center ? A(sum_g / n) : A(0), mean_gz = A(sum_gz / n);
     for (int64_t k = 0; k < set.planes; ++k) {
         const A w = parameter<A>(t.weight, set.channel(k), 1), b = parameter<A>(t.bias, set.channel(k), 0);
         const int64_t start = set.start(k);
@@ -122,10 +128,11 @@ template <class T, class Act> LH_LOOPS void planes_backward_set(Task t, int64_t 
             prefetch(x + start + i, set.ahead());
             prefetch(dy + start + i, set.ahead());
             const Vec<A> v = load(x + start + i, part);
-            Vec<A> z = standard(act.input(v));
+            Vec<A> z = standardized(start + i, part, v);
             Vec<A> g = gradient(start + i, part, v, z, w, b);
             if (!streamed) prefetch(dx + start + i, set.ahead());
-            put(dx + start + i, (g * w - z * mean_gz - mean_g) * scale, part, streamed);
+            const Vec<A> d = (g * w - z * mean_gz - mean_g) * scale;
+            put(dx + start + i, counting<Act::masked, A>(t.mask, start + i, d, part), part, streamed);
             if (dresidual) store(dresidual + start + i, g, part);
         });
     }

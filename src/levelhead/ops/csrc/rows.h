@@ -17,8 +17,9 @@ template <class T, class Act> LH_LOOPS void rows_forward_of(Task t, int64_t begi
         const T* x = static_cast<const T*>(t.x) + r * t.l;
         const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
         T* y = static_cast<T*>(t.y) + r * t.l;
+        const uint8_t* mask = Act::masked ? t.mask + r * t.l : nullptr;
         if (!t.given) {
-            Moments m = moments(Regions<T>{x, 1, t.l, 0}, t.center);
+            Moments m = moments<Act::masked>(Regions<T>{x, 1, t.l, 0}, t.center, mask, t.count + r);
             t.mean[r] = m.mean;
             t.var[r] = m.var;
         }
@@ -28,7 +29,7 @@ template <class T, class Act> LH_LOOPS void rows_forward_of(Task t, int64_t begi
             if (t.weight) u *= parameters<A>(t.weight, i, part, 1);
             if (t.bias) u += parameters<A>(t.bias, i, part, 0);
             if (residual) u += load(residual + i, part);
-            put(y + i, act.template value<A>(u), part, streamed);
+            put(y + i, counting<Act::masked, A>(mask, i, act.template value<A>(u), part), part, streamed);
         });
     }
     end_of_stream();
@@ -58,7 +59,11 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
         const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
         T* dx = static_cast<T*>(t.dx) + r * t.l;
         T* dresidual = t.dresidual ? static_cast<T*>(t.dresidual) + r * t.l : nullptr;
+        const uint8_t* mask = Act::masked ? t.mask + r * t.l : nullptr;
         const Standard<A> standard(t.mean[r], t.var[r], t.eps);
+        auto standardized = [&](int64_t i, auto part) LH_ATTRIBUTE {
+            return counting<Act::masked, A>(mask, i, standard(load(x + i, part)), part);
+        };
         auto gradient = [&](int64_t i, auto part, Vec<A> z) LH_ATTRIBUTE {
             Vec<A> u = z;
             if constexpr (Act::needs_input) {
@@ -66,24 +71,26 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
                 if (t.bias) u += parameters<A>(t.bias, i, part, 0);
                 if (residual) u += load(residual + i, part);
             }
-            return act.template gradient<A>(load(dy + i, part), u);
+            return counting<Act::masked, A>(mask, i, act.template gradient<A>(load(dy + i, part), u), part);
         };
         TwoSums<A> of_row;
         of_row.add(t.l, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
-            Vec<A> z = standard(load(x + i, part));
+            Vec<A> z = standardized(i, part);
             Vec<A> dz = gradient(i, part, z);
             if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
             sum += kept<A>(dz, part);
             product += kept<A>(dz * z, part);
         });
         of_row.flush();
-        const A mean_g = t.given || !t.center ? A(0) : A(of_row.sum1 / double(t.l));
-        const A mean_gz = t.given ? A(0) : A(of_row.sum2 / double(t.l));
+        const double n = Act::masked ? (t.count[r] ? t.count[r] : 1) : double(t.l);
+        const A mean_g = t.given || !t.center ? A(0) : A(of_row.sum1 / n);
+        const A mean_gz = t.given ? A(0) : A(of_row.sum2 / n);
         each_vector<A>(t.l, [&](int64_t i, auto part) LH_ATTRIBUTE {
-            Vec<A> z = standard(load(x + i, part));
+            Vec<A> z = standardized(i, part);
             Vec<A> g = gradient(i, part, z), dz = g;
             if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
-            put(dx + i, (dz - z * mean_gz - mean_g) * standard.scale, part, streamed);
+            const Vec<A> d = (dz - z * mean_gz - mean_g) * standard.scale;
+            put(dx + i, counting<Act::masked, A>(mask, i, d, part), part, streamed);
             if (dresidual) store(dresidual + i, g, part);
             if (!summed) return;
             store(sums.block_gz + i, load(sums.block_gz + i, part) + kept<A>(g * z, part), part);

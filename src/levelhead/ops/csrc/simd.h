@@ -178,6 +178,16 @@ template <class A> LH_INLINE Vec<A> kept(Vec<A> value, Part part) {
     return lane_numbers<A>() < part.count ? value : Vec<A>{};
 }
 
+// `value` where the mask's bytes are not 0, else 0.
+template <class A, class P> LH_INLINE Vec<A> counted(Vec<A> value, const uint8_t* mask, P part) {
+    constexpr int width = Lanes<A>::width;
+    typedef uint8_t Bytes __attribute__((vector_size(width)));
+    Bytes bytes = {};
+    if constexpr (__is_same(P, Part)) memcpy(&bytes, mask, size_t(part.count));
+    else memcpy(&bytes, mask, width);
+    return __builtin_convertvector(bytes, Mask<A>) != 0 ? value : Vec<A>{};
+}
+
 template <int k> struct Number {
     static constexpr int value = k;
 };

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from levelhead.ops.reference import Dims
+from levelhead.ops.spec import Norm
 
 _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -40,63 +41,29 @@ def serves(x: Tensor) -> bool:
     return x.device.type == device and x.dtype in _TYPES and x.numel() > 0 and not absent()
 
 
-def normalize(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool,
-    overwrite: bool = False,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """As ``cpu.normalize``: the result, the mean and the biased variance (float64); None where it cannot be served."""
-    if not serves(x):
+def forward(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, norm: Norm, *options: Any
+) -> tuple[Tensor, Tensor] | None:
+    """As ``cpu.forward``, without masks."""
+    if norm.masked or not serves(x):
         return None
     from levelhead.ops.triton import norms
 
-    return norms.normalize(x, weight, bias, residual, dims, eps, activation, center, overwrite)
+    return norms.forward(x, weight, bias, residual, norm, *options)
 
 
-def standardize(
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    eps: float,
-    activation: str,
-    overwrite: bool = False,
-) -> Tensor | None:
-    """As ``cpu.standardize``: the result with given statistics, one a channel."""
-    if not serves(x):
-        return None
-    from levelhead.ops.triton import norms
-
-    return norms.standardize(x, mean, var, weight, bias, residual, eps, activation, overwrite)
-
-
-def normalize_backward(
+def backward(
     dy: Tensor,
     x: Tensor,
-    mean: Tensor,
-    var: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
     residual: Tensor | None,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
-    center: bool,
-    from_output: bool = False,
+    norm: Norm,
+    *options: Any,
 ) -> tuple[Tensor | None, ...] | None:
-    """As ``cpu.normalize_backward``: the gradients of x, weight, bias and residual, None for what was None."""
-    if not serves(x):
+    """As ``cpu.backward``, without masks."""
+    if norm.masked or not serves(x):
         return None
     from levelhead.ops.triton import norms
 
-    return norms.normalize_backward(
-        dy, x, mean, var, weight, bias, residual, eps, activation, dims, center, from_output
-    )
+    return norms.backward(dy, x, weight, bias, residual, norm, *options)

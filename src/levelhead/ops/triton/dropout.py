@@ -1,11 +1,12 @@
-"""The calls of dropout's kernels, with the arguments of ``cpu_dropout``'s."""
+"""The calls of dropout's kernels, with the arguments of ``cpu``'s."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from levelhead.ops import layouts
+from levelhead.ops import spec
+from levelhead.ops.spec import Norm
 from levelhead.ops.triton import launch, norms, random
 
 
@@ -40,43 +41,37 @@ def add_norm(
     state: Tensor,
     threshold: int,
     scale: float,
-    length: int,
     weight: Tensor | None,
     bias: Tensor | None,
-    eps: float,
-    center: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As ``cpu_dropout.add_norm``."""
-    view = _view(x, length)
+    norm: Norm,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``cpu.add_norm``."""
     y, total = torch.empty_like(x), torch.empty_like(x)
-    mean, var = (x.new_empty(view.sets, dtype=torch.float64) for _ in range(2))
+    stats = x.new_empty((2, *norm.shape(x.shape)), dtype=torch.float64)
     drawn = (total, _placed(state, x), threshold, scale)
-    norms.forward_rows(x, residual, weight, bias, y, mean, var, view, eps, "", center, *drawn)
-    return y, total, mean, var
+    norms.forward_rows(x, residual, weight, bias, y, stats, _view(x, norm), norm, *drawn)
+    return y, total, stats
 
 
 def add_norm_backward(
     dy: Tensor,
     dtotal: Tensor | None,
     total: Tensor,
-    mean: Tensor,
-    var: Tensor,
+    stats: Tensor,
     state: Tensor,
     threshold: int,
     scale: float,
-    length: int,
     weight: Tensor | None,
     bias: Tensor | None,
-    eps: float,
-    center: bool,
+    norm: Norm,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """As ``cpu_dropout.add_norm_backward``."""
+    """As ``cpu.add_norm_backward``."""
     dx, dresidual = torch.empty_like(total), torch.empty_like(total)
-    inputs = (dy.contiguous(), total, mean, var, weight, bias, None, None)
+    inputs = (dy.contiguous(), total, stats[0], stats[1], weight, bias, None, None)
     dtotal = None if dtotal is None else dtotal.contiguous()
-    options = {"EPS": eps, "ACTIVATION": "", "CENTER": center}
+    options = {"EPS": norm.eps, "ACTIVATION": "", "CENTER": norm.center}
     drawn = (dtotal, _placed(state, total), threshold, scale)
-    dweight, dbias = norms.backward_rows(inputs, dx, dresidual, _view(total, length), options, *drawn)
+    dweight, dbias = norms.backward_rows(inputs, dx, dresidual, _view(total, norm), options, *drawn)
     return (
         dx,
         dresidual,
@@ -85,8 +80,10 @@ def add_norm_backward(
     )
 
 
-def _view(x: Tensor, length: int) -> norms.View:
-    return norms.View.of(layouts.Plan(layouts.ROWS, False, x.numel() // length, 1, length, 1))
+def _view(x: Tensor, norm: Norm) -> norms.View:
+    form = spec.layout(norm, x.shape, x.stride())
+    assert form is not None  # of a contiguous tensor
+    return norms.View.of(form)
 
 
 def _placed(state: Tensor, x: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from levelhead.ops import layouts
-from levelhead.ops.layouts import Plan
-from levelhead.ops.reference import Dims
+from levelhead.ops import spec
+from levelhead.ops.spec import Layout, Norm
 from levelhead.ops.triton import channels, launch, rows
 from levelhead.ops.triton.launch import start
 
@@ -39,12 +38,12 @@ class View(NamedTuple):
     by_position: bool
 
     @classmethod
-    def of(cls, form: Plan) -> View:
+    def of(cls, form: Layout) -> View:
         """The view of a planned tensor."""
         layout, across, n, c, l, groups = form  # noqa: E741  (the length, as there)
-        if layout == layouts.ROWS:
+        if layout == spec.ROWS:
             return cls(n, 1, l, l, l, 0, 0, False, 1, 1, True)
-        last = layout == layouts.COLUMNS
+        last = layout == spec.COLUMNS
         stride = c if last else l
         if across:
             return cls(1, c, n * l, l, 0, stride, c * l, last, c, 1, False)
@@ -115,35 +114,45 @@ class Call(NamedTuple):
         }
 
 
-def normalize(
+def _planned(x: Tensor, norm: Norm) -> tuple[Tensor, Layout | None]:
+    """``x``, copied if it must be, and how it lies in memory."""
+    form = spec.layout(norm, x.shape, x.stride())
+    if form is None:
+        x = x.contiguous()
+        form = spec.layout(norm, x.shape, x.stride())
+    return x, form
+
+
+def forward(
     x: Tensor,
     weight: _Maybe,
     bias: _Maybe,
     residual: _Maybe,
-    dims: Dims,
-    eps: float,
-    activation: str,
-    center: bool,
-    overwrite: bool,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """See ``levelhead.ops.triton.normalize``."""
-    planned, form = layouts.planned(x, dims, weight, bias)
+    norm: Norm,
+    stats: _Maybe = None,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """See ``levelhead.ops.cpu.forward``."""
+    laid, form = _planned(x, norm)
     if form is None:
         return None
-    axes = {d % x.ndim for d in dims}
-    shape = [1 if d in axes else size for d, size in enumerate(x.shape)]
-    mean, var = (x.new_empty(shape, dtype=torch.float64) for _ in range(2))
-    y = planned if overwrite and planned is x else torch.empty_like(planned)
-    residual = None if residual is None else layouts.like(residual, planned)
+    y = laid if overwrite and laid is x else torch.empty_like(laid)
+    residual = None if residual is None else spec.like(residual, laid)
     weight, bias = _dense(weight), _dense(bias)
     view = View.of(form)
-    if form.layout != layouts.COLUMNS and not form.across and launch.whole_forward(view.sets, view.values):
-        forward_rows(planned, residual, weight, bias, y, mean, var, view, eps, activation, center)
+    given = stats is not None
+    stats = (
+        x.new_empty((2, *norm.shape(x.shape)), dtype=torch.float64) if stats is None else stats.double().contiguous()
+    )
+    whole = form.layout != spec.COLUMNS and not form.across and launch.whole_forward(view.sets, view.values)
+    if whole and not given:
+        forward_rows(laid, residual, weight, bias, y, stats, view, norm)
     else:
         call = Call.of(view)
-        _statistics(call, planned, mean, var, center)
-        _apply(call, planned, residual, weight, bias, mean, var, y, eps, activation)
-    return layouts.back(y, x, planned), mean, var
+        if not given:
+            _statistics(call, laid, stats, norm.center)
+        _apply(call, laid, residual, weight, bias, stats, y, norm)
+    return spec.back(y, x, laid), stats
 
 
 def forward_rows(
@@ -152,29 +161,26 @@ def forward_rows(
     weight: _Maybe,
     bias: _Maybe,
     y: Tensor,
-    mean: Tensor,
-    var: Tensor,
+    stats: Tensor,
     view: View,
-    eps: float,
-    activation: str,
-    center: bool,
+    norm: Norm,
     total: _Maybe = None,
     state: _Maybe = None,
     threshold: int = 0,
     scale: float = 0.0,
 ) -> None:
     """Start ``rows.forward``."""
-    tiles = launch.Rows.forward(view.sets, view.values, residual is not None or activation != "")
+    tiles = launch.Rows.forward(view.sets, view.values, residual is not None or norm.activation != "")
     unit = launch.unit(view.values)
     start(
         rows.forward,
         tiles.programs,
         x,
-        *(x, residual, weight, bias, y, mean, var, total, state, threshold, scale),
+        *(x, residual, weight, bias, y, stats[0], stats[1], total, state, threshold, scale),
         *(view.sets, view.values // unit, view.groups, view.per_group),
-        EPS=eps,
-        ACTIVATION=activation,
-        CENTER=center,
+        EPS=norm.eps,
+        ACTIVATION=norm.activation,
+        CENTER=norm.center,
         BY_COLUMN=view.by_position,
         UNIT=unit,
         ROWS=tiles.rows,
@@ -183,7 +189,7 @@ def forward_rows(
     )
 
 
-def _statistics(call: Call, x: Tensor, mean: Tensor, var: Tensor, center: bool) -> None:
+def _statistics(call: Call, x: Tensor, stats: Tensor, center: bool) -> None:
     """Moments of the chunks, then of the sets."""
     view, tiles = call
     means, m2s = (x.new_empty((view.outer, view.channels, tiles.chunks), dtype=torch.float64) for _ in range(2))
@@ -197,8 +203,8 @@ def _statistics(call: Call, x: Tensor, mean: Tensor, var: Tensor, center: bool) 
         x,
         means,
         m2s,
-        mean,
-        var,
+        stats[0],
+        stats[1],
         *sizes,
         CENTER=center,
         BLOCK=block,
@@ -206,92 +212,48 @@ def _statistics(call: Call, x: Tensor, mean: Tensor, var: Tensor, center: bool) 
     )
 
 
-def standardize(
-    x: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    eps: float,
-    activation: str,
-    overwrite: bool,
-) -> Tensor | None:
-    """See ``levelhead.ops.triton.standardize``."""
-    given = layouts.given(x, mean, var)
-    if given is None:
-        return None
-    mean, var, dims = given
-    planned, form = layouts.planned(x, dims, weight, bias)
-    if form is None:
-        return None
-    y = planned if overwrite and planned is x else torch.empty_like(planned)
-    residual = None if residual is None else layouts.like(residual, planned)
-    call = Call.of(View.of(form))
-    _apply(call, planned, residual, _dense(weight), _dense(bias), mean, var, y, eps, activation)
-    return layouts.back(y, x, planned)
-
-
 def _apply(
-    call: Call,
-    x: Tensor,
-    residual: _Maybe,
-    weight: _Maybe,
-    bias: _Maybe,
-    mean: Tensor,
-    var: Tensor,
-    y: Tensor,
-    eps: float,
-    activation: str,
+    call: Call, x: Tensor, residual: _Maybe, weight: _Maybe, bias: _Maybe, stats: Tensor, y: Tensor, norm: Norm
 ) -> None:
     view = call.view
-    tensors = (x, residual, weight, bias, mean, var, y)
-    more = {"EPS": eps, "ACTIVATION": activation, "BY_POSITION": view.by_position}
+    tensors = (x, residual, weight, bias, stats[0], stats[1], y)
+    more = {"EPS": norm.eps, "ACTIVATION": norm.activation, "BY_POSITION": view.by_position}
     start(channels.apply, call.programs, x, *tensors, *call.sizes, view.groups, view.per_group, **more, **call.options)
 
 
-def normalize_backward(
+def backward(
     dy: Tensor,
     x: Tensor,
-    mean: Tensor,
-    var: Tensor,
     weight: _Maybe,
     bias: _Maybe,
     residual: _Maybe,
-    eps: float,
-    activation: str,
-    dims: Dims | None,
-    center: bool,
-    from_output: bool,
+    norm: Norm,
+    stats: Tensor,
+    from_output: bool = False,
 ) -> tuple[_Maybe, ...] | None:
-    """See ``levelhead.ops.triton.normalize_backward``."""
-    constant = dims is None
-    if dims is None:
-        given = layouts.given(x, mean, var)
-        if given is None:
-            return None
-        mean, var, dims = given
-    planned, form = layouts.planned(x, dims, weight, bias)
+    """See ``levelhead.ops.cpu.backward``."""
+    laid, form = _planned(x, norm)
     if form is None:
         return None
-    mean, var = mean.double().contiguous(), var.double().contiguous()  # an operator may be called with any
-    dx = torch.empty_like(planned)
-    dresidual = None if residual is None else torch.empty_like(planned)
+    stats = stats.double().contiguous()  # an operator may be called with any
+    dx = torch.empty_like(laid)
+    dresidual = None if residual is None else torch.empty_like(laid)
     call = Call.of(View.of(form))
     tensors = (
-        *(layouts.like(dy, planned), planned, None if residual is None else layouts.like(residual, planned)),
-        *(_dense(weight), _dense(bias), mean, var),
+        *(spec.like(dy, laid), laid, None if residual is None else spec.like(residual, laid)),
+        *(_dense(weight), _dense(bias), stats[0], stats[1]),
     )
-    options = {"EPS": eps, "ACTIVATION": activation}
-    if form.layout == layouts.ROWS:
-        dweight, dbias = _backward_rows(call, tensors, dx, dresidual, center, options)
+    options = {"EPS": norm.eps, "ACTIVATION": norm.activation}
+    if form.layout == spec.ROWS:
+        dweight, dbias = _backward_rows(call, tensors, dx, dresidual, norm.center, options)
     else:
-        dweight, dbias = _backward_channels(call, tensors, dx, dresidual, center, constant, from_output, options)
+        given = norm.over == "given"
+        dweight, dbias = _backward_channels(call, tensors, dx, dresidual, norm.center, given, from_output, options)
     return (
-        layouts.back(dx, x, planned),
+        spec.back(dx, x, laid),
         None if weight is None else dweight.to(weight.dtype).view(weight.shape),
         None if bias is None else dbias.to(bias.dtype).view(bias.shape),
-        None if dresidual is None or residual is None else layouts.like(dresidual, residual),
+        None if dresidual is None or residual is None else spec.like(dresidual, residual),
     )
 
 
