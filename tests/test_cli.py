@@ -19,9 +19,13 @@ from levelhead import cli, install
 ENVIRONMENT = {**os.environ, "COLUMNS": "160", "OMP_NUM_THREADS": "1"}
 # A study of a minute on a slow machine, of seconds on others: three arms and two seeds on 1,797 digits.
 SMALL = [
-    *("--data", "digits", "--seeds", "2", "--steps", "40", "--depth", "1", "--workers", "2"),
+    *("my.toml", "--data", "digits", "--seeds", "2", "--steps", "40", "--depth", "1", "--workers", "2"),
     *("--arm", "plain", "--arm", "BN-x5"),
 ]
+
+
+#: Of a sweep that has no more than it must.
+GRID = 'learning_rates = [0.1, 0.3]\ninitializations = ["he"]\ndepths = [1]\n'
 
 
 def levelhead(*arguments, cwd):
@@ -173,6 +177,7 @@ def test_train_goes_on_and_keeps_its_run(invoke, tmp_path):
 @pytest.mark.slow
 def test_a_study_from_the_command_line_to_the_report_and_again_from_its_own_settings(tmp_path):
     out = tmp_path / "out"
+    settings_file(tmp_path, GRID)
     first = levelhead("study", *SMALL, "--out", out, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "BN-x5" in first.stdout
@@ -198,9 +203,16 @@ def test_a_study_from_the_command_line_to_the_report_and_again_from_its_own_sett
 @pytest.mark.slow
 def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on(tmp_path):
     out = tmp_path / "out"
+    settings_file(tmp_path, GRID)
     command = [sys.executable, "-c", "from levelhead.cli import main; main()", "study", *SMALL, "--out", str(out)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        cwd=tmp_path,
     )
     end = time.monotonic() + 120
     while len(list(out.glob("runs/*.json"))) < 4:

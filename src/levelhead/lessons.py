@@ -20,6 +20,7 @@ Side = Literal["above", "below", "within"]
 SIGNS: dict[Ruling, str] = {"supported": "✓", "contradicted": "✗", "no difference": "=", "not decided": "?"}
 #: What a claim is judged at where its seeds are fixed, and what its looks come to together.
 LEVEL = 0.05
+_PERCENT = f"{100 * LEVEL:g} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +279,8 @@ def seen(verdict: Verdict) -> str:
     """How many seeds were looked at, which look it was and at which level, and how well the seeds pair the arms."""
     look = f", look {verdict.look}" if verdict.look else ""
     paired = "" if math.isnan(verdict.correlation) else f", r = {verdict.correlation:.2f} between the pairs"
-    return f"{len(verdict.effects)} seeds{look} at {100 * verdict.level:g} %{paired}"
+    n = len(verdict.effects)
+    return f"{n} seed{'s' if n != 1 else ''}{look} at {100 * verdict.level:g} %{paired}"
 
 
 def opening(verdict: Verdict) -> str:
@@ -335,10 +337,10 @@ def multiplicity(verdicts: Sequence[Verdict]) -> str:
     ]
     holm, bh = kept or (0, 0)
     return (
-        f"{len(verdicts)} claims, each judged at {LEVEL:.0%}: were none of the effects there, "
+        f"{len(verdicts)} claims, each judged at {_PERCENT}: were none of the effects there, "
         f"{LEVEL * len(verdicts):.1f} false verdicts would be expected. Of {sum(differences)} that are supported or "
         f"contradicted, {holm} remain by Holm's correction, with which the chance of even one false one is "
-        f"{LEVEL:.0%}, and {bh} by Benjamini and Hochberg's, of which {LEVEL:.0%} may be false."
+        f"{_PERCENT}, and {bh} by Benjamini and Hochberg's, of which {_PERCENT} may be false."
     )
 
 

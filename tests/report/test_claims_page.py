@@ -73,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_counts_and_tells_every_verdict(folder: Path) -> None:
     text = " ".join(Reader((folder / "report.html").read_text(encoding="utf-8")).text.split())
     assert "6 claims: 2 supported, 2 contradicted, 0 no difference, 2 not decided." in text
-    assert "6 claims, each judged at 5%: were none of the effects there, 0.3 false verdicts would be expected." in text
+    assert "6 claims, each judged at 5 %: were none of the effects there, 0.3 false verdicts would be expected." in text
     assert "2 seeds, look 1 at 1 %; p 0.001, by Holm 0.006, by Benjamini-Hochberg 0.001." in text
     assert text.count("Gain: 2.2 times [1.5, 3]; supported above 1, no difference within a factor of 1.1.") == 2
     assert text.count("Gain: no figure; supported above 1, no difference within a factor of 1.1.") == 2

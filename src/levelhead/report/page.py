@@ -171,7 +171,8 @@ def _row(row: Row, cells: Sequence[tuple[str, str]], scale: float) -> dict[str, 
 
 
 def _ruling(verdict: Verdict) -> dict[str, str]:
-    return {"name": verdict.ruling, "sign": SIGNS[verdict.ruling], "said": lessons.ruled(verdict)}
+    said = lessons.opening(verdict)
+    return {"name": verdict.ruling, "sign": SIGNS[verdict.ruling], "said": said[0].lower() + said[1:]}
 
 
 def _claim(verdict: Verdict, corrected: tuple[float, float]) -> dict[str, Any]:
@@ -194,11 +195,13 @@ def _claim(verdict: Verdict, corrected: tuple[float, float]) -> dict[str, Any]:
 
 def _places(verdict: Verdict) -> list[float] | None:
     """Low end, value and high end as distances from the threshold; of ratios, on a logarithmic axis."""
-    ends = (verdict.interval.low, verdict.interval.value, verdict.interval.high)
+    low, value, high = verdict.interval.low, verdict.interval.value, verdict.interval.high
     ratio = _ratio(verdict)
-    if not all(map(math.isfinite, ends)) or (ratio and min(ends) <= 0):
+    if not math.isfinite(value) or math.isnan(low) or math.isnan(high) or (ratio and value <= 0):
         return None
-    return [math.log(end / verdict.threshold) if ratio else end - _middle(verdict) for end in ends]
+    if not ratio:
+        return [end - _middle(verdict) for end in (low, value, high)]
+    return [math.log(end / verdict.threshold) if end else -math.inf for end in (low, value, high)]
 
 
 def _ratio(verdict: Verdict) -> bool:
@@ -211,7 +214,7 @@ def _middle(verdict: Verdict) -> float:
 
 def _scale(verdicts: Sequence[Verdict]) -> float:
     """The half width of the axis on which these intervals are drawn; its middle is the threshold."""
-    found = [abs(place) for verdict in verdicts for place in _places(verdict) or []]
+    found = [abs(place) for verdict in verdicts for place in _places(verdict) or [] if math.isfinite(place)]
     within = [verdict.threshold for verdict in verdicts if verdict.side == "within"]
     return max([*found, *within], default=0.0) or 1.0
 
@@ -221,7 +224,8 @@ def _gauge(verdict: Verdict, scale: float) -> dict[str, Any] | None:
     places = _places(verdict)
     if places is None:
         return None
-    low, value, high = (round(50 + 46 * place / scale, 2) for place in places)
+    # An end without a bound goes to the edge.
+    low, value, high = (round(50 + max(-50.0, min(50.0, 46 * place / scale)), 2) for place in places)
     half = 46 * verdict.threshold / scale if verdict.side == "within" else 50.0
     shaded = {"above": (50.0, 100.0), "below": (0.0, 50.0), "within": (round(50 - half, 2), round(50 + half, 2))}
     middle = _middle(verdict)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from levelhead.studies.settings import SettingsError
-from levelhead.training import Recipe
+
+if TYPE_CHECKING:
+    from levelhead.training import Recipe
 
 #: How many times a run is evaluated where the settings do not say when.
 EVALUATIONS = 40
@@ -36,6 +38,8 @@ def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: a field does not exist, or its value cannot be.
     """
+    from levelhead.training import Recipe
+
     fields = {**defaults, **settings}
     if "evaluate_every" not in settings and isinstance(fields.get("steps"), int):
         fields["evaluate_every"] = max(1, fields["steps"] // EVALUATIONS)

@@ -103,12 +103,18 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     found = start.replace(learning_rate=best.best[0], initialization=best.best[1])
     recipes = arm_settings.build(found, arms)
     lecture = list(arms) == list(ARMS)
-    target = settings.target_score if settings.target_score is not None else best.target
+    given = settings.target_score is not None
     study = Study(
-        QUESTION, data, recipes, settings.seed_count, target, "batch-norm", CLAIMS if lecture else (),
-        TEXTS if baseline == "plain" else {},
-        "given" if settings.target_score is not None else f"{SHARE:.0%} of the best that {baseline} has in its sweep",
-    )  # fmt: skip
+        question=QUESTION,
+        data=data,
+        arms=recipes,
+        seeds=settings.seed_count,
+        target=settings.target_score if given else best.target,
+        name="batch-norm",
+        claims=CLAIMS if lecture else (),
+        texts=TEXTS if baseline == "plain" else {},
+        target_from="given" if given else f"{100 * SHARE:g} % of the best that {baseline} has in its sweep",
+    )
     notes = [
         f"Every arm has the initialization ({best.best[1]}) and, times 1, 5 or 30, the learning rate "
         f"({best.best[0]:g}) of {baseline}.",
@@ -200,7 +206,7 @@ def _depth_chart(by_depth: Mapping[int, Mapping[str, Tuned]], settings: Settings
     return Chart(
         title="The speed-up by depth",
         x_label="hidden layers",
-        y_label=f"times fewer steps to {SHARE:.0%} of the tuned plain network's best",
+        y_label=f"times fewer steps to {100 * SHARE:g} % of the tuned plain network's best",
         lines=(line,),
         note=". ".join(said)
         + ". At each depth both have the best learning rate and initialization of the same grid; the "

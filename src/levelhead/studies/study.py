@@ -156,7 +156,7 @@ class Study:
             target=target,
             target_from=self.target_from
             if self.target is not None
-            else f"{SHARE:.0%} of the median over seeds of the best score of {self.baseline}",
+            else f"{100 * SHARE:g} % of the median over seeds of the best score of {self.baseline}",
             metric=runs[0].metric,
             steps=recipe.steps,
             baseline=self.baseline,

@@ -13,10 +13,10 @@ from levelhead.records import Line, Run
 from levelhead.studies.experiment import Experiment
 from levelhead.studies.jobs import Job
 from levelhead.studies.outcome import best_scores, goal, steps_to
-from levelhead.training import Recipe
 
 if TYPE_CHECKING:
     from levelhead.studies.pool import Pool
+    from levelhead.training import Recipe
 
 #: Not seeds of any study, so that the choice is not made from the runs that it is judged by.
 SEEDS = (1000, 1001, 1002, 1003, 1004)
