@@ -146,6 +146,11 @@ def test_lines_and_separators(tmp_path, ends, separator):
     assert columns(write(tmp_path / "t.csv", text)) == {"a": (3, pytest.approx(7 / 3), 0), "b": (2, 1)}
 
 
+@pytest.mark.parametrize("text", ["a,b\r1,2\n3,4\n", "a,b\n1,2\r3,4\r", "a,b\r\n1,2\n3,4\r\n"])
+def test_lines_that_end_in_several_ways(tmp_path, text):
+    assert columns(write(tmp_path / "t.csv", text)) == {"a": (2, 2.0, 0), "b": (2, 3.0, 0)}
+
+
 def test_blank_lines_and_stray_quotes(tmp_path):
     path = write(tmp_path / "t.csv", 'size,kind\n\n1,6" pipe\n2,a 5" one\n\n3,plain\n\n')
     assert columns(path) == {"size": (3, 2.0, 0), "kind": (3, 0)}
@@ -193,6 +198,12 @@ def test_integers_beyond_two_to_the_53(tmp_path):
         (found,) = describe(tmp_path / name).features
         assert found.std == pytest.approx(truth, rel=1e-12)
         assert found.mean == float(10**18 + 1500 + (2**63 if name == "u.npy" else 0))
+    odd = [10**18 + 61, 10**18 + 1342, 10**18 + 203]  # a sum that is rounded twice gives the float64 beside theirs
+    np.save(tmp_path / "v.npy", np.array(odd))
+    write(tmp_path / "v.csv", "v\n" + "".join(f"{i}\n" for i in odd))
+    for name in ("v.csv", "v.npy"):
+        (found,) = describe(tmp_path / name).features
+        assert (found.min, found.max, found.mean) == (float(min(odd)), float(max(odd)), float(sum(odd) / 3))
     y = np.arange(40) % 2
     ids = 10**18 + 1000 * np.arange(40)
     pl.DataFrame({"v": ids, "y": y}).write_parquet(tmp_path / "w.parquet")

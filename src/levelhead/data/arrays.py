@@ -179,8 +179,12 @@ def summary_of(block: NDArray[Any]) -> Summary:
     np.subtract(values, mean[:, None], out=values, where=known)
     rest = values.sum(1) / np.maximum(count, 1)
     m2 = np.einsum("fr,fr->f", values, values) - rest * rest * count
-    origin = np.where(taken != 0, taken, first) if taken.any() else first  # whole numbers of any size
-    return Summary(origin, count, mean + rest, m2, low + taken, high + taken, missing, infinite)
+    if taken.any():  # whole numbers of any size
+        first, low, high = (
+            np.array([int(value) + offset for value, offset in zip(values, taken, strict=True)], object)
+            for values in (first, low, high)
+        )
+    return Summary(first, count, mean + rest, m2, low, high, missing, infinite)
 
 
 def summary_of_counts(values: NDArray[np.float64], counts: NDArray[np.int64]) -> Summary:

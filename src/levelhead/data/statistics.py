@@ -152,6 +152,12 @@ def _feature(name: str, seen: Summary, kind: tables.Kind = "number", offset: int
     """Of the values less the offset that was seen."""
     mean = std = low = high = math.nan
     if seen.count and kind == "number":
-        mean, low, high = (float(offset + value) for value in (seen.origin + seen.mean, seen.low, seen.high))
+        mean, low, high = _total(offset, seen.origin, seen.mean), _total(offset, seen.low), _total(offset, seen.high)
         std = math.sqrt(max(seen.m2, 0) / seen.count)  # below 0 by rounding
     return Feature(name, kind, seen.count, mean, std, low, high, seen.missing, seen.infinite)
+
+
+def _total(*terms: float) -> float:
+    """A sum that is rounded once, of whole numbers that float64 does not hold, too."""
+    near = [float(term) for term in terms]
+    return math.fsum((*near, *(term - int(value) for term, value in zip(terms, near, strict=True) if term != value)))

@@ -319,9 +319,8 @@ def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame
         for body in chain(pieces, (b"",) * 3):  # at last those that wait
             piece = body
             if header is None:
-                header, piece = _read_header(table, body)
+                header, row, piece = _read_header(table, body)
                 table.keep(header.names)
-                row = 1 + body[: len(body) - len(piece)].count(b"\n")
             if piece:
                 waiting.append((piece, pool.submit(_csv_block, table, header, piece)))
             if waiting and (len(waiting) > 2 or first or not body):
@@ -393,7 +392,7 @@ def _texts(table: Table, chunks: Iterable[bytes]) -> Iterator[bytes]:
                 raise DataError(f"{path}: not a text file in {encoding} ({error.reason})") from error
         if not number:
             chunk = chunk.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901
-            returns = b"\r" in chunk and b"\n" not in chunk
+            returns = b"\r" in chunk[:-1] and b"\n" not in chunk
         yield chunk.replace(b"\r", b"\n") if returns else chunk
 
 
@@ -416,18 +415,20 @@ def _records(path: Path, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _read_header(table: Table, start: bytes) -> tuple[_Header, bytes]:
-    """The header, and what follows it. Blank lines before it, and the line ``sep=;`` that Excel knows, are no part."""
+def _read_header(table: Table, whole: bytes) -> tuple[_Header, int, bytes]:
+    """The header, the number of the row behind it, and what follows.
+
+    Blank lines before it, and the line ``sep=;`` that Excel knows, are no part.
+    """
     path = table.path
-    start = re.sub(rb"\A([ \t]*\r?\n)+", b"", start)
+    start = re.sub(rb"\A([ \t]*\r?\n)+", b"", whole)
     if not start.strip():
         raise DataError(f"{path}: the file is empty")
     given = re.match(rb"(?i)sep=(.)\r?\n", start)
     start = start[given.end() if given else 0 :]
-    end = -1
-    while (end := start.find(b"\n", end + 1)) >= 0 and start.count(b'"', 0, end) % 2:
-        pass
-    first = start if end < 0 else start[: end + 1]
+    row = 2 + whole[: len(whole) - len(start)].count(b"\n")
+    ends = (match.end() for match in re.finditer(rb"\r\n?|\n", start))
+    first = start[: next((end for end in ends if start.count(b'"', 0, end) % 2 == 0), len(start))]
     separator = given[1].decode("latin-1") if given else _separator(start[: 2**16].decode("utf-8", "replace"))
     names = [
         printable(name.strip()) for name in next(csv.reader([first.decode("utf-8", "replace")], delimiter=separator))
@@ -445,7 +446,7 @@ def _read_header(table: Table, start: bytes) -> tuple[_Header, bytes]:
 
     if not pl.Series(names).str.replace_all(r"(\d),(\d)", "$1.$2").cast(pl.Float64, strict=False).null_count():
         raise DataError.at(path, "the first row holds numbers, not the names of the columns; add a header", row=1)
-    return _Header(tuple(names), separator), start[len(first) :]
+    return _Header(tuple(names), separator), row, start[len(first) :]
 
 
 def _separator(start: str) -> str:
