@@ -8,8 +8,9 @@ from levelhead.records import Run
 from levelhead.report import write
 from levelhead.studies import LECTURES, Settings, SettingsError, StudyError, find
 from levelhead.studies.frame import Arm, Lecture
+from levelhead.studies.jobs import described
 from levelhead.studies.views import Rows
-from levelhead.training import train
+from levelhead.studies.workers import Package
 
 #: Small enough that a study takes a second or two; the figures mean nothing.
 TOY = {"steps": 4, "evaluate_every": 2}
@@ -24,9 +25,9 @@ class Inline:
 
     def run(self, title, jobs):
         self.titles.append(title)
+        package = Package(self.data, described(self.data), options={"accelerator": "cpu"})
         for job in jobs:
-            make = job.experiment or train
-            make(job.recipe, self.data, arm=job.arm, probe=job.probe, accelerator="cpu").save(job.path)
+            package.make([job], lambda done, of: None)[0].save(job.path)
         return [Run.load(job.path) for job in jobs]
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
-    from levelhead.records import Run
-    from levelhead.training import Recipe
     from levelhead.training.probes import Observer
 
 #: Changes the data, by the run's seed: a frozen dataclass, whose repr says what it does.
@@ -19,7 +16,7 @@ View = Callable[["Dataset", int], "Dataset"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a worker does in place of plain training; it can be pickled, and says what it is.
+    """What a run has beside its recipe; it can be pickled, and says what it is.
 
     Args:
         view: changes the data before the run; None takes them as they are.
@@ -28,13 +25,6 @@ class Experiment:
 
     view: View | None = None
     observe: Observer | None = None
-
-    def __call__(self, recipe: Recipe, data: Dataset, **options: Any) -> Run:
-        """Train, as ``training.train`` does."""
-        from levelhead.training import train
-
-        seen = data if self.view is None else self.view(data, recipe.seed)
-        return dataclasses.replace(train(recipe, seen, observe=self.observe, **options), asked=self.asked)
 
     @property
     def asked(self) -> dict[str, str]:

@@ -32,7 +32,7 @@ class Job:
     """A run to be made: the arm it is a sample of, its recipe (with the seed), and the file that keeps it.
 
     ``group`` names the progress bar that it counts for; without ``probe`` only losses and scores are measured;
-    ``experiment`` is done in place of plain training.
+    ``experiment`` is what it has beside the recipe.
     """
 
     arm: str

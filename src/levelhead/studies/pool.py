@@ -1,38 +1,27 @@
-"""Runs in parallel: one process a core, one thread each; nothing that finished is ever lost."""
+"""Runs in parallel, by processes of this machine or of a Ray cluster; nothing that finished is ever lost."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import pickle
-import signal
-import threading
-import time
-import warnings
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from multiprocessing import connection, get_context, parent_process
-from multiprocessing.connection import Connection
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from levelhead.allocator import tune_allocator
 from levelhead.records import Run
 from levelhead.studies.jobs import ArmFailedError, Job, StudyError, described, failed, kept, save
+from levelhead.studies.workers import Crew, Package, Processes, Train, Worker, cores
 
 if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
-
     from levelhead.data import Dataset
 
-#: ``levelhead.training.train``, or one of the same signature.
-Train = Callable[..., Run]
-
-#: Seconds between two reports of one worker's progress.
-_REPORT_EVERY = 0.1
+ENGINES = ("local", "ray")
 #: A run whose worker was killed is tried again in a new one, once.
 _ATTEMPTS = 2
+#: Seeds that a worker trains as one, at most: more save little, and are more to lose when it is stopped.
+TOGETHER = 5
 
 
 class Watcher(Protocol):
@@ -87,17 +76,22 @@ def preflight(jobs: Sequence[Job], data: Dataset) -> None:
 
 
 class Pool:
-    """Worker processes that train; they start with the first run, are given the data once, and die with their parent.
+    """Workers that make runs; they start with the first, are given the data once, and end with the pool.
+
+    The seeds of one recipe that can be trained as one network are given to a worker together.
 
     Args:
         data: what every run trains on.
-        workers: how many processes; one a core that this process may use by default.
+        workers: how many; by default one a core that this process may use, or one a CPU of the cluster.
         train: the training function; must be importable by a new process.
         options: keyword arguments for it, beyond recipe, data, arm, progress and probe (``accelerator``, ...).
         watcher: what is told of the progress.
+        engine: ``local`` for processes of this machine, ``ray`` for actors of a Ray cluster.
+        address: of the cluster; by default the one that ``RAY_ADDRESS`` names or this machine runs, else a new one.
 
     Raises:
-        ValueError: fewer than one worker.
+        ValueError: fewer than one worker, or an engine that there is not.
+        StudyError: Ray is not installed, or there is no cluster at the address.
     """
 
     def __init__(
@@ -108,15 +102,23 @@ class Pool:
         train: Train | None = None,
         options: dict[str, Any] | None = None,
         watcher: Watcher | None = None,
+        engine: str = "local",
+        address: str | None = None,
     ) -> None:
-        self.size = cores() if workers is None else workers
-        if self.size < 1:
+        if workers is not None and workers < 1:
             raise ValueError(f"a study needs at least one worker, got workers={workers}")
+        check_engine(engine, address)
         self.data = data
-        self.described = described(data)
         self.watcher: Watcher = watcher or Silent()
-        self._train, self._options = train, options or {}
-        self._workers: list[_Worker] = []
+        self._package = Package(data, described(data), train, options or {})
+        self._workers: list[Worker] = []
+        self._crew: Crew = Processes()
+        self.size = workers or cores()
+        if engine == "ray":
+            from levelhead.studies.cluster import Actors
+
+            self._crew = actors = Actors(address)
+            self.size = workers or actors.cpus()
 
     def __enter__(self) -> Self:
         return self
@@ -124,19 +126,14 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
+        self._crew.close()
         self._workers.clear()
 
     def use(self, data: Dataset) -> None:
         """Go on with other data: the workers are given it, and need not start anew."""
-        self.data, self.described = data, described(data)
-        for worker in self._workers:
-            with suppress(OSError):  # dead: the next receive says so
-                worker.pipe.send_bytes(self._package())
+        self.data = data
+        self._package = replace(self._package, data=data, described=described(data))
+        self._crew.use(self._package)
 
     def run(self, title: str, jobs: Sequence[Job]) -> list[Run]:
         """Make the runs that are not there yet, and return all of them in the order of the jobs.
@@ -148,161 +145,85 @@ class Pool:
         self.watcher.stage(title, jobs)
         found: dict[int, Run] = {}
         for index, job in enumerate(jobs):
-            run, reason = kept(job, self.described)
+            run, reason = kept(job, self._package.described)
             if run is not None:
                 found[index] = run
                 self.watcher.end(job, run, True)
             elif reason:
                 self.watcher.say(reason)
-        todo = deque((index, 1) for index in range(len(jobs)) if index not in found)
-        if self._train is None:
-            preflight([jobs[index] for index, _ in todo], self.data)
+        missing = {index: job for index, job in enumerate(jobs) if index not in found}
+        if self._package.train is None:
+            preflight(list(missing.values()), self.data)
+        todo = deque((group, 1) for group in self._groups(missing))
         while len(self._workers) < min(self.size, len(todo)):
-            self._workers.append(self._start())
-        left = len(todo)
-        while left:
+            self._workers.append(self._crew.start(self._package))
+        while len(found) < len(jobs):
             for worker in self._workers:
                 if worker.ready and worker.task is None and todo:
-                    worker.give(todo.popleft(), jobs)
-            for pipe in connection.wait([worker.pipe for worker in self._workers]):
-                worker = next(worker for worker in self._workers if worker.pipe is pipe)
-                message = worker.receive()
+                    worker.task = todo.popleft()
+                    self._crew.give(worker, [jobs[index] for index in worker.task[0]])
+            for worker, message in self._crew.wait():
                 match message:
                     case ("ready",):
                         worker.ready = True
                     case ("step", int(done)) if worker.task:
-                        self.watcher.step(jobs[worker.task[0]], done)
-                    case ("stored",) if worker.task:
-                        index, worker.task = worker.task[0], None
-                        found[index] = Run.load(jobs[index].path)
-                        self.watcher.end(jobs[index], found[index], False)
-                        left -= 1
-                    case ("full", str(text)):
-                        raise StudyError(text)
-                    case None:
-                        task, reason = self._replace(worker)
-                        if task is None:
-                            continue
-                        index, attempt = task
-                        if attempt < _ATTEMPTS:
-                            self.watcher.say(f"{jobs[index].path.name}: {reason} It is tried again.")
-                            todo.appendleft((index, attempt + 1))
-                            continue
-                        found[index] = failed(jobs[index], self.described, reason)
-                        save(found[index], jobs[index].path)
-                        self.watcher.end(jobs[index], found[index], False)
-                        left -= 1
+                        for index in worker.task[0]:
+                            self.watcher.step(jobs[index], done)
+                    case ("made", list(runs)) if worker.task:
+                        self._store(dict(zip(worker.task[0], runs, strict=True)), jobs, found)
+                        worker.task = None
+                    case ("dead", str(why)):
+                        todo.extendleft(self._replace(worker, why, jobs, found))
         return [found[index] for index in range(len(jobs))]
 
-    def _start(self) -> _Worker:
-        context = get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there,), name="levelhead-worker", daemon=True)
-        process.start()
-        there.close()
-        with suppress(OSError):  # dead already: its end of the pipe says so to the loop
-            here.send_bytes(self._package())
-        return _Worker(process, here)
+    def _groups(self, jobs: Mapping[int, Job]) -> list[tuple[int, ...]]:
+        """The jobs that a worker is given together: those that are one network but for the seed, shared out evenly."""
+        most = min(TOGETHER, math.ceil(len(jobs) / self.size)) if jobs and self._package.train is None else 1
+        from levelhead.training.stacked import stackable
 
-    def _package(self) -> bytes:
-        return pickle.dumps((self.data, self.described, self._train, self._options))
+        alike: dict[object, list[int]] = {}
+        for index, job in jobs.items():
+            key = (job.arm, job.recipe.replace(seed=0), job.probe, repr(job.asked)) if stackable(job.recipe) else index
+            alike.setdefault(key, []).append(index)
+        return [tuple(group) for indices in alike.values() for group in _batched(indices, most)]
 
-    def _replace(self, worker: _Worker) -> tuple[tuple[int, int] | None, str]:
-        """Put a new process where one died; give back what it was at and why it ended."""
-        worker.process.join()
-        worker.pipe.close()
-        code = worker.process.exitcode
+    def _store(self, made: Mapping[int, Run], jobs: Sequence[Job], found: dict[int, Run]) -> None:
+        for index, run in made.items():
+            save(run, jobs[index].path)
+            found[index] = Run.load(jobs[index].path)
+            self.watcher.end(jobs[index], found[index], False)
+
+    def _replace(
+        self, worker: Worker, why: str, jobs: Sequence[Job], found: dict[int, Run]
+    ) -> list[tuple[tuple[int, ...], int]]:
+        """Put a new worker where one died; what it was at is to be done again, one by one, or has failed."""
         self._workers.remove(worker)
         if not worker.ready:
             raise StudyError(
-                f"a worker process ended as it started (exit status {code}). In a script of your own, put what starts "
-                "the study under: if __name__ == '__main__':"
+                f"a worker ended as it started {why}. In a script of your own, put what starts the study under: "
+                "if __name__ == '__main__':"
             )
-        self._workers.append(self._start())
-        return worker.task, f"its worker process was killed (exit status {code}); out of memory?"
+        self._workers.append(self._crew.start(self._package))
+        if worker.task is None:
+            return []
+        (indices, attempt), reason = worker.task, f"its worker process was killed {why}; out of memory?"
+        if attempt < _ATTEMPTS:
+            self.watcher.say(f"{', '.join(jobs[index].path.name for index in indices)}: {reason} It is tried again.")
+            return [((index,), attempt + 1) for index in indices]
+        self._store({index: failed(jobs[index], self._package.described, reason) for index in indices}, jobs, found)
+        return []
 
 
-class _Worker:
-    """The parent's end of one process."""
-
-    def __init__(self, process: SpawnProcess, pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
-        self.ready = False
-        self.task: tuple[int, int] | None = None
-
-    def give(self, task: tuple[int, int], jobs: Sequence[Job]) -> None:
-        self.task = task
-        with suppress(OSError):  # dead: the next receive says so
-            self.pipe.send_bytes(pickle.dumps(jobs[task[0]]))
-
-    def receive(self) -> tuple[Any, ...] | None:
-        """The next message; None where the process is dead."""
-        try:
-            message: tuple[Any, ...] = self.pipe.recv()
-        except (EOFError, OSError):
-            return None
-        return message
+def check_engine(engine: str, address: str | None) -> None:
+    """Raise ValueError where there is no such engine, or it has no address."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine = {engine!r} is not one of {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise ValueError(f"address = {address!r} is of a Ray cluster, and the engine is {engine!r}; use engine 'ray'")
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _work(pipe: Connection) -> None:
-    """A worker's life: the data, then one job after the other."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the workers
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-    with warnings.catch_warnings(action="ignore"):  # where there is nothing to tune, the study runs all the same
-        tune_allocator()
-    package = pickle.loads(pipe.recv_bytes())
-    pipe.send(("ready",))
-    while True:
-        job = pickle.loads(pipe.recv_bytes())
-        if not isinstance(job, Job):  # other data
-            package = job
-            continue
-        data, description, given, options = package
-        train = given or _default_train()
-        try:
-            run = _one(job, data, train, options, pipe)
-        except Exception as error:  # whatever a user's network raises is that run's result
-            text = str(error).strip().splitlines()
-            run = failed(job, description, f"{type(error).__name__}: {text[0] if text else 'no message'}")
-        run = dataclasses.replace(run, data=description)
-        try:
-            save(run, job.path)
-        except StudyError as error:
-            pipe.send(("full", str(error)))
-        else:
-            pipe.send(("stored",))
-
-
-def _one(job: Job, data: Dataset, train: Train, options: dict[str, Any], pipe: Connection) -> Run:
-    last = 0.0
-
-    def report(done: int, _: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _REPORT_EVERY:
-            last = now
-            pipe.send(("step", done))
-
-    make = job.experiment or train
-    return make(job.recipe, data, arm=job.arm, progress=report, probe=job.probe, **options)
-
-
-def _default_train() -> Train:
-    from levelhead.training import train
-
-    return train
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _batched(values: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:
+    """As ``itertools.batched`` of Python 3.12."""
+    rest = iter(values)
+    while group := tuple(islice(rest, most)):
+        yield group

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from levelhead.lessons import Answer
 from levelhead.studies.jobs import locked
-from levelhead.studies.pool import Pool, Train, Watcher
+from levelhead.studies.pool import Pool, Watcher
 from levelhead.studies.settings import Settings, SettingsError
 from levelhead.studies.study import keep
+from levelhead.studies.workers import Train
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset

@@ -15,8 +15,9 @@ from levelhead.studies.display import shown
 from levelhead.studies.frame import changes, decide, plan, trained
 from levelhead.studies.jobs import ArmFailedError, Job, StudyError, locked
 from levelhead.studies.outcome import SHARE, best_scores, chance, goal, row, speedup, steps_to
-from levelhead.studies.pool import Pool, Train, Watcher
+from levelhead.studies.pool import Pool, Watcher
 from levelhead.studies.samples import Samples
+from levelhead.studies.workers import Train
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset

@@ -10,9 +10,10 @@ from levelhead import report
 from levelhead.lessons import Answer
 from levelhead.records import environment, write_json
 from levelhead.studies.jobs import ArmFailedError, StudyError, locked
-from levelhead.studies.pool import Pool, Train, Watcher
+from levelhead.studies.pool import Pool, Watcher
 from levelhead.studies.registry import LECTURES, complete, find, run_in
 from levelhead.studies.settings import Settings, SettingsError
+from levelhead.studies.workers import Train
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
