@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from levelhead.data import DataError, Reading, describe, load, tables
+from levelhead.data import DataError, Reading, cells, describe, load, tables
 
 
 def write(path, text, encoding="utf-8"):
@@ -172,7 +172,7 @@ def test_a_row_of_another_length_is_one_error_anywhere(tmp_path, monkeypatch, fa
         load(path, "y")
 
 
-@pytest.mark.parametrize("gap", tables.MISSING)
+@pytest.mark.parametrize("gap", cells.MISSING)
 def test_missing_is_missing_in_every_row_and_every_kind_of_file(tmp_path, monkeypatch, gap):
     monkeypatch.setattr(tables, "_CHUNK", 64)
     rows = [[f" {gap} " if i in (0, 90) else str(i), f" {gap} " if i in (1, 95) else "ab"[i % 2]] for i in range(100)]

@@ -35,7 +35,7 @@ class Reading:
     Args:
         decimal: the decimal sign of a CSV file, ``.`` or ``,``; recognised column by column by default.
         thousands: what stands between thousands there; recognised by default.
-        na: cells that stand for "not known", beside ``tables.MISSING``.
+        na: cells that stand for "not known", beside ``cells.MISSING``.
         encoding: of a CSV file; UTF-8, UTF-16 with its mark, and Latin-1 (Windows-1252) are recognised.
         ignore: columns of a table that are left out.
         drop_missing: rows of a table in which a value is missing are left out.

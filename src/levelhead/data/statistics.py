@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levelhead.data import tables
+from levelhead.data.cells import Kind, Table
 from levelhead.data.source import DataError, Progress, Reading, channel_names
 from levelhead.data.summary import Summary
 
@@ -35,7 +36,7 @@ class Feature:
     """
 
     name: str
-    kind: tables.Kind
+    kind: Kind
     count: int
     mean: float
     std: float
@@ -102,7 +103,7 @@ def describe(
     return Description(data.source, len(data.x), tuple(features), data.notes)
 
 
-def _describe_table(table: tables.Table, report: Progress) -> Description:
+def _describe_table(table: Table, report: Progress) -> Description:
     seen: dict[str, Summary] = defaultdict(Summary)
     with ThreadPoolExecutor(2) as pool:  # polars works outside Python's lock
         for frame, _ in table.blocks(report):
@@ -148,7 +149,7 @@ def _describe_folder(folder: images.Folder, report: Progress, reading: Reading) 
     return Description(str(folder.path), total - len(damaged), tuple(features), tuple(notes))
 
 
-def _feature(name: str, seen: Summary, kind: tables.Kind = "number", offset: int = 0) -> Feature:
+def _feature(name: str, seen: Summary, kind: Kind = "number", offset: int = 0) -> Feature:
     """Of the values less the offset that was seen."""
     mean = std = low = high = math.nan
     if seen.count and kind == "number":

@@ -1,4 +1,4 @@
-"""Tables piece by piece: CSV, Parquet and Feather, the same columns for ``describe`` and for ``load``."""
+"""Files of tables, piece by piece: CSV, Parquet and Feather."""
 
 from __future__ import annotations
 
@@ -8,227 +8,27 @@ import io
 import os
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from levelhead.data import formats
-from levelhead.data.source import EXACT, DataError, Progress, Reading, closest, first_line, listed, rows_of
+from levelhead.data.cells import MISSING, Blocks, Column, Table
+from levelhead.data.source import DataError, Progress, Reading, first_line
 from levelhead.terminal import printable
 
 if TYPE_CHECKING:
     import polars as pl
 
-Kind = Literal["number", "text"]
-
 _PARQUET, _FEATHER = (".parquet", ".pq"), (".feather", ".arrow", ".ipc")
 SUFFIXES = (".csv", ".tsv", ".txt", *_PARQUET, *_FEATHER)
-#: Cells that stand for "not known", whatever the file and whatever the spaces around them.
-MISSING = (
-    *("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "-nan", "-NaN"),
-    *("null", "NULL", "Null", "None", "none", "?"),
-)
-
 #: Bytes of a CSV file, rows of another, that are read at once: large enough for the parser to keep two cores busy.
 _CHUNK, _ROWS = 2**23, 2**16
 #: A quote that is still open after so many bytes was never one.
 _LONGEST_RECORD = 2**26
-#: Cells that are not numbers are shown up to here.
-_SHOWN = 10
-
-
-@dataclass(slots=True)
-class Column:
-    """What is known of a column so far.
-
-    Args:
-        name: as the file has it.
-        kind: None while every cell is missing; decided by the first block that knows a cell.
-        format: how its numbers are written.
-        offset: taken off its integers, where they are too large for float64; 0 elsewhere.
-    """
-
-    name: str
-    kind: Kind | None = None
-    format: formats.Format = formats.PLAIN
-    offset: int = 0
-    odd: list[tuple[int, str]] = field(default_factory=list)
-    odd_count: int = 0
-
-
-@dataclass(slots=True)
-class Table:
-    """A table that is read once, block by block.
-
-    Args:
-        path: the file.
-        reading: what the user says of it.
-        columns: those that are used, in the order of the file.
-        notes: what a reader must know; complete when the blocks are read.
-        rows: how many rows were read.
-        separator: what stands between the cells of a CSV file.
-        sparse: whether a column of numbers of a CSV file was seen to have words for missing ones.
-    """
-
-    path: Path
-    reading: Reading
-    columns: list[Column] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    rows: int = 0
-    separator: str = ","
-    sparse: bool = False
-    _decimals: set[str] = field(default_factory=set)
-
-    def blocks(self, progress: Progress) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
-        """The rows as numbers (float64, less the column's offset) and texts; and their row numbers.
-
-        What is missing is null, or NaN among numbers.
-
-        A column is of numbers where more than half of its known cells are, and then all must be; otherwise of texts.
-
-        Raises:
-            DataError: the file cannot be read, a row has another length than the header, or cells are not numbers.
-        """
-        raw = _csv_blocks(self, progress) if self._is_csv else _scanned_blocks(self, progress)
-        seen = 0
-        for block, numbers in raw:
-            frame = self._clean(block, numbers)
-            seen += len(frame)
-            if self.reading.drop_missing:
-                complete = _complete(frame)
-                frame, numbers = frame.filter(complete), numbers.filter(complete)  # noqa: PLW2901
-            self.rows += len(frame)
-            yield frame, numbers
-        self._stop_at_odd_cells()
-        if not seen:
-            raise DataError(f"{self.path}: there are no rows; a data set needs a header and rows")
-        if not self.rows:
-            raise DataError(f"{self.path}: in each of the {rows_of(seen)} a value is missing, and all were dropped")
-        if seen > self.rows:
-            self.notes.append(f"{rows_of(seen - self.rows)} of {seen:,} with a missing value were left out.")
-        for column in self.columns:
-            if column.offset:
-                name = f"Column {column.name!r}"
-                self.notes.append(f"{name} holds integers beyond 2**53; it was read exactly, from {column.offset} on.")
-
-    @property
-    def _is_csv(self) -> bool:
-        return self.path.suffix.lower() not in _PARQUET + _FEATHER
-
-    def keep(self, names: Sequence[str]) -> None:
-        """Take the columns of the file, less those that are to be ignored."""
-        for name in self.reading.ignore:
-            if name not in names:
-                raise DataError(f"{self.path}: no column {name!r} to ignore{closest(name, names)}; {listed(names)}")
-        self.columns = [Column(name) for name in names if name not in self.reading.ignore]
-        if not self.columns:
-            raise DataError(f"{self.path}: no column is left")
-
-    def _clean(self, raw: pl.DataFrame, numbers: pl.Series) -> pl.DataFrame:
-        import polars as pl
-
-        kept = [column.name for column in self.columns]
-        raw = raw if raw.columns == kept else raw.select(kept)
-        types = raw.schema
-        if all(each == pl.Float64 for each in types.values()) and not any(c.offset for c in self.columns):
-            for column in self.columns:
-                column.kind = "number"
-            return raw
-        texts = [name for name in kept if types[name] == pl.String]
-        stripped = pl.col(texts).str.strip_chars()
-        missing = pl.Series([*MISSING, *self.reading.na])
-        raw = raw.with_columns(pl.when(stripped.is_in(missing.implode())).then(None).otherwise(stripped).name.keep())
-        self._decide([column for column in self.columns if column.kind is None], raw)
-        return pl.DataFrame([self._parse(column, raw[column.name], numbers) for column in self.columns])
-
-    def _decide(self, columns: list[Column], raw: pl.DataFrame) -> None:
-        """The kinds of columns, and the formats of their numbers; a column settles what is open in another."""
-        import polars as pl
-
-        found: dict[str, tuple[formats.Format, formats.Format | None]] = {}
-        for column in columns:
-            cells = raw[column.name]
-            known = cells.drop_nulls()
-            if known.is_empty():
-                continue
-            if cells.dtype != pl.String:
-                column.kind = "number"
-            else:
-                form, other = formats.recognise(known, self.reading)
-                good = len(known) - form.parse(known).null_count()
-                column.kind = "number" if 2 * good > len(known) else "text"
-                column.format = form if column.kind == "number" else formats.PLAIN
-                if column.kind == "number":
-                    found[column.name] = form, other
-            first = known[0]
-            if column.kind == "number" and column.format == formats.PLAIN and not cells.dtype.is_float():
-                whole = pl.Series([first]).cast(pl.Int128, strict=False)[0]
-                column.offset = whole if whole is not None and abs(whole) > EXACT else 0
-        self._decimals |= {form.decimal for form, other in found.values() if form != formats.PLAIN and other is None}
-        for column in columns:
-            if column.name in found:
-                self._settle(column, *found[column.name], raw[column.name].drop_nulls())
-
-    def _settle(self, column: Column, form: formats.Format, other: formats.Format | None, known: pl.Series) -> None:
-        import polars as pl
-
-        comma = "," in self._decimals or (self.separator == ";" and not self._decimals)  # as spreadsheets write it
-        if form == formats.PLAIN and comma and known.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$").all():
-            other = formats.Format(",", ".")
-        if other is not None:
-            fitting = [each for each in (form, other) if {each.decimal} == self._decimals]
-            if len(fitting) != 1 or form == formats.PLAIN:
-                values = " or ".join(f"{each.parse(known[:1])[0]:g}" for each in (form, other))
-                say = "; say which with --decimal . or --decimal ,"
-                raise DataError.at(self.path, f"{known[0]!r} can be {values}{say}", column=column.name)
-            form = fitting[0]
-        column.format = form
-        numbers = form.parse(known)
-        written = ~numbers.eq_missing(known.cast(pl.Float64, strict=False)) & numbers.is_not_null()
-        if written.any():  # otherwise than a program writes it
-            example = int(written.arg_max() or 0)
-            self.notes.append(f"Column {column.name!r} {form.words(known[example], numbers[example])}.")
-
-    def _parse(self, column: Column, cells: pl.Series, numbers: pl.Series) -> pl.Series:
-        import polars as pl
-
-        if column.kind == "text":
-            return cells.cast(pl.String)
-        if cells.dtype != pl.String:
-            if column.offset:
-                wide = pl.Int128() if cells.dtype.is_integer() else pl.Float64()
-                cells = cells.cast(wide) - pl.Series([column.offset], dtype=wide)
-            return cells.cast(pl.Float64)
-        values = column.format.parse(cells)
-        if column.offset:
-            whole = (cells.cast(pl.Int128, strict=False) - pl.Series([column.offset], dtype=pl.Int128)).cast(pl.Float64)
-            values = whole.zip_with(whole.is_not_null(), values - column.offset)
-        odd = (values.is_null() & cells.is_not_null()).arg_true()
-        column.odd_count += len(odd)
-        for index in odd.head(_SHOWN - len(column.odd)):
-            column.odd.append((numbers[index], cells[index]))
-        return values
-
-    def _stop_at_odd_cells(self) -> None:
-        wrong = [column for column in self.columns if column.odd]
-        if not wrong:
-            return
-        first = wrong[0]
-        why = "as the column's other cells are"
-        repair = "correct it or leave it empty, or read it as missing with --na"
-        if len(wrong) == 1 and first.odd_count == 1:
-            row, cell = first.odd[0]
-            raise DataError.at(self.path, f"{cell!r} is not a number, {why}; {repair}", row=row, column=first.name)
-        said = [
-            f"column {column.name!r}: {column.odd_count} not a number, {why}: "
-            + ", ".join(f"{cell!r} (row {row})" for row, cell in column.odd)
-            + (", ..." if column.odd_count > len(column.odd) else "")
-            for column in wrong
-        ]
-        raise DataError(f"{self.path}, {'; '.join(said)}; {repair.replace(' it', ' them')}")
 
 
 def open_table(path: Path, reading: Reading) -> Table:
@@ -237,23 +37,15 @@ def open_table(path: Path, reading: Reading) -> Table:
     Raises:
         DataError: an option does not go with the file.
     """
-    table = Table(path, reading)
-    if not table._is_csv:
-        for name in ("decimal", "thousands", "encoding"):
-            if getattr(reading, name) is not None:
-                raise DataError(f"{path}: {name} is for CSV files; this file says it itself")
-    return table
+    if path.suffix.lower() not in _PARQUET + _FEATHER:
+        return Table(path, reading, _csv_blocks)
+    for name in ("decimal", "thousands", "encoding"):
+        if getattr(reading, name) is not None:
+            raise DataError(f"{path}: {name} is for CSV files; this file says it itself")
+    return Table(path, reading, _scanned_blocks)
 
 
-def _complete(frame: pl.DataFrame) -> pl.Series:
-    """Whether nothing is missing, row by row."""
-    import polars as pl
-
-    known = frame.with_columns(pl.col(pl.Float64).fill_nan(None)).select(pl.all_horizontal(pl.all().is_not_null()))
-    return known.to_series()
-
-
-def _scanned_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+def _scanned_blocks(table: Table, progress: Progress) -> Blocks:
     """Blocks of a Parquet or Feather file; what is neither number nor text is left out with a reason."""
     import polars as pl
 
@@ -305,7 +97,7 @@ def _few_at_a_time(frame: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         yield from batches
 
 
-def _csv_blocks(table: Table, progress: Progress) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+def _csv_blocks(table: Table, progress: Progress) -> Blocks:
     """Blocks of a CSV file. Two are parsed at once, from the second on: the first decides what the columns are."""
     import polars as pl
 
