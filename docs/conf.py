@@ -55,6 +55,7 @@ def _text(app: Any, page: str, source: list[str]) -> None:
     home = HERE / f"{page}.md"
     text = ROOT / TEXTS[page] if page in TEXTS else home
     if text != home:
+        app.env.note_dependency(str(text), docname=page)  # so that a second build sees its changes
         source[0] = f"{text.read_text(encoding='utf-8')}\n{source[0]}"
     if not home.is_file():
         return  # a page of the API
