@@ -137,7 +137,10 @@ def study(
         int | None, typer.Option("--seeds", help="Seeds of each arm; by default 5, and 10, 20, 40 where undecided.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Updates of each run.")] = None,
-    network: Annotated[str | None, typer.Option("--network", help="mlp, convnet or module:function.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="mlp, convnet, module:function or file.py:function.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows an update; 60, or all if fewer.")] = None,
     depth: Annotated[int | None, typer.Option("--depth", help="Hidden layers, or blocks of a convnet.")] = None,
     target_score: Annotated[
         float | None,
@@ -171,13 +174,14 @@ def study(
             print_studies(Console(), what)
         return
 
+    given = {"steps": steps, "network": network, "depth": depth, "batch_size": batch_size}
     with _clear_errors():
         settings = studies.Settings.given(what).changed(
             data=data,
             target=target,
             arms=studies.Settings.of({"arms": arm}).arms if arm else None,
             seeds=seeds,
-            recipe={k: v for k, v in (("steps", steps), ("network", network), ("depth", depth)) if v is not None},
+            recipe={name: value for name, value in given.items() if value is not None},
             target_score=target_score,
             standardize=standardize,
             quick=quick or None,

@@ -246,6 +246,16 @@ def test_a_users_network_that_does_not_fit_is_refused(mine, function, normalizat
         build(Recipe(network=f"{mine}:{function}", normalization=normalization), classes())
 
 
+def test_a_users_network_is_found_in_a_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from torch import nn\n\n\ndef net(recipe, data):\n    return nn.Linear(6, data.outputs)\n")
+    assert isinstance(build(Recipe(network=f"{file}:net"), classes()), nn.Linear)
+    with pytest.raises(RecipeError, match="has no function 'nets'"):
+        build(Recipe(network=f"{file}:nets"), classes())
+    with pytest.raises(RecipeError, match=r"none\.py: there is no such file"):
+        build(Recipe(network=f"{tmp_path}/none.py:net"), classes())
+
+
 def test_a_missing_module_is_named(mine):
     with pytest.raises(RecipeError, match=r"no_such_module_here.*looked in"):
         build(Recipe(network="no_such_module_here:f"), classes())

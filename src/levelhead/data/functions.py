@@ -61,7 +61,7 @@ def read_function(reference: str, task: Task | None) -> Unsplit:
     Raises:
         DataError: the function is not there, fails, or returns something else.
     """
-    function = _find(reference)
+    function = find(reference)
     try:
         result = function()
     except Exception as error:
@@ -144,7 +144,7 @@ def _numbers(source: str, values: Any, name: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def _find(reference: str) -> Any:
+def find(reference: str) -> Any:
     """The function that ``module:function`` names; modules of the current folder are found, too."""
     match = _REFERENCE.fullmatch(reference)
     if match is None:

@@ -32,8 +32,8 @@ def chosen(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[s
     return {name: {**known.get(name, {}), **fields} for name, fields in (given or known).items()}
 
 
-def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Recipe:
-    """The recipe that every arm begins with.
+def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any], rows: int | None = None) -> Recipe:
+    """The recipe that every arm begins with; a batch that nobody asked for has no more than the training rows.
 
     Raises:
         RecipeError: a field does not exist, or its value cannot be.
@@ -43,6 +43,8 @@ def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> Recipe:
     fields = {**defaults, **settings}
     if "evaluate_every" not in settings and isinstance(fields.get("steps"), int):
         fields["evaluate_every"] = max(1, fields["steps"] // EVALUATIONS)
+    if rows is not None and "batch_size" not in settings:
+        fields["batch_size"] = min(fields.get("batch_size", Recipe.batch_size), rows)
     return Recipe.from_dict(fields)
 
 

@@ -86,7 +86,8 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     if settings.quick:
         settings = settings.changed(recipe={**QUICK, **settings.recipe}, depths=settings.depths or ())
     arms = arm_settings.chosen(settings.arms, ARMS)
-    start = arm_settings.shared(settings.recipe, CONVNET if settings.recipe.get("network") == "convnet" else RECIPE)
+    defaults = CONVNET if settings.recipe.get("network") == "convnet" else RECIPE
+    start = arm_settings.shared(settings.recipe, defaults, len(data.train))
     baseline, fields = next(iter(arms.items()))
     own_fields = {name: value for name, value in fields.items() if name != "learning_rate_times"}
     plain = arm_settings.build(start, {baseline: own_fields})[baseline]

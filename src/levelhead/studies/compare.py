@@ -29,7 +29,7 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
     """
     if not settings.arms:
         raise SettingsError("the study 'compare' needs arms: tables [arms.NAME] in a TOML file, the baseline first")
-    base = arm_settings.shared(settings.recipe, {})
+    base = arm_settings.shared(settings.recipe, {}, len(data.train))
     arms = {name: arm_settings.build(base, {name: fields})[name] for name, fields in settings.arms.items()}
     study = Study(QUESTION, data, arms, settings.seed_count, settings.target_score, "compare")
     return study.within(pool, folder, quick=settings.quick)

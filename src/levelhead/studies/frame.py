@@ -159,7 +159,7 @@ class Lecture:
             fields["evaluate_every"] = max(1, fields["steps"] // times)
         fewer = self.quick_arms if settings.quick else ()
         arms = {name: arm for name, arm in self.arms.items() if not fewer or name in fewer}
-        base = shared(fields, {})
+        base = shared(fields, {}, len(data.train))
         recipes = {name: base.replace(**arm.fields) for name, arm in arms.items()}
         sweeps = [
             Sweep(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from levelhead import kinds
 from levelhead import nn as lh
+from levelhead.data.functions import find
+from levelhead.data.source import DataError
 from levelhead.training.initialization import activation, calibrate, initialize
 from levelhead.training.recipe import Recipe, RecipeError
 from levelhead.training.seeding import NOISE, WEIGHTS, derive
@@ -85,9 +87,9 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
       activation in three stages as equal as can be; the first block of the second and of the third stage doubles the
       channels and halves height and width (as long as 2 pixels are left); average over the pixels; a linear output
       layer.
-    - ``module:function``: the user's own; the function is called with the same two arguments, recipe and data, and
-      returns a module from (rows, \*data.input_shape) to (rows, data.outputs). What it does not read from the recipe
-      has no effect; the module is looked for in the current folder first.
+    - ``module:function``, ``file.py:function``: the user's own; the function is called with the same two arguments,
+      recipe and data, and returns a module from (rows, \*data.input_shape) to (rows, data.outputs). What it does not
+      read from the recipe has no effect; the module is looked for in the current folder first.
 
     Raises:
         RecipeError: the network does not go with the data, or the user's function is not to be found, or it returns
@@ -156,11 +158,16 @@ def _bias(recipe: Recipe) -> bool:
 def _users(recipe: Recipe, data: Dataset) -> nn.Module:
     """Call the user's function and check what it returns."""
     where = f"network {recipe.network!r}"
-    module_name, function_name = recipe.network.split(":")
+    module_name, _, function_name = recipe.network.rpartition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)  # a console script does not have it
     try:
-        function = getattr(importlib.import_module(module_name), function_name)
+        if module_name.endswith(".py"):
+            function = find(recipe.network)
+        else:
+            function = getattr(importlib.import_module(module_name), function_name)
+    except DataError as error:
+        raise RecipeError(f"network {error}") from error
     except ModuleNotFoundError as error:
         raise RecipeError(f"{where}: {error}; looked in {here} and the installed packages") from error
     except AttributeError as error:

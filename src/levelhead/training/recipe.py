@@ -56,7 +56,7 @@ _RANGES: dict[str, _Range] = {
 _WHOLE = {
     *("width", "depth", "groups", "batch_size", "steps", "evaluate_every", "patience", "checkpoint_every", "seed")
 }
-_USER_NETWORK = re.compile(r"[\w.]+:[\w.]+")
+_USER_NETWORK = re.compile(r"([\w.]+|[\w./\\-]+\.py):\w+")
 
 
 class RecipeError(ValueError):
@@ -68,7 +68,8 @@ class Recipe:
     """The settings of one training run; two runs of one recipe on one machine give the same bits.
 
     Args:
-        network: ``mlp``, ``convnet``, or the user's own ``module:function`` (see ``training.build``).
+        network: ``mlp``, ``convnet``, or the user's own ``module:function`` or ``file.py:function`` (see
+            ``training.build``).
         width: units of each hidden layer; channels of the first stage of a convnet.
         depth: hidden layers, or convolution blocks.
         normalization: ``none``, ``batch``, ``layer``, ``rms``, ``group`` or ``instance``, in every hidden layer.
