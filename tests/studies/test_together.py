@@ -12,7 +12,7 @@ from levelhead.data import load
 from levelhead.records import Run
 from levelhead.report import write
 from levelhead.studies import Settings, SettingsError, run_all
-from levelhead.studies.experiment import Experiment
+from levelhead.studies.experiment import Experiment, source
 from levelhead.studies.jobs import Job, kept
 from levelhead.training import Recipe
 
@@ -33,7 +33,7 @@ def test_all_studies_share_workers_go_on_without_the_broken_one_and_resume(tmp_p
     assert [text for text in first.said if text.startswith("Study ")][1] == "Study 2 of 3: second. Is second so?"
     assert "broken is left out: every run of the arm 'plain' failed: RuntimeError: no such layer" in first.said[-1]
     run = Run.load(tmp_path / "second/runs/BN-1.json")
-    assert run.asked == {"observe": "levelhead.studies.observers.flow"}
+    assert run.asked == {"observe": f"flow of {source('levelhead.studies.observers')}"}
     assert "decay" in run.curves
     assert json.loads((tmp_path / "all.json").read_text())["studies"] == ["first", "second"]
     assert write(tmp_path).read_text(encoding="utf-8").count('class="study"') == 2
@@ -53,6 +53,17 @@ def test_a_run_of_another_view_or_observer_is_made_again(tmp_path):
     assert kept(job, {})[1].startswith(
         "plain-0.json is of another measurement (view 'Rows(count=41)', now 'Rows(count=40)')"
     )
+
+
+def test_a_run_of_changed_code_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for network in ("mine.py:net", "mine:net"):
+        (tmp_path / "mine.py").write_text("def net(recipe, data): ...")
+        job = Job.of("plain", Recipe(network=network), tmp_path)
+        Run("plain", 0, "finished", 1, 0.1, "accuracy", job.recipe.to_dict(), {}, {}, asked=job.asked).save(job.path)
+        assert kept(job, {})[0] is not None
+        (tmp_path / "mine.py").write_text("def net(recipe, data): return 1")
+        assert kept(job, {})[1].startswith("plain-0.json is of another measurement (network 'mine")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levelhead.records import Run, environment, read_json
+from levelhead.studies.experiment import source
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -59,8 +60,10 @@ class Job:
 
     @property
     def asked(self) -> dict[str, str]:
-        """What is asked for beside the recipe."""
-        return {} if self.experiment is None else self.experiment.asked
+        """What is asked for beside the recipe, with a checksum of the code that it is: what changed is run again."""
+        asked = {} if self.experiment is None else self.experiment.asked
+        network, _, _ = self.recipe.network.rpartition(":")
+        return asked | {"network": source(network)} if network else asked
 
 
 def file_name(arm: str) -> str:
