@@ -63,6 +63,7 @@ class Known:
     late: tuple = ()
     tried: tuple = ()
     optimizer: Any = None
+    known: Any = None
 
     @property
     def optimizers(self):

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from levelhead.doctor import ProgramError
+from levelhead.doctor import ProgramError, command
 from levelhead.doctor.script import Script
-from levelhead.doctor.script.again import Runs
+from levelhead.doctor.script.again import Ran, Runs
 from levelhead.doctor.script.changes import mismatched
-from levelhead.doctor.script.examined import examine_script, gain
+from levelhead.doctor.script.examined import Measure, _Search, examine_script, gain
 from levelhead.doctor.script.patch import patch
 
 LOOP = """
@@ -70,6 +70,36 @@ def script(tmp_path, monkeypatch):
 )
 def test_gain(before, after, floor, expected):
     assert gain(before, after, floor) == expected
+
+
+@pytest.mark.parametrize(("training", "expected"), [(0.5, 0.5), (1.5, 0.0)])
+def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfits_less(training, expected):
+    def ran(loss, validation):
+        return Ran(10, [[i, loss] for i in range(10)], [[9, validation]], [], "", [], {}, [], 0.0)
+
+    class Fake:
+        def all(self, orders):
+            return [ran(training, 1.0) if order[0] else ran(1.0, 2.0) for order in orders]
+
+    measure = Measure("loss", lambda each: each.validation[-1][1], 3.0, True)
+    search = _Search(Fake(), ran(1.0, 2.0), measure, lambda _: None)
+    search.run(["rate / 10"], [])
+    assert search.gains["rate / 10"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def build():\n    return 1\n", False),
+        ("def build():\n    return 1\nif __name__ == '__main__':\n    build()\n", False),
+        ("def build():\n    return 1\nmodel = build()\n", True),
+        ("def build():\n    return 1\ndef main():\n    model = build()\n", True),
+        ("x = 1\n", True),
+    ],
+)
+def test_a_file_that_calls_its_own_build_is_a_script(tmp_path, text, expected):
+    (tmp_path / "train.py").write_text(text)
+    assert command.is_script(str(tmp_path / "train.py")) is expected
 
 
 def test_shapes_that_would_be_broadcast():

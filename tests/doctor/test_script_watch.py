@@ -155,6 +155,19 @@ def test_parts_that_are_trained_together_have_the_scripts_names(watched):
     assert [(f.cause, f.where) for f in found.findings][:1] == [("missing-nonlinearity", "enc")]
 
 
+def test_a_new_head_of_another_optimizer_is_not_missed_in_the_first(watched):
+    _, found = watched(
+        LOOP + "model = nn.ModuleDict({'body': nn.Linear(4, 8), 'head': nn.Linear(8, 2)})\n"
+        "def net(x):\n    return model['head'](torch.relu(model['body'](x)))\n"
+        "train(net, torch.optim.SGD(model.parameters(), 0.1))\n"
+        "for p in model['body'].parameters():\n    p.requires_grad = False\n"
+        "model['head'] = nn.Linear(8, 2)\n"
+        "train(net, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1))\n"
+    )
+    assert [e.measured["steps"] for e in found] == [40, 40]
+    assert not any(f.cause == "parameters-not-trained" for e in found for f in e.findings)
+
+
 def test_tensors_without_a_module_are_seen(watched):
     _, (found,) = watched(
         LOOP + "w = torch.zeros(4, 2, requires_grad=True)\ntrain(lambda x: x @ w, torch.optim.SGD([w], 0.1))\n"

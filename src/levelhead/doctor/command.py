@@ -78,7 +78,12 @@ def is_script(what: str) -> bool:
         body = ast.parse(path.read_bytes()).body
     except (SyntaxError, ValueError):
         return True
-    return not any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in body)
+    if not any(isinstance(node, ast.FunctionDef) and node.name == "build" for node in body):
+        return True
+    # A script may have a build() of its own, which it calls itself, where a program is built for whoever asks.
+    code = (node for node in body if not (isinstance(node, ast.If) and "__name__" in ast.dump(node.test)))
+    names = (call.func for node in code for call in ast.walk(node) if isinstance(call, ast.Call))
+    return any(isinstance(name, ast.Name) and name.id == "build" for name in names)
 
 
 def run_script(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from levelhead.doctor.charts import of_outcome
 from levelhead.doctor.evidence.data import Columns
 from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.evidence.structure import rows_of
@@ -23,7 +24,7 @@ from levelhead.doctor.program import Program, ProgramError, forward
 from levelhead.doctor.rules import Wanted, chosen, finding, suspicions
 from levelhead.doctor.treat import treat
 from levelhead.doctor.trials import now
-from levelhead.records import Chart, Line, environment
+from levelhead.records import environment
 
 Progress = Callable[[str], None]
 
@@ -130,7 +131,7 @@ def _examine(
         findings=_findings(verdicts, facts),
         stages=tuple(stages),
         trials=tuple(trying.trials),
-        charts=_charts(trying),
+        charts=tuple(of_outcome({n: o.losses for n, o in trying.kept.items()}, base.scores, facts.loop.first_norms)),
         measured=_measured(facts),
         notes=tuple(notes),
         environment=environment(),
@@ -230,42 +231,3 @@ def _measured(facts: Examined) -> dict[str, Any]:
 
 def _scale(c: Columns | None) -> dict[str, float] | None:
     return None if c is None else {"mean": c.mean, "std": c.std, "low": c.low, "high": c.high, "bad": c.bad}
-
-
-def _charts(trying: Interventions) -> tuple[Chart, ...]:
-    lines = tuple(
-        Line(name, *_thinned(outcome.losses)) for name, outcome in trying.kept.items() if len(outcome.losses) > 1
-    )
-    charts = [Chart("Loss of the program and of its repair", "updates", "training loss", lines, log_y=_positive(lines))]
-    scores = trying.base.scores
-    if len(scores) > 3:
-        line = Line("as it is", tuple(float(s) for s, _ in scores), tuple(v for _, v in scores))
-        charts.append(Chart("Validation score of the program as it is", "updates", "score", (line,)))
-    norms = trying.facts.loop.first_norms
-    if len(norms) > 1 and any(norms.values()):
-        line = Line("gradient norm", tuple(float(i) for i in range(len(norms))), tuple(norms.values()))
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(list(norms)[:24]))
-        charts.append(
-            Chart(
-                "Gradient norm at the first update",
-                "parameter",
-                "norm",
-                (line,),
-                log_y=min(norms.values()) > 0,
-                note=names,
-            )
-        )
-    return tuple(charts)
-
-
-def _thinned(values: list[float], points: int = 200) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means of equal stretches, at most ``points`` of them."""
-    width = max(1, math.ceil(len(values) / points))
-    parts = [values[i : i + width] for i in range(0, len(values), width)]
-    return tuple(float(min((i + 1) * width, len(values))) for i in range(len(parts))), tuple(
-        sum(p) / len(p) for p in parts
-    )
-
-
-def _positive(lines: tuple[Line, ...]) -> bool:
-    return all(y > 0 for line in lines for y in line.y if math.isfinite(y))

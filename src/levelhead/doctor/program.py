@@ -67,7 +67,7 @@ class Program:
         Raises:
             ProgramError: an attribute is missing or is not what it should be.
         """
-        if callable(source) and not hasattr(source, "model"):
+        if callable(source) and not hasattr(source, "model") and not isinstance(source, nn.Module):
             made = cls.of(source())
             made.rebuild = source
             return made
@@ -237,14 +237,19 @@ def standard_evaluate(program: Program) -> float:
         return default_score(program, loader)
 
 
+def answers(model: nn.Module, loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Outputs and targets of each batch, on the device of the model."""
+    for batch in loader:
+        inputs, targets = split(batch)
+        yield forward(model, inputs), moved(targets, model)
+
+
 def default_score(program: Program, loader: Iterable[Any]) -> float:
     """Accuracy, coefficient of determination, or minus the mean loss, by what outputs and targets look like."""
     hits = rows = 0
     losses: list[float] = []
     pairs: list[tuple[Tensor, Tensor]] = []
-    for batch in loader:
-        inputs, targets = split(batch)
-        outputs, targets = forward(program.model, inputs), moved(targets, program.model)
+    for outputs, targets in answers(program.model, loader):
         if are_classes(outputs, targets):
             hits += int((outputs.argmax(1) == targets).sum())
             rows += targets.numel()
@@ -264,10 +269,8 @@ def default_score(program: Program, loader: Iterable[Any]) -> float:
 def hits(model: nn.Module, loader: Iterable[Any], answer: Callable[[Tensor], Tensor]) -> float:
     """The share of targets that ``answer(outputs)`` gives."""
     right = rows = 0
-    for batch in loader:
-        inputs, targets = split(batch)
-        targets = moved(targets, model).flatten()
-        right += int((answer(forward(model, inputs)) == targets).sum())
+    for outputs, targets in answers(model, loader):
+        right += int((answer(outputs) == targets.flatten()).sum())
         rows += targets.numel()
     return right / max(1, rows)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.isolation import copied
-from levelhead.doctor.program import Program, are_classes, forward, moved, one_hot, split
+from levelhead.doctor.program import Program, answers, are_classes, one_hot
 
 
 @dataclass(eq=False)
@@ -23,10 +23,9 @@ class OwnLoss:
     def __call__(self, model: nn.Module, loader: Any) -> float:
         """The score."""
         total = rows = 0.0
-        for batch in loader:
-            inputs, targets = split(batch)
+        for outputs, targets in answers(model, loader):
             count = len(targets) if isinstance(targets, Tensor) and targets.ndim else 1
-            total += count * float(self.loss(forward(model, inputs), moved(targets, model)))
+            total += count * float(self.loss(outputs, targets))
             rows += count
         return -total / rows
 
@@ -34,10 +33,8 @@ class OwnLoss:
 def shares_hit(model: nn.Module, loader: Any) -> float:
     """Accuracy of rows whose targets are shares of the classes, one-hot ones included, or class numbers."""
     right = rows = 0
-    for batch in loader:
-        inputs, targets = split(batch)
-        outputs = forward(model, inputs)
-        labels = one_hot(outputs, moved(targets, model))
+    for outputs, targets in answers(model, loader):
+        labels = one_hot(outputs, targets)
         right += int((outputs.argmax(1) == labels).sum())
         rows += labels.numel()
     return right / max(1, rows)
@@ -48,7 +45,7 @@ def brier_skill(model: nn.Module, loader: Any) -> float:
 
     Source: Brier 1950, Verification of forecasts expressed in terms of probability.
     """
-    pairs = [(forward(model, x).flatten().double(), moved(y, model).flatten().double()) for x, y in map(split, loader)]
+    pairs = [(o.flatten().double(), t.flatten().double()) for o, t in answers(model, loader)]
     p, y = (torch.cat(part) for part in zip(*pairs, strict=True))
     p = p if bool(((p >= 0) & (p <= 1)).all()) else p.sigmoid()
     return 1 - float((y - p).square().sum()) / float((y - y.mean()).square().sum())

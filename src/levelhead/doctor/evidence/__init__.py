@@ -51,6 +51,8 @@ class Evidence:
     base: Outcome | None = None
     #: What a watch saw of the whole training.
     history: History | None = None
+    #: The ids of the parameters that a watched model had at first.
+    known: frozenset[int] | None = None
     #: What was tried on copies so far, the program as it is first; and the score of the best constant answer.
     tried: Sequence[Trial] = ()
     floor: float = -math.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -21,6 +21,14 @@ class Series:
         self.values: list[float] = []
         self._width = 1
         self._open: list[float] = []
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Series:
+        """A curve of these values after 1, 2, ... steps."""
+        made = cls()
+        for step, value in enumerate(values, start=1):
+            made.append(step, value)
+        return made
 
     def append(self, step: int, value: float) -> None:
         """Add the value of a step; steps ascend."""

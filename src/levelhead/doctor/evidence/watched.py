@@ -32,6 +32,7 @@ class Watched(Evidence):
         calls: list[Call],
         modes: dict[str, set[bool]],
         reached: set[str],
+        known: frozenset[int],
     ) -> Self:
         """What was measured, in the form in which an examination has it.
 
@@ -42,6 +43,7 @@ class Watched(Evidence):
             calls: the modules that ran in the forward pass whose order was kept.
             modes: of each module that ran.
             reached: parameters that had a gradient.
+            known: the ids of the parameters that the model had at first.
         """
         mode = {True} if not history.eval_steps else {False} if not history.training_steps else {True, False}
         moves = [m.move for m in history.measured if math.isfinite(m.move)]
@@ -65,6 +67,7 @@ class Watched(Evidence):
             updates=history.steps,
             train=Data(inputs=_inputs(history) if plain else None),
             history=history,
+            known=known,
         )
 
     @property

@@ -378,7 +378,13 @@ def left_out(facts: Evidence, history: History) -> list[Suspicion]:
     left = [
         name
         for i, (name, p) in enumerate(order)
-        if id(p) not in facts.held and p.requires_grad and trained and i > trained[0]
+        if id(p) not in facts.held
+        and p.requires_grad
+        and trained
+        and i > trained[0]
+        and (
+            facts.known is None or id(p) in facts.known
+        )  # a head that was put in later is trained by another optimizer
     ]
     if not left:
         return []

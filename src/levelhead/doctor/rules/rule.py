@@ -118,7 +118,7 @@ class Rule:
         last: bool = False,
     ) -> None:
         head, *named = re.split(r"^(Why|Threshold|Source|Remedy|Example): ", cleandoc(page), flags=re.MULTILINE)
-        texts = dict(zip(named[::2], (text.strip() for text in named[1::2]), strict=True))
+        texts: dict[str, str] = dict(zip(named[::2], (text.strip() for text in named[1::2]), strict=True))
         whole = {name: " ".join(text.split()) for name, text in texts.items()}
         title, self.meaning = " ".join(head.split()).split(": ", 1)
         self.code, self.cause = title.split()

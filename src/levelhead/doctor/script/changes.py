@@ -40,7 +40,6 @@ class Change:
         install: makes it, before the script runs; it is given what the unchanged run said of the place.
         generic: whether nothing but its outcome speaks for the cause.
         fits: whether the training loss must fall with it, too.
-        code: what to write in the script.
     """
 
     cause: str
@@ -48,7 +47,6 @@ class Change:
     install: Install
     generic: bool = False
     fits: bool = False
-    code: str = ""
 
 
 def _around_steps(enter: Callable[[dict[str, Any]], Any], leave: Callable[[dict[str, Any], Any], None]) -> None:
@@ -64,6 +62,20 @@ def _around_steps(enter: Callable[[dict[str, Any]], Any], leave: Callable[[dict[
 
     register_optimizer_step_pre_hook(before)
     register_optimizer_step_post_hook(after)
+
+
+def _opened(act: Callable[[Sight, str, watch, Any], None]) -> Install:
+    """Do something when a module is first called that is trained."""
+    return lambda sight, where: sight.opened.append(functools.partial(act, sight, where))
+
+
+def _compared(act: Callable[[str, tuple[Any, ...]], tuple[Any, ...]]) -> Install:
+    """Change the outputs and targets that PyTorch's loss functions are given."""
+
+    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        return act(name, args) if len(args) > 1 and isinstance(args[1], Tensor) else args
+
+    return lambda sight, _: sight.compared.append(change)
 
 
 def _set(name: str, change: Callable[[Any], Any]) -> Install:
@@ -99,10 +111,7 @@ def _one_batch(sight: Sight, _: str) -> None:
         known = kept.setdefault(key, value.detach())
         return known if torch.is_grad_enabled() and known.shape == value.shape else value
 
-    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        return (args[0], first(name, args[1]), *args[2:]) if len(args) > 1 and isinstance(args[1], Tensor) else args
-
-    sight.compared.append(change)
+    _compared(lambda name, args: (args[0], first(name, args[1]), *args[2:]))(sight, _)
     _in_front(sight, lambda module, x: first((id(module), x.ndim), x))
 
 
@@ -172,32 +181,30 @@ def _targets_standardized(sight: Sight, _: str) -> None:
     """The output is read in units of the targets: the model need not reach their scale."""
     scale: list[tuple[Tensor, Tensor]] = []
 
-    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        if name not in QUANTITIES or len(args) < 2 or not args[1].is_floating_point():
+    def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if name not in QUANTITIES or not args[1].is_floating_point():
             return args
         if not scale:
             scale.append((args[1].detach().mean(), args[1].detach().std().clamp_min(1e-12)))
         return args[0] * scale[0][1] + scale[0][0], *args[1:]
 
-    sight.compared.append(change)
+    _compared(change)(sight, _)
 
 
 #: PyTorch's losses of quantities.
 QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
-def _drawn_anew(sight: Sight, _: str) -> None:
-    def opened(seen: watch, args: Any) -> None:
-        state = torch.get_rng_state()
-        initialize_(seen.model)
-        torch.set_rng_state(state)
-        if args and seen.entries == [seen.model] and all(isinstance(a, Tensor) for a in args):
-            try:
-                calibrate_(seen.model, args if len(args) > 1 else args[0])
-            except ValueError as error:
-                sight.said.append(str(error))
-
-    sight.opened.append(opened)
+@_opened
+def _drawn_anew(sight: Sight, _: str, seen: watch, args: Any) -> None:
+    state = torch.get_rng_state()
+    initialize_(seen.model)
+    torch.set_rng_state(state)
+    if args and seen.entries == [seen.model] and all(isinstance(a, Tensor) for a in args):
+        try:
+            calibrate_(seen.model, args if len(args) > 1 else args[0])
+        except ValueError as error:
+            sight.said.append(str(error))
 
 
 def _modes(grad: bool, mode: bool, kinds: tuple[type, ...] = (nn.Module,)) -> Install:
@@ -241,33 +248,27 @@ def _batch_statistics(sight: Sight, _: str) -> None:
     setattr(F, "batch_norm", changed)  # noqa: B010  # mypy takes it for a constant
 
 
-def _without_dropout(sight: Sight, _: str) -> None:
-    def opened(seen: watch, args: Any) -> None:
-        for module in seen.model.modules():
-            if isinstance(module, DROPOUT):
-                module.p = 0.0
-
-    sight.opened.append(opened)
+@_opened
+def _without_dropout(sight: Sight, _: str, seen: watch, args: Any) -> None:
+    for module in seen.model.modules():
+        if isinstance(module, DROPOUT):
+            module.p = 0.0
 
 
-def _bent(sight: Sight, where: str) -> None:
-    def opened(seen: watch, args: Any) -> None:
-        module = dict(seen.model.named_modules()).get(where)
-        if module is not None:
-            module.register_forward_hook(lambda module, args, output: F.relu(output))
-
-    sight.opened.append(opened)
+@_opened
+def _bent(sight: Sight, where: str, seen: watch, args: Any) -> None:
+    module = dict(seen.model.named_modules()).get(where)
+    if module is not None:
+        module.register_forward_hook(lambda module, args, output: F.relu(output))
 
 
 def _in_shape(sight: Sight, _: str) -> None:
     """Targets take the outputs' shape, in loss functions and in differences."""
 
-    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        if len(args) > 1 and mismatched(args[0], args[1]):
-            return args[0], args[1].reshape(args[0].shape), *args[2:]
-        return args
+    def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0], args[1].reshape(args[0].shape), *args[2:]) if mismatched(*args[:2]) else args
 
-    sight.compared.append(change)
+    _compared(change)(sight, _)
     for name in ("__sub__", "__rsub__"):
         original = getattr(Tensor, name)
 
@@ -314,30 +315,24 @@ def _once(sight: Sight, _: str) -> None:
         for name in ("sigmoid", "softmax"):
             keep(owner, name)
 
-    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        if name in ("cross_entropy", "binary_cross_entropy_with_logits") and args and args[0] in given:
-            return given[args[0]], *args[1:]
-        return args
+    def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        squashing = name in ("cross_entropy", "binary_cross_entropy_with_logits")
+        return (given[args[0]], *args[1:]) if squashing and args[0] in given else args
 
-    sight.compared.append(change)
-
-
-def _attached(sight: Sight, _: str) -> None:
-    def opened(seen: watch, args: Any) -> None:
-        seen.model.forward = LetThrough(seen.model)
-
-    sight.opened.append(opened)
+    _compared(change)(sight, _)
 
 
-def _permuted(sight: Sight, _: str) -> None:
+@_opened
+def _attached(sight: Sight, _: str, seen: watch, args: Any) -> None:
+    seen.model.forward = LetThrough(seen.model)
+
+
+@_compared
+def _permuted(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Targets of the training are dealt out among the rows anew in each batch."""
-
-    def change(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        if not torch.is_grad_enabled() or len(args) < 2 or not isinstance(args[1], Tensor) or not args[1].ndim:
-            return args
-        return args[0], args[1][torch.randperm(len(args[1]))], *args[2:]
-
-    sight.compared.append(change)
+    if not torch.is_grad_enabled() or not args[1].ndim:
+        return args
+    return args[0], args[1][torch.randperm(len(args[1]))], *args[2:]
 
 
 def _times(factor: float) -> Callable[[Any], Any]:
@@ -345,58 +340,31 @@ def _times(factor: float) -> Callable[[Any], Any]:
 
 
 CHANGES: dict[str, Change] = {
-    "inputs": Change(
-        "inputs-not-normalized",
-        "inputs standardized in front of the model",
-        _standardized,
-        code="x = levelhead.Standardizer().fit(x_train)(x)  # for training and validation data alike",
-    ),
+    "inputs": Change("inputs-not-normalized", "inputs standardized in front of the model", _standardized),
     "validation": Change(
         "train-val-mismatch", "validation inputs brought to the training's mean and deviation", _validated_alike
     ),
-    "targets": Change(
-        "targets-not-normalized",
-        "outputs read in units of the targets",
-        _targets_standardized,
-        code="y = (y - y_train.mean()) / y_train.std()",
-    ),
-    "clearing": Change(
-        "gradients-accumulate",
-        "gradients cleared after each update",
-        _cleared,
-        code="optimizer.zero_grad()  # before loss.backward()",
-    ),
-    "sign": Change("gradient-ascent", "gradients turned round", _ascended, code="loss.backward()"),
+    "targets": Change("targets-not-normalized", "outputs read in units of the targets", _targets_standardized),
+    "clearing": Change("gradients-accumulate", "gradients cleared after each update", _cleared),
+    "sign": Change("gradient-ascent", "gradients turned round", _ascended),
     "all": Change("parameters-not-trained", "all parameters in the optimizer", _all_trained),
-    "training": Change("eval-mode-in-training", "updates in training mode", _modes(True, True), code="model.train()"),
-    "evaluation": Change(
-        "train-mode-in-eval", "evaluations in eval mode", _modes(False, False), code="model.eval()  # before evaluation"
-    ),
-    "statistics": Change(
-        "stale-running-statistics",
-        "evaluations with the batch's statistics",
-        _batch_statistics,
-        code="levelhead.recalibrate(model, batches)  # or momentum=0.1",
-    ),
-    "shape": Change("loss-broadcast", "targets in the outputs' shape", _in_shape, code="target.view_as(output)"),
+    "training": Change("eval-mode-in-training", "updates in training mode", _modes(True, True)),
+    "evaluation": Change("train-mode-in-eval", "evaluations in eval mode", _modes(False, False)),
+    "statistics": Change("stale-running-statistics", "evaluations with the batch's statistics", _batch_statistics),
+    "shape": Change("loss-broadcast", "targets in the outputs' shape", _in_shape),
     "once": Change("output-mismatch", "the second softmax or sigmoid out", _once),
     "attached": Change("loss-detached", "detach() and no_grad() out of the forward pass", _attached),
-    "weights": Change(
-        "init-too-large",
-        "weights drawn and calibrated by levelhead.init",
-        _drawn_anew,
-        code="levelhead.init.initialize_(model); levelhead.init.calibrate_(model, batch)",
-    ),
-    "bends": Change("missing-nonlinearity", "a ReLU in between", _bent, code="nn.ReLU()  # between the two"),
+    "weights": Change("init-too-large", "weights drawn and calibrated by levelhead.init", _drawn_anew),
+    "bends": Change("missing-nonlinearity", "a ReLU in between", _bent),
     "dropout": Change("dropout-too-strong", "without dropout", _without_dropout),
     "decay": Change("penalty-too-strong", "without weight decay", _set("weight_decay", lambda _: 0.0)),
-    "rate / 10": Change("learning-rate-too-high", "a tenth of the learning rate", _set("lr", _times(0.1)), True),
-    "rate / 100": Change("learning-rate-too-high", "a hundredth of the rate", _set("lr", _times(0.01)), True),
-    "rate / 1000": Change("learning-rate-too-high", "a thousandth of the rate", _set("lr", _times(0.001)), True),
+    "rate / 10": Change("learning-rate-too-high", "a tenth of the learning rate", _set("lr", _times(0.1)), True, True),
+    "rate / 100": Change("learning-rate-too-high", "a hundredth of the rate", _set("lr", _times(0.01)), True, True),
+    "rate / 1000": Change("learning-rate-too-high", "a thousandth of the rate", _set("lr", _times(0.001)), True, True),
     "rate x 10": Change("learning-rate-too-low", "ten times the learning rate", _set("lr", _times(10)), True, True),
     "rate x 100": Change("learning-rate-too-low", "100 times the rate", _set("lr", _times(100)), True, True),
     "rate x 1000": Change("learning-rate-too-low", "1000 times the rate", _set("lr", _times(1000)), True, True),
-    "clipped": Change("learning-rate-too-high", "gradients clipped to a norm of 1", _clipped, True),
+    "clipped": Change("learning-rate-too-high", "gradients clipped to a norm of 1", _clipped, True, True),
     "one batch": Change("does-not-learn", "one batch, over and over", _one_batch),
     "permuted": Change("labels-corrupted", "targets dealt out at random", _permuted),
 }

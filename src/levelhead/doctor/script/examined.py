@@ -18,7 +18,7 @@ from levelhead.doctor.rules import RULES, Suspicion, finding
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
 from levelhead.doctor.rules.weights import LARGE, SMALL
 from levelhead.doctor.script.again import Ran, Runs
-from levelhead.doctor.script.changes import CHANGES, RATES
+from levelhead.doctor.script.changes import CHANGES, QUANTITIES, RATES
 from levelhead.doctor.script.patch import patch
 from levelhead.doctor.script.run import Script
 from levelhead.records import environment
@@ -222,7 +222,7 @@ def _specific(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[str
     chosen = {
         "inputs": bool(train) and abs(train[0]) + abs(train[1] - 1) > 0.5,
         "validation": measure.validated and apart,
-        "targets": bool(set(facts["losses"]) & {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}),
+        "targets": bool(set(facts["losses"]) & set(QUANTITIES)),
         "clearing": "gradients-accumulate" in causes,
         "sign": "gradient-ascent" in causes or rises or _rises(first),
         "all": bool(facts["untrained"]) or "parameters-not-trained" in causes,
@@ -232,16 +232,21 @@ def _specific(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[str
         "shape": bool(facts["mismatch"]),
         "once": facts["twice"],
         "attached": "loss-detached" in causes,
-        # Beside a part that is not trained other random weights of it may win by chance.
-        "weights": not facts["untrained"]
-        and ("constant-init" in causes or any(not SMALL < size < LARGE for _, size in facts["layers"])),
-        "bends": "missing-nonlinearity" in causes,
         "dropout": bool(facts["dropout"]),
         "decay": facts["decay"] > 0,
+        # Beside a part that is not trained other random weights of it may win by chance.
+        "weights": not facts["untrained"] and ("constant-init" in causes or bool(_off_scale(facts))),
+        "bends": "missing-nonlinearity" in causes,
     }
     if facts["trained"] > 1:  # losses of networks that play against each other say nothing
         chosen = dict.fromkeys(chosen, False) | {"all": chosen["all"]}
     return sorted((n for n, yes in chosen.items() if yes), key=lambda n: RULES[CHANGES[n].cause].rank)
+
+
+def _off_scale(facts: dict[str, Any]) -> list[tuple[str, float]]:
+    """The layers whose outputs are large or small at first; small ones of the last layer are those of a new network."""
+    layers = facts["layers"]
+    return [(name, size) for name, size in layers if size >= LARGE or (size <= SMALL and name != layers[-1][0])]
 
 
 def _rises(ran: Ran) -> bool:
@@ -307,7 +312,8 @@ class _Search:
             )
             if math.isfinite(self.before) and min(self.before, self.measure.floor) - after <= 2 * self.noise:
                 won = 0.0
-            if CHANGES[name].fits and not _end_of(ran) < _end_of(self.first):
+            ended = _end_of(self.first)
+            if CHANGES[name].fits and math.isfinite(ended) and not _end_of(ran) < ended:
                 won = 0.0
             self.gains[name] = won
             self.trials.append(_trial(CHANGES[name].words, CHANGES[name].cause, after, ran, won))
@@ -347,7 +353,7 @@ class _Search:
             same = next((f for f in seen if f.cause == "constant-init"), None)
             if same is not None:
                 return same.cause, same.where
-            name, size = next(pair for pair in facts["layers"] if not SMALL < pair[1] < LARGE)
+            name, size = _off_scale(facts)[0]
             return ("init-too-small" if size <= SMALL else "init-too-large"), name
         if known is not None:
             return cause, known.where
@@ -367,7 +373,7 @@ class _Search:
         rates = self.first.facts["rates"]
         if name in RATES and rates:
             return f"lr = {max(rates) * RATES[name]:g}  # in place of {max(rates):g}"
-        return CHANGES[name].code
+        return RULES[CHANGES[name].cause].example
 
     def factor(self, cause: str) -> float:
         """How many times as high a rate won most; a tenth where none was tried."""

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from levelhead.doctor.charts import of_history
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import squashed_twice
@@ -19,7 +20,6 @@ from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError, first_tensor
 from levelhead.doctor.rules import Suspicion, suspicions
 from levelhead.doctor.watching.backward import listen
-from levelhead.doctor.watching.charts import charts
 from levelhead.doctor.watching.judging import judge
 from levelhead.doctor.watching.probe import Figures, Probe
 from levelhead.records import environment
@@ -74,6 +74,7 @@ class watch:
         self._modules = {name: module for name, module in model.named_modules() if name}
         self._modules = self._modules or {"": model}
         self._hooked = not _compiled(model)
+        self._first = list(model.parameters())
         self._names = {id(p): name for name, p in model.named_parameters()}
         groups = [group for each in self.optimizers for group in each.param_groups]
         held = {id(p): p for group in groups for p in group["params"]}
@@ -125,7 +126,8 @@ class watch:
         return judge(self._evidence([]), self.structure or [])
 
     def _evidence(self, calls: list[Call]) -> Watched:
-        return Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached)
+        known = frozenset(map(id, self._first))
+        return Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached, known)
 
     def examination(self) -> Examination:
         """The findings with charts and notes, as ``levelhead.examine`` gives them."""
@@ -150,7 +152,7 @@ class watch:
         stage = Stage("watch", seconds, f"{history.steps} updates seen, {len(history.measured)} of them measured")
         watched = f"{history.steps} updates, {len(history.measured)} of them measured"
         return Examination(
-            findings, (stage,), (), charts(history), measured, tuple(notes), environment(), seconds, watched=watched
+            findings, (stage,), (), of_history(history), measured, tuple(notes), environment(), seconds, watched=watched
         )
 
     def __str__(self) -> str:
