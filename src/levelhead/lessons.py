@@ -428,12 +428,11 @@ def _scored(found: Interval, metric: str) -> tuple[str, str]:
 
 
 def table(answer: Answer) -> str:
-    """The table of arms as text, one line an arm in 80 columns; scores without their intervals."""
+    """The table of arms as text, one line an arm in 80 columns: shares and scores without what stands beside them."""
     heads, rows = cells(answer)
     heads[0], heads[3], heads[4] = "", "speed-up", "best"
     lines = [heads] + [
-        [" ".join(cell).strip() if i < 4 else cell[0].removesuffix(" times") for i, cell in enumerate(row)]
-        for row in rows
+        [" ".join(cell).strip() if i in (0, 1, 3) else cell[0] for i, cell in enumerate(row)] for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -27,8 +27,8 @@ INDEX = "all.json"
 def write(folder: Path) -> Path:
     """Make ``report.html`` from the records of a folder: ``answer.json``, or ``all.json`` and a folder for each study.
 
-    The page holds all that it needs, plotly.js included, and asks nothing of any network. Of claims, their verdicts are
-    written to ``verdicts.md`` too, as a table of Markdown.
+    The page holds all that it needs, plotly.js included, and asks nothing of any network. Tables of arms and
+    of verdicts are written to ``verdicts.md`` too, in Markdown.
 
     Args:
         folder: where the records are; the page goes beside them.
@@ -46,8 +46,10 @@ def write(folder: Path) -> Path:
     runs = {name: _runs(folder / name, answer) for name, answer in answers.items()}
     page = folder / "report.html"
     write_text(page, render(answers, runs))
+    tables = [lessons.markdown(answer) for answer in answers.values() if answer.rows]
     if any(answer.claims for answer in answers.values()):
-        write_text(folder / "verdicts.md", lessons.markdown_of_claims(list(answers.values())))
+        tables.append(lessons.markdown_of_claims(list(answers.values())))
+    write_text(folder / "verdicts.md", "\n".join(tables))
     return page
 
 
