@@ -94,6 +94,19 @@ def test_eval_uses_the_running_estimates_through_the_reference(reference):
     torch.testing.assert_close(torch.autograd.grad(ours(x).pow(2).sum(), [x, ours.weight, ours.bias]), expected)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", ["LayerNorm", "BatchNorm1d", "Dropout"])
+def test_scripting_says_what_to_do_and_that_works(name):
+    argument = 0.25 if name == "Dropout" else 4
+    plain = torch.nn.Sequential(getattr(torch.nn, name)(argument)).eval()
+    model = lh.convert(copy.deepcopy(plain))
+    with pytest.raises(NotImplementedError, match=f"levelhead's {name}.*lh.nn.unconvert"):
+        torch.jit.script(model)
+    scripted = torch.jit.script(lh.nn.unconvert(copy.deepcopy(model)))
+    x = torch.randn(3, 4)
+    assert torch.equal(scripted(x), plain(x))
+
+
 def test_inputs_of_any_size_go_to_our_own_path(monkeypatch):
     calls = []
     original = library.normalize

@@ -47,7 +47,17 @@ def _by_namesake(
     return reference.ACTIVATIONS[activation or getattr(module, "activation", None) or ""].value(y)
 
 
-class Fused(nn.Module):
+class Layer(nn.Module):
+    """A mixin for every layer of ours."""
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        raise NotImplementedError(
+            f"torch.jit.script does not know levelhead's {type(self).__name__}; script PyTorch's layers:"
+            " torch.jit.script(lh.nn.unconvert(copy.deepcopy(model)))"
+        )
+
+
+class Fused(Layer):
     """A mixin for ``y = activation(norm(x) + residual)``.
 
     The extras are class attributes, so that a module that was made by ``torch.nn``, or unpickled from an older
