@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +134,7 @@ class Table:
         import polars as pl
 
         found: dict[str, tuple[formats.Format, formats.Format | None]] = {}
+        plain = self._plain(raw.select([column.name for column in columns]))
         for column in columns:
             cells = raw[column.name]
             known = cells.drop_nulls()
@@ -140,6 +142,8 @@ class Table:
                 continue
             if cells.dtype != pl.String:
                 column.kind = "number"
+            elif column.name in plain:
+                column.kind, found[column.name] = "number", (formats.PLAIN, None)
             else:
                 form, other = formats.recognise(known, self.reading)
                 good = len(known) - form.parse(known).null_count()
@@ -149,17 +153,30 @@ class Table:
                     found[column.name] = form, other
             first = known[0]
             if column.kind == "number" and column.format == formats.PLAIN and not cells.dtype.is_float():
-                whole = pl.Series([first]).cast(pl.Int128, strict=False)[0]
-                column.offset = whole if whole is not None and abs(whole) > EXACT else 0
+                whole = int(first) if re.fullmatch(r"[+-]?\d+", str(first)) else 0
+                column.offset = whole if abs(whole) > EXACT else 0
         self._decimals |= {form.decimal for form, other in found.values() if form != formats.PLAIN and other is None}
+        comma = "," in self._decimals or (self.separator == ";" and not self._decimals)  # as spreadsheets write it
         for column in columns:
-            if column.name in found:
-                self._settle(column, *found[column.name], raw[column.name].drop_nulls())
+            if column.name in found and (comma or column.name not in plain):
+                self._settle(column, *found[column.name], raw[column.name].drop_nulls(), comma)
 
-    def _settle(self, column: Column, form: formats.Format, other: formats.Format | None, known: pl.Series) -> None:
+    def _plain(self, raw: pl.DataFrame) -> set[str]:
+        """The columns of texts that are numbers as programs write them, all at once: there can be thousands."""
         import polars as pl
 
-        comma = "," in self._decimals or (self.separator == ";" and not self._decimals)  # as spreadsheets write it
+        texts = [name for name, dtype in raw.schema.items() if dtype == pl.String]
+        if not texts or self.reading.decimal == "," or self.reading.thousands is not None:
+            return set()
+        cells = pl.col(texts)
+        good = raw.select((cells.cast(pl.Float64, strict=False).is_null() <= cells.is_null()).all())
+        return {name for name, numbers in zip(texts, good.row(0), strict=True) if numbers}
+
+    def _settle(
+        self, column: Column, form: formats.Format, other: formats.Format | None, known: pl.Series, comma: bool
+    ) -> None:
+        import polars as pl
+
         if form == formats.PLAIN and comma and known.str.contains(r"^[+-]?[1-9]\d{0,2}(\.\d{3})+$").all():
             other = formats.Format(",", ".")
         if other is not None:
@@ -190,6 +207,8 @@ class Table:
         if column.offset:
             whole = (cells.cast(pl.Int128, strict=False) - pl.Series([column.offset], dtype=pl.Int128)).cast(pl.Float64)
             values = whole.zip_with(whole.is_not_null(), values - column.offset)
+        if values.null_count() == cells.null_count():
+            return values
         odd = (values.is_null() & cells.is_not_null()).arg_true()
         column.odd_count += len(odd)
         for index in odd.head(_SHOWN - len(column.odd)):

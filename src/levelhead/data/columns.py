@@ -162,4 +162,5 @@ def _identifies(texts: Sequence[str], cells: pl.Series) -> bool:
 
 def _counts_up(cells: pl.Series) -> bool:
     """Whether each of many values is one more than the one before, as numbers of rows are."""
-    return len(cells) > MOST_CLASSES and bool((cells.diff().drop_nulls() == 1).all()) and not cells.null_count()
+    many = len(cells) > MOST_CLASSES and not cells.null_count()
+    return many and cells[1] - cells[0] == 1 and bool((cells.diff().drop_nulls() == 1).all())

@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -229,11 +229,11 @@ def _read_header(table: Table, whole: bytes) -> tuple[_Header, int, bytes]:
     if len(names) > 1 and not names[0] and "index" not in names:
         names[0] = "index"
         table.notes.append("Column 1 has no name, as that of row numbers; it is called 'index'.")
-    for i, name in enumerate(names, 1):
-        if not name:
-            raise DataError.at(path, f"column {i} has no name; give it one", row=1)
-        if name in names[: i - 1]:
-            raise DataError.at(path, "the name is there twice; rename one", row=1, column=name)
+    if "" in names:
+        raise DataError.at(path, f"column {names.index('') + 1} has no name; give it one", row=1)
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DataError.at(path, "the name is there twice; rename one", row=1, column=twice)
     import polars as pl
 
     if not pl.Series(names).str.replace_all(r"(\d),(\d)", "$1.$2").cast(pl.Float64, strict=False).null_count():
