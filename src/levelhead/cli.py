@@ -148,6 +148,8 @@ def study(
     ] = None,
     standardize: StandardizeOption = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes; one a core by default.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="local, or ray: the actors of a Ray cluster.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="HOST:PORT of the Ray cluster.")] = None,
     accelerator: AcceleratorOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of runs and report; reports/STUDY-DATA by default.")
@@ -186,6 +188,8 @@ def study(
             standardize=standardize,
             quick=quick or None,
             workers=workers,
+            engine=engine,
+            address=address,
             accelerator=accelerator,
             out=None if out is None else str(out),
             reading=reading,

@@ -73,7 +73,9 @@ class Actors:
                 runs = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 self._ray.kill(worker.handle)
-                found.append((worker, ("dead", f"({type(error).__name__} {_cause(error)})")))
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+                raised = isinstance(error, self._ray.exceptions.RayTaskError)  # its text is a traceback
+                found.append((worker, ("dead", f"({lines[-1 if raised else 0]})")))
             else:
                 found.append((worker, ("ready",) if runs is None else ("made", runs)))
         return found
@@ -107,8 +109,3 @@ class _Maker:
     def make(self, package: Package, jobs: Sequence[Job]) -> list[Run]:
         """The runs of jobs that differ in their seeds alone."""
         return package.make(jobs, lambda done, of: None)
-
-
-def _cause(error: Exception) -> str:
-    """The first line that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")

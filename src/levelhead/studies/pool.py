@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from levelhead.records import Run
 from levelhead.studies.jobs import ArmFailedError, Job, StudyError, described, failed, kept, save
-from levelhead.studies.workers import Crew, Package, Processes, Train, Worker, cores
+from levelhead.studies.workers import Crew, Package, Processes, Train, Worker, check_engine, cores
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
 
-ENGINES = ("local", "ray")
 #: A run whose worker was killed is tried again in a new one, once.
 _ATTEMPTS = 2
 #: Seeds that a worker trains as one, at most: more save little, and are more to lose when it is stopped.
@@ -212,14 +211,6 @@ class Pool:
             return [((index,), attempt + 1) for index in indices]
         self._store({index: failed(jobs[index], self._package.described, reason) for index in indices}, jobs, found)
         return []
-
-
-def check_engine(engine: str, address: str | None) -> None:
-    """Raise ValueError where there is no such engine, or it has no address."""
-    if engine not in ENGINES:
-        raise ValueError(f"engine = {engine!r} is not one of {', '.join(ENGINES)}")
-    if address is not None and engine != "ray":
-        raise ValueError(f"address = {address!r} is of a Ray cluster, and the engine is {engine!r}; use engine 'ray'")
 
 
 def _batched(values: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:

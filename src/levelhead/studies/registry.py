@@ -99,7 +99,7 @@ def run(settings: Settings, data: Dataset, *, watcher: Watcher | None = None, tr
     options = {} if train else {"accelerator": settings.accelerator}
     with (
         locked(folder),
-        Pool(data, workers=settings.workers, train=train, options=options, watcher=watcher) as pool,
+        Pool(data, **settings.place, train=train, options=options, watcher=watcher) as pool,
     ):
         return run_in(settings, data, pool, folder)
 

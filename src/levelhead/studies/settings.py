@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from levelhead.studies.workers import check_engine
+
 _KINDS = {"whole number": int, "number": (int, float), "text": str, "true or false": bool, "table": dict, "list": list}
 
 
@@ -35,7 +37,9 @@ class Settings:
         seeds: how many seeds each arm is run with; None looks at 5, 10, 20 and 40, or takes 3 where ``quick``.
         quick: a study of claims takes fewer seeds and steps.
         target_score: the validation score that steps are counted to; None takes 98 % of the baseline's best.
-        workers: processes; None is one a core.
+        workers: processes; None is one a core, or a CPU of the cluster.
+        engine: ``local``, or ``ray`` for a Ray cluster; see ``studies.Pool``.
+        address: of the Ray cluster.
         accelerator: ``cpu``, ``cuda``, ``auto``, ...
         out: the folder of the runs and the report; None is ``reports/<study>-<data>``.
         learning_rates: those of the sweep; empty takes the study's.
@@ -55,6 +59,8 @@ class Settings:
     quick: bool = False
     target_score: float | None = None
     workers: int | None = None
+    engine: str = "local"
+    address: str | None = None
     accelerator: str = "cpu"
     out: str | None = None
     learning_rates: tuple[float, ...] = ()
@@ -69,9 +75,18 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SettingsError(f"{name} must be at least {least}, got {value}")
+        try:
+            check_engine(self.engine, self.address)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
         for value in self.learning_rates:
             if not value > 0:
                 raise SettingsError(f"learning_rates must be above 0, got {value}")
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the runs are made: arguments of ``Pool``."""
+        return {name: getattr(self, name) for name in ("workers", "engine", "address")}
 
     @property
     def folder(self) -> Path:

@@ -87,6 +87,8 @@ class Study:
         watcher: Watcher | None = None,
         train: Train | None = None,
         options: dict[str, Any] | None = None,
+        engine: str = "local",
+        address: str | None = None,
     ) -> Answer:
         """Make the runs that ``out`` does not hold yet, in parallel, and sum up all of them: answer and report.
 
@@ -99,13 +101,16 @@ class Study:
             watcher: is told of the progress; by default it is drawn on standard error.
             train: the training function, ``levelhead.training.train`` by default.
             options: more keyword arguments for it, such as ``accelerator``.
+            engine: ``local``, or ``ray`` for the actors of a Ray cluster; see ``Pool``.
+            address: of the Ray cluster.
 
         Raises:
             StudyError: the folder cannot be written or is in use, the disk is full, or every baseline run failed.
         """
         folder = Path(out)
         with locked(folder), shown(watcher) as drawn:
-            with Pool(load(self.data), workers=workers, train=train, options=options, watcher=drawn) as pool:
+            place: dict[str, Any] = {"workers": workers, "engine": engine, "address": address}
+            with Pool(load(self.data), **place, train=train, options=options, watcher=drawn) as pool:
                 answer = self.within(pool, folder)
             keep(answer, folder)
         return answer

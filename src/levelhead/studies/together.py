@@ -51,7 +51,7 @@ def run_all(
     A study in which all runs of an arm fail is left out, and it is said; the others go on.
 
     Args:
-        settings: of which ``quick``, ``seeds``, ``workers``, ``accelerator`` and ``out`` hold for all studies.
+        settings: of which ``quick``, ``seeds``, where the runs are made, ``accelerator`` and ``out`` hold for all.
         load: loads the data sets that the studies name.
         watcher: is told of the progress.
         names: which studies; all of them where empty.
@@ -78,7 +78,7 @@ def run_all(
                 loaded[key] = load(key[0], standardize=key[1])
             if pool is None:
                 pool = stack.enter_context(
-                    Pool(loaded[key], workers=settings.workers, train=train, options=options, watcher=watcher)
+                    Pool(loaded[key], **settings.place, train=train, options=options, watcher=watcher)
                 )
             pool.use(loaded[key])
             with locked(own.folder):

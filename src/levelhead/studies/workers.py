@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 #: ``levelhead.training.train``, or one of the same signature.
 Train = Callable[..., Run]
+ENGINES = ("local", "ray")
 #: Seconds between two reports of one worker's progress.
 _REPORT_EVERY = 0.1
 
@@ -167,6 +168,14 @@ class _Process(Worker):
     def end(self) -> None:
         self.process.join()
         self.pipe.close()
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Raise ValueError where there is no such engine, or it has no address."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine = {engine!r} is not one of {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise ValueError(f"address = {address!r} is of a Ray cluster, and the engine is {engine!r}; use engine 'ray'")
 
 
 def cores() -> int:
