@@ -1,8 +1,8 @@
 """Trainings a CPU-second: several seeds as one network against one run after the other, here or by another checkout.
 
 The arms of the default study and of the studies of claims, with their views and observers, one thread, five seeds; the
-steps are divided, evaluations keep their share. ``--beside`` names the ``src`` folder of an older checkout, whose
-``train()`` then stands in the place of ours; both run in processes of their own, one after the other.
+steps are divided by ``--share``, and with them the evaluations. ``--beside`` names the ``src`` folder of an older
+checkout, whose ``train()`` then stands in the place of ours; both run in processes of their own, one after the other.
 
     python benchmarks/many_seeds.py [--beside ../old/src] [--only batch-norm] [--share 5] [--seeds 5]
 """
@@ -43,10 +43,8 @@ def jobs(only: str, share: int) -> list[tuple[str, str, dict, object, object, bo
                 view, observe = arm.view or study.view, arm.observe or study.observe
                 found.append((name, study.DATA, recipe, view, observe, False))
     for _, _, recipe, *_ in found:
-        times = recipe["steps"] // recipe["evaluate_every"]
-        recipe["evaluate_every"] = max(1, recipe["evaluate_every"] // share)
-        recipe["steps"] = recipe["evaluate_every"] * times
-    return [job for job in found if only in job[0]]
+        recipe["steps"] = max(recipe["steps"] // share, recipe["evaluate_every"])
+    return [job for job in found if only in f"{job[0]} "]
 
 
 def measure() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from study_fakes import digits
@@ -35,11 +36,14 @@ class Listener(Silent):
 @pytest.fixture(scope="module")
 def cluster():
     pytest.importorskip("ray")
-    os.environ["PYTHONPATH"] = os.path.dirname(__file__)  # whence the nodes take this module
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # whence the nodes take this module
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
+    try:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+    except Exception as error:
+        pytest.skip(f"Ray's nodes do not start here: {error}")
     yield made
     made.shutdown()
 
