@@ -6,11 +6,12 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6 keras==3.15.1 jax==0.10.2 flax==0.12.8 dm-haiku==0.0.17 equinox==0.13.8 'mlx[cpu]==0.32.4' torch_geometric==2.8.1 e3nn==0.6.0 paddlepaddle==3.3.1 onnx==1.23.2 onnxruntime==1.31.1
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 numpy==2.4.6 keras==3.15.1 jax==0.10.2 flax==0.12.8 dm-haiku==0.0.17 equinox==0.13.8 'mlx[cpu]==0.32.4' torch_geometric==2.8.1 e3nn==0.6.0 paddlepaddle==3.3.1 onnx==1.23.2 onnxruntime==1.31.1 tinygrad==0.14.0
 cat >"$folder/program.py" <<'PROGRAM'
 import os
 
 os.environ["KERAS_BACKEND"] = "torch"
+os.environ["DEV"] = "PYTHON"  # tinygrad without a compiler
 from importlib.metadata import version
 
 import equinox as eqx
@@ -23,10 +24,12 @@ import mlx.nn
 import numpy as np
 import onnxruntime as ort
 import paddle
+import tinygrad
 import torch
 import torch_geometric.nn
 from e3nn.nn import BatchNorm as E3nn
 from onnx import TensorProto, helper, numpy_helper
+from tinygrad.helpers import Context
 
 x = np.array([[0.0], [2.0]], np.float32)
 
@@ -71,6 +74,10 @@ row("equinox", norm.momentum, mean, var, weight=(float(state.get(norm.ema_state_
 norm = mlx.nn.BatchNorm(1)
 norm(mlx.core.array(x))
 row("mlx", norm.momentum, norm.running_mean, norm.running_var)
+norm = tinygrad.nn.BatchNorm(1)
+with Context(TRAINING=1):
+    norm(tinygrad.Tensor(x)).realize()
+row("tinygrad", norm.momentum, norm.running_mean.numpy(), norm.running_var.numpy())
 node = helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "mean", "var"], training_mode=1)
 infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("y", (2, 1)), ("mean", (1,)), ("var", (1,)))]
 start = [numpy_helper.from_array(np.array([value], np.float32), name) for name, value in zip("sbmv", (2, 3, 0, 1))]
@@ -89,6 +96,7 @@ flax 0.12.8: 0.01 1.00, biased, momentum 0.99 of the old value
 dm-haiku 0.0.17: 0.10 0.10, biased, momentum 0.9 of the old value
 equinox 0.13.8: 1.00 1.00, biased, momentum 0.99 of the old value
 mlx 0.32.4: 0.10 1.10, unbiased, momentum 0.1 of the new value
+tinygrad 0.14.0: 0.10 1.10, unbiased, momentum 0.1 of the new value
 onnxruntime 1.31.1: 0.10 1.00, biased, momentum 0.9 of the old value
 SEEN
 (cd "$folder" && venv/bin/python -W ignore program.py 2>/dev/null) | tee "$folder/now"
