@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The GPU kernels on the CPU, in Triton's interpreter: the contract, and what goes beyond it.
 GPU_TESTS := tests/ops/test_triton.py tests/ops/test_contract.py
 
-.PHONY: study test lint lines bench docs pictures sanitize clean
+.PHONY: study test test-torch lint lines bench docs pictures sanitize clean
 
 study: $(VENV)/.study
 	$(BIN)/levelhead study
@@ -14,6 +14,18 @@ study: $(VENV)/.study
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto
 	if $(BIN)/python -c 'import triton' 2>/dev/null; then TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n auto $(GPU_TESTS); fi
+
+# The tests on another PyTorch, in an environment of its own: make test-torch VERSION=2.14.1; without VERSION the contract on
+# the oldest that pyproject.toml names.
+OLDEST := $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1/p' pyproject.toml | head -1).0
+VERSION ?= $(OLDEST)
+TESTS ?= $(if $(filter $(OLDEST),$(VERSION)),tests/ops/test_contract.py,tests)
+OTHER := .venv-torch-$(VERSION)
+test-torch:
+	$(PYTHON) -m venv $(OTHER)
+	grep -vE '^(torch|triton)==' constraints.txt > $(OTHER)/constraints.txt
+	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -c $(OTHER)/constraints.txt -e '.[dev]' torch==$(VERSION)
+	$(OTHER)/bin/python -m pytest -q -n auto $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -51,7 +63,7 @@ sanitize: $(VENV)/.dev
 	done
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-torch-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # One stamp an extra: .study for the product, .dev for the tests. The venv is asked for its Python first,
 # so that a too old one is named before anything is downloaded.

@@ -126,6 +126,24 @@ def test_it_is_recognised_and_stays_what_it_is(case, calls):
     assert type(lh.nn.unconvert(model)[0]) is type(plain[0])
 
 
+class Manual(ConvNeXt):
+    """The same, calculated where the values lie."""
+
+    def forward(self, x):
+        x = x - x.mean(1, keepdim=True)
+        x = x * (x.square().mean(1, keepdim=True) + self.eps).rsqrt()
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+@pytest.mark.parametrize("make", [ConvNeXt, Manual])
+def test_the_memory_layout_of_the_result_is_that_of_the_class(make, calls):
+    plain, x = make(6), torch.randn(2, 6, 4, 4)
+    model = lh.convert(copy.deepcopy(plain))
+    torch.testing.assert_close(model(x), plain(x))
+    assert calls == ["layer_norm"]
+    assert model(x).stride() == plain(x).stride()
+
+
 @pytest.mark.parametrize("make", [lambda: Unbiased(6), lambda: Stopped(6), lambda: nn.Linear(6, 6)])
 def test_what_only_looks_like_one_is_left(make):
     plain = make()
