@@ -25,6 +25,7 @@ import numpy as np
 import onnxruntime as ort
 import paddle
 import tinygrad
+import tinygrad.nn
 import torch
 import torch_geometric.nn
 from e3nn.nn import BatchNorm as E3nn
