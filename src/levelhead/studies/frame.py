@@ -226,10 +226,16 @@ def trained(base: Recipe, arms: Mapping[str, Arm], view: View | None, data: Data
     """What was trained on what, from the recipe and the data that ran."""
     varied = {name for arm in arms.values() for name in arm.fields}
     kind = {"mlp": "An MLP", "convnet": "A convnet"}.get(base.network, f"The network {base.network}")
-    units = {"convnet": ("blocks", "channels")}.get(base.network, ("hidden layers", f"{base.activation} units"))
+    units = {"convnet": ("blocks", "channels")}.get(
+        base.network, ("hidden layers", "units" if "activation" in varied else f"{base.activation} units")
+    )
     shape = [f"{base.depth} {units[0]}"] if "depth" not in varied else []
     shape += [f"{base.width} {units[1]}"] if "width" not in varied else []
-    rate = f" at {base.learning_rate:g}" if not any(arm.rates for arm in arms.values()) else ""
+    rate = (
+        f" at {base.learning_rate:g}"
+        if "learning_rate" not in varied and not any(arm.rates for arm in arms.values())
+        else ""
+    )
     batches = f"batches of {base.batch_size}, " if "batch_size" not in varied else ""
     seen = (
         f"{data.name}, seen through {view!r} anew for each seed"
