@@ -226,6 +226,11 @@ def number(value: float) -> str:
     return f"{value:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
 
 
+def chance_of(p: float) -> str:
+    """A p, which is told to a thousandth and never as 0."""
+    return "< 0.001" if p < 0.001 else number(p)
+
+
 def score(value: float, metric: str) -> str:
     """A score in its metric's unit: accuracy in per cent with one decimal, others with three."""
     if not math.isfinite(value):
@@ -394,7 +399,7 @@ def cells(answer: Answer) -> tuple[list[str], list[list[tuple[str, str]]]]:
     rows = []
     for row in answer.rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
-        differs = [f"p {number(row.differs)}"] if row.differs < LEVEL else []
+        differs = [f"p {chance_of(row.differs)}"] if row.differs < LEVEL else []
         beside = f"({', '.join(differs + lost)})" if differs + lost else ""
         rows.append(
             [
@@ -458,7 +463,7 @@ def markdown_of_claims(answers: Sequence[Answer]) -> str:
                 f"{verdict.effect}: {figure(verdict)}; {rule(verdict)}",
                 f"**{ruled(verdict)}**",
                 seen(verdict),
-                *map(number, (verdict.p, *next(together))),
+                *map(chance_of, (verdict.p, *next(together))),
             ]
             for verdict in answer.claims
         ]

@@ -190,7 +190,7 @@ def _claim(verdict: Verdict, corrected: tuple[float, float]) -> dict[str, Any]:
         "remark": verdict.remark,
         "gauge": _gauge(verdict, _scale([verdict])),
         "seen": lessons.seen(verdict),
-        "p": f"p {number(verdict.p)}, by Holm {number(holm)}, by Benjamini-Hochberg {number(bh)}",
+        "p": "p {}, by Holm {}, by Benjamini-Hochberg {}".format(*map(lessons.chance_of, (verdict.p, holm, bh))),
         "seeds": ", ".join(map(number, verdict.effects)),
     }
 
