@@ -51,7 +51,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_seed_has_the_same_bits_whichever_others_are_trained_with_it(name):
-    recipe = small(**{"steps": 40, "width": 12, **RECIPES[name]})
+    recipe = small(**{"steps": 20, "width": 12, **RECIPES[name]})
     assert stackable(recipe)
     many, one = both(recipe, [fours()] * 3)
     assert many == one
