@@ -400,3 +400,10 @@ def test_what_is_calculated_in_place_is_followed_by_what_was_written(model):
     x = torch.randn(2, 4, 8, 8)
     expected = model(x)
     torch.testing.assert_close(lh.convert(model)(x), expected)
+
+
+def test_what_is_not_fused_can_be_changed_in_place(backend):
+    """As by ``nn.ReLU(inplace=True)`` behind a norm with a hook."""
+    norm, x = nn.BatchNorm2d(4).double(), torch.randn(2, 4, 3, 3, dtype=torch.float64)
+    ours = lh.convert(copy.deepcopy(norm))
+    torch.testing.assert_close(ours(x).relu_(), norm(x).relu_())

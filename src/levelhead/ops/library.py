@@ -226,7 +226,7 @@ class _Norm(torch.autograd.Function):
         if not held:
             held.append(stats)
         _keep(ctx, x, weight, bias, residual, norm, stats)
-        return y
+        return y.clone() if y._is_view() else y  # the reference may give one, which nobody may change in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[_Maybe, ...]:
