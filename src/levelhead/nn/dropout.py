@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from levelhead import ops
-from levelhead.nn.extras import Layer, is_traced, recorded
+from levelhead.nn.extras import Unscripted, is_traced, recorded
 
 
-class Dropout(Layer, nn.Dropout):
+class Dropout(Unscripted, nn.Dropout):
     """Dropout of elements: ``torch.nn.Dropout``, with nothing stored for the backward pass; see ``ops.dropout``."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ class Dropout(Layer, nn.Dropout):
         return ops.dropout(input, self.p, self.training, self.inplace)
 
 
-class Dropout1d(Layer, nn.Dropout1d):
+class Dropout1d(Unscripted, nn.Dropout1d):
     """Dropout of channels: ``torch.nn.Dropout1d``; see ``ops.dropout1d``."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class Dropout1d(Layer, nn.Dropout1d):
         return ops.dropout1d(input, self.p, self.training, self.inplace)
 
 
-class Dropout2d(Layer, nn.Dropout2d):
+class Dropout2d(Unscripted, nn.Dropout2d):
     """Dropout of channels: ``torch.nn.Dropout2d``; see ``ops.dropout2d``."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Dropout2d(Layer, nn.Dropout2d):
         return ops.dropout2d(input, self.p, self.training, self.inplace)
 
 
-class Dropout3d(Layer, nn.Dropout3d):
+class Dropout3d(Unscripted, nn.Dropout3d):
     """Dropout of channels: ``torch.nn.Dropout3d``; see ``ops.dropout3d``."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Dropout3d(Layer, nn.Dropout3d):
         return ops.dropout3d(input, self.p, self.training, self.inplace)
 
 
-class AlphaDropout(Layer, nn.AlphaDropout):
+class AlphaDropout(Unscripted, nn.AlphaDropout):
     """Dropout for self-normalizing networks: ``torch.nn.AlphaDropout``; see ``ops.alpha_dropout``."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class AlphaDropout(Layer, nn.AlphaDropout):
         return ops.alpha_dropout(input, self.p, self.training)
 
 
-class FeatureAlphaDropout(Layer, nn.FeatureAlphaDropout):
+class FeatureAlphaDropout(Unscripted, nn.FeatureAlphaDropout):
     """Alpha dropout of channels: ``torch.nn.FeatureAlphaDropout``; see ``ops.feature_alpha_dropout``."""
 
     def forward(self, input: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def _by_namesake(
     return reference.ACTIVATIONS[activation or getattr(module, "activation", None) or ""].value(y)
 
 
-class Layer(nn.Module):
+class Unscripted(nn.Module):
     """A mixin for every layer of ours."""
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -57,7 +57,7 @@ class Layer(nn.Module):
         )
 
 
-class Fused(Layer):
+class Fused(Unscripted):
     """A mixin for ``y = activation(norm(x) + residual)``.
 
     The extras are class attributes, so that a module that was made by ``torch.nn``, or unpickled from an older
