@@ -151,6 +151,7 @@ def test_corrections_for_many_claims():
     got = lessons.corrected([verdict(p) for p in (0.01, 0.04, 0.03, NAN, 0.005)])
     assert [holm for holm, _ in got] == pytest.approx([0.03, 0.06, 0.06, NAN, 0.02], nan_ok=True)
     assert [bh for _, bh in got] == pytest.approx([0.02, 0.04, 0.04, NAN, 0.02], nan_ok=True)
+    assert lessons.multiplicity([verdict(0.01)]) == ""
     said = lessons.multiplicity([verdict(p) for p in (0.01, 0.04, 0.03, 0.005)])
     assert said.startswith("4 claims, each judged at 5 %: were none of the effects there, 0.2 false verdicts")
     assert "Of 4 that are supported or contradicted, 2 remain by Holm's" in said

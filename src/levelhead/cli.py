@@ -217,7 +217,7 @@ def study(
         typer.echo("\n\n".join(map(str, answers)))
         if all_:
             claims = [verdict for answer in answers for verdict in answer.claims]
-            typer.echo(f"\n{count(claims)} {multiplicity(claims)}")
+            typer.echo(f"\n{count(claims)} {multiplicity(claims)}".rstrip())
         typer.echo(f"Report: {settings.folder / 'report.html'}")
 
 

@@ -334,7 +334,9 @@ def corrected(verdicts: Sequence[Verdict]) -> list[tuple[float, float]]:
 
 
 def multiplicity(verdicts: Sequence[Verdict]) -> str:
-    """What so many claims imply, in a line."""
+    """What so many claims imply, in a line; nothing of a single one."""
+    if len(verdicts) < 2:
+        return ""
     differences = [v.ruling in ("supported", "contradicted") for v in verdicts]
     kept = [
         sum(d and p < LEVEL for d, p in zip(differences, ps, strict=True))
@@ -468,7 +470,7 @@ def markdown_of_claims(answers: Sequence[Answer]) -> str:
             for verdict in answer.claims
         ]
     drawn = "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in rows)
-    return f"{count(verdicts)} {multiplicity(verdicts)}\n\n{drawn}"
+    return f"{count(verdicts)} {multiplicity(verdicts)}".rstrip() + f"\n\n{drawn}"
 
 
 def _printed(verdict: Verdict) -> str:

@@ -99,7 +99,7 @@ def render(answers: Mapping[str, Answer], runs: Mapping[str, Sequence[Run]]) -> 
             eyebrow=f"levelhead study · {one.study}" if single else "levelhead study · all",
             question=one.question if single else "",
             lead=one.sentence if single else lessons.count(every),
-            multiplicity=lessons.multiplicity(every) if every else "",
+            multiplicity=lessons.multiplicity(every),
             single=single,
             studies=shown,
             runs=sum(len(answer.runs) for answer in answers.values()),
