@@ -104,11 +104,6 @@ def _ready(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return t.to(dtype).contiguous()
 
 
-def _mask(mask: Tensor, x: Tensor) -> Tensor:
-    """With the strides of ``x``."""
-    return mask if mask.stride() == x.stride() else torch.empty_like(x, dtype=torch.bool).copy_(mask)
-
-
 def _address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
@@ -137,7 +132,7 @@ def forward(
     stats = torch.empty(plan.stats, dtype=torch.float64) if stats is None else _ready(stats, torch.float64)
     assert stats is not None
     y = laid if overwrite and laid is x else torch.empty_like(laid)
-    mask = None if mask is None else _mask(mask, laid)
+    mask = None if mask is None else spec.like(mask, laid, torch.bool)
     plan.run.forward(
         *(laid.data_ptr(), _address(residual), _address(weight), _address(bias), stats.data_ptr(), y.data_ptr()),
         _address(mask),
@@ -170,7 +165,7 @@ def backward(
     dresidual = None if residual is None else torch.empty_like(laid)
     dweight = None if wide_weight is None else torch.empty_like(wide_weight)
     dbias = None if wide_bias is None else torch.empty_like(wide_bias)
-    mask = None if mask is None else _mask(mask, laid)
+    mask = None if mask is None else spec.like(mask, laid, torch.bool)
     plan.run.backward(
         *(laid.data_ptr(), _address(beside), _address(wide_weight), _address(wide_bias), _address(kept)),
         *(above.data_ptr(), dx.data_ptr(), _address(dresidual), _address(dweight), _address(dbias)),

@@ -36,9 +36,8 @@ def plan(shape: tuple[int, ...], stride: tuple[int, ...], dims: tuple[int, ...])
     each of the outer ones may be absent.
     """
     kinds = tuple(d in dims for d in range(len(shape)))
-    found = spec.runs(
-        shape, stride, kinds, ordered=(False,)
-    )  # else the result would have its dimensions in another order
+    # Those that stay, in their order: else the result would have its dimensions in another.
+    found = spec.runs(shape, stride, kinds, ordered=(False,))
     if not found or found[-1].stride != 1:
         return None
     order = [run.kind for run in found]
@@ -59,11 +58,9 @@ def plan(shape: tuple[int, ...], stride: tuple[int, ...], dims: tuple[int, ...])
 def fast(x: Tensor, dims: tuple[int, ...], ignore_nan: bool) -> tuple[Tensor, Tensor, Tensor] | None:
     """Count (float64), mean and M2 of the shape of ``x`` without ``dims``; None where the kernel cannot serve."""
     if (
-        not cpu.PRESENT
+        not cpu.serves(x)
         or not library.eager(x)
         or x.layout != torch.strided
-        or x.device.type != "cpu"
-        or x.dtype not in cpu._TYPES
         or library.differentiated(x)
         or library.FORCED == "reference"
     ):

@@ -272,9 +272,10 @@ def dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
     return True
 
 
-def like(t: Tensor, x: Tensor) -> Tensor:
-    """``t`` with the strides and the type of ``x``."""
-    return t if t.stride() == x.stride() and t.dtype == x.dtype else torch.empty_like(x).copy_(t)
+def like(t: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``t`` with the strides of ``x``, and its type or another."""
+    dtype = dtype or x.dtype
+    return t if t.stride() == x.stride() and t.dtype == dtype else torch.empty_like(x, dtype=dtype).copy_(t)
 
 
 def arranged(x: Tensor, norm: Norm) -> Tensor:
