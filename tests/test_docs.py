@@ -8,6 +8,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
@@ -18,6 +19,7 @@ from threading import Thread
 import pytest
 
 import levelhead as lh
+from levelhead.studies import LECTURES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -83,6 +85,22 @@ def test_the_links_of_the_checkout_lead_somewhere(text):
     path = ROOT / text
     links = re.findall(r"\]\(([^)\s#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_first_page_and_the_lectures_tell_the_same_run():
+    lectures, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/lectures.md", "README.md"))
+    rows = re.findall(r"^\| .*? \| `([a-z-]+)` \| (.*?) \| \*\*(\w+(?: \w+)?)", lectures, re.MULTILINE)
+    ruled = Counter(ruling for *_, ruling in rows)
+    said = f"{len(rows)} claims: " + ", ".join(
+        f"{ruled[ruling]} {ruling}" for ruling in ("supported", "contradicted", "no difference", "not decided")
+    )
+    assert {study for study, *_ in rows} == set(LECTURES)
+    assert f"{said}." in readme
+    assert f"{said}." in lectures
+    target = re.search(r"^\| arm \| steps to ([\d.]+ %)", readme, re.MULTILINE)
+    for arm, speedup in re.findall(r"^\| (BN-\S+) \| .*? of \d+ \| (.*? times \[.*?\]) ", readme, re.MULTILINE):
+        told = [effect for study, effect, _ in rows if study == "batch-norm" and f"steps to {target[1]}" in effect]
+        assert arm == "BN-x5-sigmoid" or any(f"plain over {arm}: {speedup};" in effect for effect in told)
 
 
 def test_every_finding_is_listed_pinned_and_without_levelhead():
