@@ -101,6 +101,22 @@ class ConvNormAct(nn.Sequential):
         super().__init__(nn.Conv2d(inputs, outputs, 3, 1, 1), nn.BatchNorm2d(outputs), nn.LeakyReLU())
 
 
+class InvertedResidual(nn.Module):
+    """As MobileNetV2's: activations that our norms do not apply, and a sum that has none behind it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, 8, 1), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, channels, 3, 1, 1), nn.BatchNorm2d(channels)
+        self.act, self.drop_path = nn.ReLU6(), nn.Identity()
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
+        y = self.drop_path(y)
+        y = x + y
+        return F.hardswish(self.bn2(self.conv2(self.act(self.bn1(self.conv1(y))))) + y)
+
+
 class Loop(nn.Module):
     """Layers in a list, walked as often as the data says."""
 
@@ -200,6 +216,7 @@ MODELS = {
     "two arms": (lambda: TwoArms(4), (2, 4, 6, 6), 2),
     "sequential": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(True)), (2, 4, 6, 6), 1),
     "conv-norm-act": (lambda: nn.Sequential(ConvNormAct(4, 6), ConvNormAct(6, 2)), (2, 4, 6, 6), 2),
+    "inverted residual": (lambda: InvertedResidual(4), (2, 4, 6, 6), 0),
     "loop": (lambda: Loop(5, 3), (4, 5), 3),
     "moods": (lambda: Moods(5), (4, 5), 1),
     "dense": (lambda: DenseLayer(5), (4, 5), 0),

@@ -10,7 +10,7 @@ import types
 import pytest
 import torch
 import torch.nn.functional as F
-from nn.fusion_models import MODELS, BasicBlock, DenseLayer, Moods, PreActivation, Shared, TwoArms
+from nn.fusion_models import MODELS, BasicBlock, DenseLayer, InvertedResidual, Moods, PreActivation, Shared, TwoArms
 from torch import nn
 
 import levelhead as lh
@@ -66,6 +66,13 @@ def test_the_results_and_the_gradients_stay_and_the_calls_are_fused(backend, nam
 def test_the_sum_goes_in_too(fused):
     lh.convert(BasicBlock(4, 6, 2))(torch.randn(2, 4, 6, 6))
     assert fused == [("relu", False), ("relu", True)]
+
+
+def test_a_sum_goes_in_where_no_activation_follows_that_is_ours(fused):
+    model = lh.convert(InvertedResidual(4))
+    model(torch.randn(2, 4, 6, 6))
+    assert fused == [(None, True), (None, True)]
+    assert lh.nn.explain(model).fused == {"": "self.bn2 + add, self.bn2 + add"}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -280,6 +287,15 @@ class Refusals(nn.Module):
     def has_a_module_s_result_that_changes_in_the_sum(self, x):
         y = self.other(x)
         return F.relu(self.norm(y) + y.mul_(3))
+
+    def is_added_to_what_changes_its_input(self, x):
+        y = self.other(x)
+        return self.norm(y) + y.mul_(3)
+
+    def is_added_and_read(self, x):
+        y = self.norm(self.other(x))
+        z = y + x
+        return z * y
 
     def has_a_module_s_result_that_changes_in_between(self, x):
         y = self.other(x)

@@ -53,40 +53,26 @@ def absorb_before(layer: Any, factor: Tensor, shift: Tensor) -> None:
     Raises:
         CannotFold: the channels are not the inputs, or the border of the result would be another one.
     """
-    if isinstance(layer, nn.Linear):
-        _absorb_into_linear(layer, factor, shift)
-        return
-    if layer.in_channels != len(shift):
-        raise CannotFold(f"it has {len(shift)} channels, and the layer behind it {layer.in_channels} inputs")
-    if bool((shift != 0).any()):
+    linear, transposed = isinstance(layer, nn.Linear), isinstance(layer, _ConvTransposeNd)
+    inputs, groups = (layer.in_features, 1) if linear else (layer.in_channels, layer.groups)
+    if inputs % len(shift) or not (linear or inputs == len(shift)):
+        raise CannotFold(f"it has {len(shift)} channels, and the layer behind it {inputs} inputs")
+    if not linear and bool((shift != 0).any()):
         _check_border(layer)
-    weight, ones = layer.weight.double(), [1] * (layer.weight.ndim - 2)
-    if factor.ndim == 2:
-        if layer.groups > 1:
-            raise CannotFold("the groups of the convolution behind it do not mix all channels, as whitening does")
-        order = "io...,ij->jo..." if isinstance(layer, _ConvTransposeNd) else "oi...,ij->oj..."
-        new = torch.einsum(order, weight, factor)
-    elif isinstance(layer, _ConvTransposeNd):
-        new = weight * factor.view(-1, 1, *ones)
-    else:
-        grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
-        new = (grouped * factor.view(layer.groups, 1, -1, *ones)).reshape(weight.shape)
-    bias = None if layer.bias is None else layer.bias.double()
-    if not isinstance(layer, _ConvTransposeNd):  # there the shift is 0
-        inputs = shift.view(layer.groups, 1, -1, *ones)
-        more = (weight.reshape(layer.groups, -1, *weight.shape[1:]) * inputs).flatten(2).sum(2).flatten()
-        bias = more if bias is None else bias + more
-    _set(layer, new, bias)
-
-
-def _absorb_into_linear(layer: nn.Linear, factor: Tensor, shift: Tensor) -> None:
-    times = layer.in_features // len(shift)  # more than 1 behind a Flatten, which puts channel by channel
-    if times * len(shift) != layer.in_features or (times > 1 and factor.ndim == 2):
-        raise CannotFold(f"it has {len(shift)} channels, and the layer behind it {layer.in_features} inputs")
+    if factor.ndim == 2 and groups > 1:
+        raise CannotFold("the groups of the convolution behind it do not mix all channels, as whitening does")
     weight = layer.weight.double()
-    new = weight @ factor if factor.ndim == 2 else weight * factor.repeat_interleave(times)
-    more = weight @ shift.repeat_interleave(times)
-    _set(layer, new, more if layer.bias is None else layer.bias.double() + more)
+    wide = weight.unflatten(1, (len(shift), -1)) if linear else weight  # a Flatten puts channel by channel
+    grouped, ones = wide.reshape(groups, -1, *wide.shape[1:]), [1] * (wide.ndim - 2)
+    if factor.ndim == 2:
+        new = torch.einsum("io...,ij->jo..." if transposed else "oi...,ij->oj...", wide, factor)
+    else:
+        new = wide * factor.view(-1, 1, *ones) if transposed else grouped * factor.view(groups, 1, -1, *ones)
+    bias = None if layer.bias is None else layer.bias.double()
+    if not transposed:  # there the shift is 0
+        more = (grouped * shift.view(groups, 1, -1, *ones)).flatten(2).sum(2).flatten()
+        bias = more if bias is None else bias + more
+    _set(layer, new.reshape(weight.shape), bias)
 
 
 def _check_border(layer: _ConvNd) -> None:

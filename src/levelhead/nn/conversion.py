@@ -22,9 +22,6 @@ from levelhead.nn.recognition import Formula, Parts, Recognised, TakenApart, rec
 from levelhead.nn.rewriting import Names
 from levelhead.nn.source import Unreadable
 
-#: The classes of PyTorch whose own source is fused, as a user's is.
-_READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
-
 Model = TypeVar("Model", bound=nn.Module)
 
 #: What a class is made from, beside the original: the callees of its methods, a class of ours, what it calculates;
@@ -206,7 +203,7 @@ def _fused(module: nn.Module, places: Counter[int]) -> _Change:
     kind = _original(type(module))
     if isinstance(module, nn.Sequential) and getattr(kind, "forward", None) is nn.Sequential.forward:
         return _fused_sequential(module, kind)
-    if kind.__module__.split(".")[0] in {"torch", "levelhead"} and kind not in _READ:
+    if kind.__module__.split(".")[0] in {"torch", "levelhead"} and kind not in uses.READ:
         return _Change(None)
     try:
         names = _names(module, kind, places)
@@ -253,16 +250,9 @@ def _ends_in_dropout(module: nn.Module | None) -> bool:
 
 
 def _methods(kind: type[nn.Module]) -> dict[str, types.FunctionType]:
-    """The methods of a module's own classes, as they are inherited."""
-    found: dict[str, types.FunctionType] = {}
-    for base in kind.__mro__:
-        if (base.__module__.split(".")[0] == "torch" and base not in _READ) or base is object:
-            continue
-        for name, member in vars(base).items():
-            special = name.startswith("__") and name != "__call__"
-            if isinstance(member, types.FunctionType) and not special:
-                found.setdefault(name, member)
-    return found
+    """The methods that may be rewritten."""
+    found = uses.methods(kind).items()
+    return {n: m for n, m in found if isinstance(m, types.FunctionType) and (n == "__call__" or n[:2] != "__")}
 
 
 def _role(target: nn.Module | None, module: nn.Module, places: Counter[int]) -> str:
@@ -299,7 +289,7 @@ def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Na
     held = any(map(_ends_in_norm, module.children())) or bool(lists)
     trees = {}
     for name, method in _methods(kind).items():
-        words = set(uses.names(source.undecorated(method).__code__))
+        words = uses.named(method)
         if module._modules.keys().isdisjoint(words) and not {"F", "functional", "dropout"} & words:
             continue  # its source, of a file of thousands of lines maybe, need not be read
         try:
@@ -351,11 +341,11 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     why: Unreadable | None = None
     words, methods = names.words(), {name[5:] for name, role in names.roles if role == "method"}
     for name, method in _methods(kind).items():
-        if words.isdisjoint(uses.names(source.undecorated(method).__code__)):
+        if words.isdisjoint(uses.named(method)):
             continue
         try:
-            rewritten = _rewrite(method, names)
-            last = (fusion.DROPPING + name, _rewrite_last(method, names)) if name in methods else None
+            rewritten = rewriting.rewrite(method, names)
+            last = (fusion.DROPPING + name, rewriting.rewrite_last(method, names)) if name in methods else None
         except Unreadable as reason:  # that method stays as it is
             why = reason
             continue
@@ -372,16 +362,6 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
 def _merged(kind: Any, ours: Any) -> type[nn.Module]:
     """A class that is a user's, which has no ``forward`` of its own, and runs ours."""
     return _subclass(kind, ours, (ours, kind), ())
-
-
-@cache
-def _rewrite(method: types.FunctionType, names: Names) -> tuple[types.FunctionType, list[str]] | None:
-    return rewriting.rewrite(method, names)
-
-
-@cache
-def _rewrite_last(method: types.FunctionType, names: Names) -> types.FunctionType:
-    return rewriting.rewrite_last(method, names)
 
 
 @cache

@@ -83,27 +83,16 @@ class Recalibration:
 
     def __str__(self) -> str:
         """A table."""
-        heading = ("layer", "values", "mean off by", "standard errors", "old var / true", "standard errors")
-        rows = [
-            (
-                each.name or "(model)",
-                f"{each.values:,}",
-                f"{each.mean_shift:.3g} std",
-                f"{each.mean_errors:.3g}",
-                f"{each.var_ratio:.4g}",
-                f"{each.var_errors:.3g}",
-            )
-            for each in self.layers
-        ]
-        widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in (heading, *rows)
-        ]
+        rows = [("layer", "values", "mean off by", "standard errors", "old var / true", "standard errors")]
+        for each in self.layers:
+            mean = (f"{each.mean_shift:.3g} std", f"{each.mean_errors:.3g}")
+            var = (f"{each.var_ratio:.4g}", f"{each.var_errors:.3g}")
+            rows.append((each.name or "(model)", f"{each.values:,}", *mean, *var))
+        first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
         how = ", layer by layer" if self.sequential else ""
-        lines.insert(0, f"{len(rows)} layers set to the {self.method} statistics of {self.batches} batches{how}")
+        lines = [f"{len(self.layers)} layers set to the {self.method} statistics of {self.batches} batches{how}"]
+        for name, *cells in rows:
+            lines.append("  ".join([name.ljust(first), *map(str.rjust, cells, widths)]))
         return "\n".join([*lines, *(f"{name or '(model)'}: {why}" for name, why in self.untouched.items())])
 
 

@@ -69,18 +69,19 @@ def defer(norm: Any, x: Any) -> Any:
 
 def drop(dropout: Any, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """``dropout(x)``, of a module or of ``F.dropout``, put off where it can be one with the sum behind it."""
+    known, written = isinstance(x, Tensor) and not is_traced(x), [p, training, inplace]
     if isinstance(dropout, nn.Module):
-        if isinstance(dropout, FusedSequential) and isinstance(x, Tensor) and not is_hooked(dropout):
+        if known and isinstance(dropout, FusedSequential) and not is_hooked(dropout):
             return dropout.run(x)
-        if type(dropout) is not Dropout or is_hooked(dropout):
+        if not known or type(dropout) is not Dropout or is_hooked(dropout):
             return dropout(x)
-        written: tuple[Any, ...] = ()
         p, training, inplace = dropout.p, dropout.training, dropout.inplace
-    else:
-        written = (p, training, inplace)
-    if inplace or not training or not 0 < p < 1 or not isinstance(x, Tensor) or is_traced(x) or not x.numel():
+        if not training or not p:
+            return x
+        written = []
+    if inplace or not (known and training and 0 < p < 1 and x.numel()) or dropouts.pytorchs(x, None):
         return dropout(x, *written)
-    return dropout(x, *written) if dropouts.pytorchs(x, None) else Dropped(dropouts.draw(), p, x)
+    return Dropped(dropouts.draw(), p, x)
 
 
 #: Before the name of a method whose result may be ``Dropped``.

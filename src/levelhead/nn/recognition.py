@@ -62,6 +62,13 @@ class Formula(NamedTuple):
         return (y if bias is None else y + bias).movedim(-1, self.dim)
 
 
+def _as_tried(module: nn.Module, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether input and parameters are of one type that was tried, and nothing changes it on the way."""
+    parameters = module._parameters.values()
+    same = all(p is None or p.dtype == x.dtype for p in parameters)
+    return same and x.dtype in dtypes and not torch.is_autocast_enabled(x.device.type)
+
+
 class Recognised(nn.Module):
     """A mixin that calculates a class's ``formula`` by our operator; its own ``forward`` does what was not tried."""
 
@@ -82,13 +89,9 @@ class Recognised(nn.Module):
 
     def as_rows(self, x: Tensor) -> tuple[tuple[int, ...], Tensor | None, Tensor | None, float, bool] | None:
         """Shape, scale, shift, ε and whether it centres, for rows such as these; None where that was not tried."""
-        formula = self.formula
-        weight, bias, eps = formula.arguments(self)
-        if x.dtype not in formula.dtypes or torch.is_autocast_enabled(x.device.type):
+        if x.ndim < 2 or not _as_tried(self, x, self.formula.dtypes):
             return None
-        if x.ndim < 2 or (weight is not None and weight.dtype != x.dtype):
-            return None
-        return tuple(x.shape[-1:]), weight, bias, eps, formula.op == "layer_norm"
+        return tuple(x.shape[-1:]), *self.formula.arguments(self), self.formula.op == "layer_norm"
 
 
 class Parts(NamedTuple):
@@ -125,15 +128,8 @@ class TakenApart(nn.Module):
         x = args[0] if len(args) == 1 and not kwargs else None
         if isinstance(x, Proxy):
             return recorded(self, x)
-        parts = self.parts
-        tried = isinstance(x, Tensor) and not is_traced(x) and x.dtype in parts.dtypes and x.ndim in parts.ndims
-        weight = getattr(self, "weight", None)
-        if (
-            x is None
-            or not tried
-            or torch.is_autocast_enabled(x.device.type)
-            or (isinstance(weight, Tensor) and weight.dtype != x.dtype)
-        ):
+        known = isinstance(x, Tensor) and not is_traced(x) and x.ndim in self.parts.ndims
+        if x is None or not known or not _as_tried(self, x, self.parts.dtypes):
             return self.original.forward(self, *args, **kwargs)
         return _behind(self, self.parts, x)
 
@@ -246,23 +242,24 @@ def _dimensions(module: nn.Module, parts: Parts, dtype: torch.dtype, modes: tupl
             ours.load_state_dict(theirs.state_dict())  # which one of the two may have advanced
             continue
         wide = dtype.itemsize > 2  # in 16 bits, a gradient at an activation's corner is one or the other
-        same = all(_close(a, b, dtype) for a, b in list(zip(found, right, strict=True))[: None if wide else 1])
-        if not same:
+        pairs = list(zip(found, right, strict=True))[: None if wide else 1]
+        if not all(a.dtype == b.dtype and _close(a, b, 20 * _TOLERANCE[dtype]) for a, b in pairs):
             return set()
         tried.setdefault(x.ndim, True)
     return {ndim for ndim, same in tried.items() if same}
 
 
 def _results(forward: Any, module: nn.Module, x: Tensor, weights: Tensor) -> list[Tensor]:
+    """What a module gives, the gradients of that, and the module's state afterwards."""
     torch.manual_seed(0)
     y = forward(x)
     gradients = torch.autograd.grad(y, [x, *module.parameters()], weights, allow_unused=True)
     return [y.detach(), *(x.new_zeros(()) if g is None else g for g in gradients), *module.state_dict().values()]
 
 
-def _close(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
-    share = 20 * _TOLERANCE[dtype]
-    return a.dtype == b.dtype and torch.allclose(a, b, rtol=share, atol=share * float(b.abs().max()))
+def _close(a: Tensor, b: Tensor, share: float) -> bool:
+    """Whether two differ by at most a share of the largest value."""
+    return float((a.double() - b.double()).abs().max()) <= share * float(b.double().abs().max())
 
 
 def _shapes(module: Any) -> list[tuple[int, ...]]:
@@ -350,21 +347,16 @@ def _agrees(twin: nn.Module, formula: Formula, shape: tuple[int, ...], dtype: to
     module = copy.deepcopy(twin).to(dtype)
     exact = copy.deepcopy(module).double()
     for scale, mode in ((1.0, True), (1e-3, False)):
-        x = (torch.randn(shape) * scale + scale / 2).to(dtype).requires_grad_()
-        wide = x.detach().double().requires_grad_()
+        x, weights = (torch.randn(shape) * scale + scale / 2).to(dtype), torch.randn(shape).to(dtype)
+        wide = x.double().requires_grad_()
         try:
-            y = module.train(mode)(x)
-            if not isinstance(y, Tensor) or y.dtype != dtype or y.shape != x.shape:
-                return False
-            weights = torch.randn(shape).to(dtype)
-            expected = formula.reference(exact, wide)
-            found = [y, *torch.autograd.grad(y, [x, *module.parameters()], weights)]
-            right = [expected, *torch.autograd.grad(expected, [wide, *exact.parameters()], weights.double())]
+            y, *found = _results(module.train(mode), module, x.requires_grad_(), weights)
+            expected, *right = _results(partial(formula.reference, exact), exact, wide, weights.double())
         except Exception:  # a module that takes no such input is none
             return False
-        for i, (value, truth) in enumerate(zip(found, right, strict=True)):
-            share = _TOLERANCE[dtype] * (1 if i == 0 else 20)  # gradients are sums of a few products, cancelling
-            a, b = value.detach().double(), truth.detach()
-            if not float((a - b).abs().max()) <= share * float(b.abs().max()):
-                return False
+        if y.dtype != dtype or y.shape != x.shape or not _close(y, expected, _TOLERANCE[dtype]):
+            return False
+        # gradients are sums of a few products, cancelling
+        if not all(_close(a, b, 20 * _TOLERANCE[dtype]) for a, b in zip(found, right, strict=True)):
+            return False
     return True

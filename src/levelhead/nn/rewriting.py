@@ -27,6 +27,7 @@ import ast
 import copy
 import re
 import types
+from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
 import torch
@@ -90,6 +91,7 @@ def ends_in(tree: ast.FunctionDef, dropouts: set[str]) -> bool:
     return _text(last.value.func, _first(tree)) in dropouts
 
 
+@cache
 def rewrite(function: types.FunctionType, names: Names) -> tuple[types.FunctionType, list[str]] | None:
     """The method with every pattern exchanged, and what was found, as ``self.bn2 + add + relu``; None if nothing was.
 
@@ -100,6 +102,7 @@ def rewrite(function: types.FunctionType, names: Names) -> tuple[types.FunctionT
     return (source.exchanged(function, tree, HELPERS, fusion), found) if found else None
 
 
+@cache
 def rewrite_last(function: types.FunctionType, names: Names) -> types.FunctionType:
     """The method, which ``ends_in`` a dropout, with every pattern exchanged and that dropout left to the caller."""
     tree, _ = _rewritten(function, names)
@@ -199,11 +202,12 @@ class _Rewriter(ast.NodeTransformer):
                 return True
             break
         self.held = {}
-        if kind == "norm" or not site.added:
+        if not site.added:
             return False
-        place = max(links)  # a sum with a dropout is one pass in any case
+        place = max(links)  # the sum is one pass with the norm or the dropout in any case
         self._write(statements, links)
-        if place + 1 == len(statements) or not self._calculated_ahead(statements, place, name, site):
+        ahead = kind == "dropout" and place + 1 < len(statements)
+        if not (ahead and self._calculated_ahead(statements, place, name, site)):
             statements[place].value = _helper("total", site.node)  # type: ignore[attr-defined]
             self.found.append(site.label)
         return True
@@ -289,8 +293,9 @@ class _Rewriter(ast.NodeTransformer):
             if site is not None and site.added:
                 label = f"{site.label} + {ast.unparse(node.func)}"
                 return _Closed(_helper("normalized", node.func, site.node), label, site.held)
-        site = None if isinstance(node, ast.Name) else self._open(node, "dropout")
-        return _Closed(_helper("total", site.node), site.label, site.held) if site is not None and site.added else None
+        sites = [] if isinstance(node, ast.Name) else [self._open(node, kind) for kind in ("norm", "dropout")]
+        site = next((each for each in sites if each is not None and each.added), None)
+        return None if site is None else _Closed(_helper("total", site.node), site.label, site.held)
 
     def _open(self, node: ast.AST, kind: str) -> _Open | None:
         """What can be put off: a variable that is, the call of a norm or a dropout, or a sum with one."""

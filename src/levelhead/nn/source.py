@@ -65,9 +65,9 @@ def _parsed(text: str, line: int) -> ast.stmt:
     return statement.body[0] if isinstance(statement, ast.If) else statement
 
 
-def undecorated(function: types.FunctionType) -> types.FunctionType:
+def undecorated(function: Any) -> Any:
     """What the decorators of a function hold, as ``functools.wraps`` says."""
-    inner: Any = inspect.unwrap(function)
+    inner = inspect.unwrap(function)
     return inner if isinstance(inner, types.FunctionType) else function
 
 

@@ -6,41 +6,50 @@ import ast
 import contextlib
 import types
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from torch import nn
 
 from levelhead.nn import source
+
+#: The classes of PyTorch whose own source is read, as a user's is.
+READ = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 
 #: What code that looks at the numbers of all layers within has to name, and that of one layer.
 _ALL = {"parameters", "named_parameters", "buffers", "named_buffers", "state_dict", "_parameters"}
 _ONE = {"weight", "bias", "running_mean", "running_var", "get_parameter", "get_buffer"}
 
 
-def _methods(cls: type[nn.Module]) -> dict[str, types.FunctionType]:
-    found: dict[str, types.FunctionType] = {}
-    for base in cls.__mro__:
-        if base.__module__.split(".")[0] != "torch":
-            members = {k: getattr(v, "__wrapped__", v) for k, v in vars(base).items()}
-            found = {k: v for k, v in members.items() if isinstance(v, types.FunctionType)} | found
+def methods(cls: type[nn.Module]) -> dict[str, Any]:
+    """The methods of a module's own classes, as they are inherited, in their decorators."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        if base in READ or base.__module__.split(".")[0] != "torch":
+            found |= {k: v for k, v in vars(base).items() if isinstance(source.undecorated(v), types.FunctionType)}
     return found
 
 
-def names(code: types.CodeType) -> Iterator[str]:
-    """The globals and attributes that some code names, functions within it included."""
+def named(method: Any) -> set[str]:
+    """The globals and attributes that the code of a method names."""
+    return set(_names(source.undecorated(method).__code__))
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Functions within the code included."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            yield from names(inner)
+            yield from _names(inner)
 
 
-def _reached(methods: dict[str, types.FunctionType]) -> set[str]:
+def _reached(found: dict[str, Any]) -> set[str]:
     """The methods that ``forward`` may call, itself included."""
     reached, left = set(), ["forward"]
     while left:
         name = left.pop()
-        if name in methods and name not in reached:
+        if name in found and name not in reached:
             reached.add(name)
-            left += names(methods[name].__code__)
+            left += named(found[name])
     return reached
 
 
@@ -55,18 +64,18 @@ def reads_any(cls: type[nn.Module]) -> bool:
 
 
 def _named(cls: type[nn.Module]) -> set[str]:
-    methods = _methods(cls)
-    return {name for method in _reached(methods) for name in names(methods[method].__code__)}
+    found = methods(cls)
+    return {name for method in _reached(found) for name in named(found[method])}
 
 
 def method_that_calls(cls: type[nn.Module], parts: Collection[str]) -> str | None:
     """The method, none that ``forward`` calls, in which one of these parts of a module is called."""
-    methods = _methods(cls)
-    for name in methods.keys() - _reached(methods):
-        if name.startswith("__") or not set(parts) & set(names(methods[name].__code__)):
+    found = methods(cls)
+    for name in found.keys() - _reached(found):
+        if name.startswith("__") or not set(parts) & named(found[name]):
             continue
         with contextlib.suppress(source.Unreadable):
-            for node in ast.walk(source.read(methods[name]).tree):
+            for node in ast.walk(source.read(found[name]).tree):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in parts:
                     return name
     return None
