@@ -15,6 +15,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds, ops
 from levelhead.nn.extras import is_traced, recorded
+from levelhead.ops import spec
 
 
 class Formula(NamedTuple):
@@ -27,8 +28,8 @@ class Formula(NamedTuple):
         bias: the name of the shift; empty where there is none.
         eps: the name of the attribute, or the number itself.
         dim: over which dimension: -1, or 1 of (N, C, H, W).
-        packs: whether the result is contiguous there, whatever the layout of the input; what comes behind may be
-            several times as fast in one layout as in the other.
+        packs: whether the result is contiguous there, as our operators' are, whatever the layout of the input; what
+            comes behind may be several times as fast in one layout as in the other.
         dtypes: for which types, of input, parameters and result alike, that holds.
     """
 
@@ -80,12 +81,12 @@ class Recognised(nn.Module):
         x, dim = None if is_traced(x) else x, self.formula.dim
         rows = x if x is None or dim == -1 or x.ndim != 4 else x.movedim(1, -1)
         found = None if rows is None or (dim == 1 and rows.ndim != 4) else self.as_rows(rows)
-        if rows is None or found is None:
+        if x is None or rows is None or found is None:
             return super().forward(*args, **kwargs)
         shape, weight, bias, eps, center = found
-        rows = rows.contiguous() if self.formula.packs else rows
         y = ops.layer_norm(rows, shape, weight, bias, eps) if center else ops.rms_norm(rows, shape, weight, eps)
-        return y if dim == -1 else y.movedim(-1, 1)
+        y = y if dim == -1 else y.movedim(-1, 1)
+        return y if self.formula.packs else spec.like(y, x)
 
     def as_rows(self, x: Tensor) -> tuple[tuple[int, ...], Tensor | None, Tensor | None, float, bool] | None:
         """Shape, scale, shift, ε and whether it centres, for rows such as these; None where that was not tried."""

@@ -301,7 +301,7 @@ def layer_norm(
         mask: boolean, broadcastable to ``input``; True counts. An example of which nothing counts comes out as zero.
 
     Returns:
-        A tensor of the shape, type and memory format of ``input``.
+        A contiguous tensor of the shape and type of ``input``.
 
     Raises:
         RuntimeError: ``input`` does not end in ``normalized_shape``, or a parameter is not of that shape.
@@ -335,7 +335,7 @@ def rms_norm(
         mask: boolean, broadcastable to ``input``; True counts. An example of which nothing counts comes out as zero.
 
     Returns:
-        A tensor of the shape, type and memory format of ``input``.
+        A contiguous tensor of the shape and type of ``input``.
 
     Raises:
         RuntimeError: ``input`` does not end in ``normalized_shape``, or the weight is not of that shape.

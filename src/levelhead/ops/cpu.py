@@ -137,7 +137,7 @@ def forward(
         *(laid.data_ptr(), _address(residual), _address(weight), _address(bias), stats.data_ptr(), y.data_ptr()),
         _address(mask),
     )
-    return spec.back(y, x, laid), stats
+    return spec.back(y, x, norm), stats
 
 
 def backward(
@@ -172,7 +172,7 @@ def backward(
         *(_address(mask), from_output),
     )
     return (
-        spec.back(dx, x, laid),
+        spec.back(dx, x, norm),
         dweight if weight is None or dweight is None else dweight.to(weight.dtype),
         dbias if bias is None or dbias is None else dbias.to(bias.dtype),
         None if dresidual is None or residual is None else spec.like(dresidual, residual),

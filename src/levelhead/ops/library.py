@@ -21,7 +21,7 @@ from torch import Tensor
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
 
-from levelhead.ops import cpu, reference, triton
+from levelhead.ops import cpu, reference, spec, triton
 from levelhead.ops.spec import Norm
 
 _Maybe = Tensor | None
@@ -146,7 +146,7 @@ def forward(
         _fall_back(x, norm)
     if stats is None:
         stats = reference.statistics(x, norm)
-    return reference.forward(x, weight, bias, residual, norm, stats), stats
+    return spec.back(reference.forward(x, weight, bias, residual, norm, stats), x, norm), stats
 
 
 def backward(
@@ -158,7 +158,8 @@ def backward(
         if served is not None:
             return served
         _fall_back(x, norm)
-    return reference.backward(dy, x, weight, bias, residual, norm, stats)
+    dx, *others = reference.backward(dy, x, weight, bias, residual, norm, stats)
+    return (spec.back(dx, x, norm), *others)
 
 
 def normalize(
@@ -282,13 +283,20 @@ def _normalize_backward(
 
 
 def _fake_normalize(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), reference.widen(x.new_empty(())).new_empty((2, *Norm(*norm).shape(x.shape)))
+    given = Norm(*norm)
+    return spec.result(x, given), reference.widen(x.new_empty(())).new_empty((2, *given.shape(x.shape)))
 
 
 def _fake_backward(
     dy: Tensor, x: Tensor, stats: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(0) if t is None else torch.empty_like(t) for t in (x, weight, bias, residual))
+    return empty_gradients(x, weight, bias, residual, Norm(*norm))
+
+
+def empty_gradients(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm) -> tuple[Tensor, ...]:
+    """What the gradients of x, weight, bias and residual lie like; of no element for what is None."""
+    others = (x.new_empty(0) if t is None else torch.empty_like(t) for t in (weight, bias, residual))
+    return (spec.result(x, norm), *others)
 
 
 def _save_normalize(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.distributed import distributed_c10d
 
 from levelhead.moments import Moments, _check_mask
-from levelhead.ops import library, reference
+from levelhead.ops import library, reference, spec
 from levelhead.ops.spec import Norm
 
 _Maybe = Tensor | None
@@ -160,7 +160,7 @@ def _kernel(
         stats = _statistics(x, mask, norm, group)
     rest = None if residual is None else clean(residual, mask)
     y = _by_given(clean(x, mask), weight, bias, rest, norm, stats[:2])
-    return _own(clean(y, mask), x), stats
+    return spec.back(clean(y, mask), x, norm), stats
 
 
 def _by_given(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: Tensor) -> Tensor:
@@ -291,16 +291,11 @@ def _group(name: str) -> dist.ProcessGroup:
     return distributed_c10d._resolve_process_group(name)  # type: ignore[arg-type,attr-defined]
 
 
-def _own(y: Tensor, x: Tensor) -> Tensor:
-    """``y`` with the strides that its fake, ``torch.empty_like(x)``, has."""
-    like = torch.empty_like(x)
-    return y if y.stride() == like.stride() else like.copy_(y)
-
-
 def _fake(
     x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, group: str, *fields: Any
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), reference.widen(x.new_empty(())).new_empty((3, *Norm(*fields).shape(x.shape)))
+    norm = Norm(*fields)
+    return spec.result(x, norm), reference.widen(x.new_empty(())).new_empty((3, *norm.shape(x.shape)))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -343,16 +338,27 @@ def _backward_kernel(
         else:
             served = _by_kernels(dy, x, mask, weight, bias, residual, norm, group, stats)
     gradients = served or _backward(dy, x, mask, weight, bias, residual, norm, group, stats)
-    tensors = (x, weight, bias, residual)
-    return tuple(
-        x.new_empty(0) if t is None or g is None else _own(g, t) for t, g in zip(tensors, gradients, strict=True)
+    dx, *others = gradients
+    assert dx is not None
+    given = zip((weight, bias, residual), others, strict=True)
+    return (
+        spec.back(dx, x, norm),
+        *(x.new_empty(0) if t is None or g is None else spec.like(g, torch.empty_like(t)) for t, g in given),
     )
 
 
 def _fake_backward(
-    dy: Tensor, x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, *_: Any
+    dy: Tensor,
+    x: Tensor,
+    mask: Tensor | None,
+    weight: _Maybe,
+    bias: _Maybe,
+    residual: _Maybe,
+    stats: Tensor,
+    group: str,
+    *fields: Any,
 ) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(0) if t is None else torch.empty_like(t) for t in (x, weight, bias, residual))
+    return library.empty_gradients(x, weight, bias, residual, Norm(*fields))
 
 
 _TENSORS = "Tensor x, Tensor? mask, Tensor? weight, Tensor? bias, Tensor? residual"

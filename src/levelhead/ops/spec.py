@@ -285,6 +285,13 @@ def arranged(x: Tensor, norm: Norm) -> Tensor:
     return x.contiguous()
 
 
-def back(y: Tensor, x: Tensor, laid: Tensor) -> Tensor:
-    """``y``, made for the copy ``laid`` of ``x``, with the strides that ``torch.empty_like(x)`` has."""
-    return y if x is laid else torch.empty_like(x).copy_(y)
+def result(x: Tensor, norm: Norm) -> Tensor:
+    """An empty tensor that lies as a norm's result does: rows contiguous, as of PyTorch's layer norm, else as ``x``."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format if norm.over == "row" else torch.preserve_format)
+
+
+def back(y: Tensor, x: Tensor, norm: Norm) -> Tensor:
+    """``y``, which may have been made for a copy of ``x``, as ``result(x, norm)`` lies."""
+    if norm.over == "row":
+        return y.contiguous()
+    return y if y.stride() == x.stride() else like(y, torch.empty_like(x))

@@ -6,19 +6,22 @@
 
 namespace {
 
-// Calls f(r, rows, c, part) for vectors of channels over `together` rows and then single ones; both are Numbers.
-template <class A, int together, class Each>
-LH_INLINE void each_row(int64_t begin, int64_t end, int64_t channels, Each f) {
-    int64_t r = begin;
-    for (; together > 1 && r + together <= end; r += together)
-        each_vector<A>(channels, [&](int64_t c, auto part) LH_ATTRIBUTE { f(r, Number<together>{}, c, part); });
-    for (; r < end; ++r)
-        each_vector<A>(channels, [&](int64_t c, auto part) LH_ATTRIBUTE { f(r, Number<1>{}, c, part); });
+// Calls f(r, stop, c, part) for vectors of channels over `together` rows, r to stop.
+template <class A, class Each>
+LH_INLINE void each_row(int64_t begin, int64_t end, int64_t together, int64_t channels, Each f) {
+    for (int64_t r = begin; r < end; r += together) {
+        const int64_t stop = r + together < end ? r + together : end;
+        each_vector<A>(channels, [&](int64_t c, auto part) LH_ATTRIBUTE { f(r, stop, c, part); });
+    }
 }
 
-// Whether four rows are gone through together, so that constants and sums are loaded once for them. Not where rows are
-// long, since values of one channel then compete for the same places of the nearest cache.
-template <class T> LH_INLINE bool by_fours(const Task& t) { return t.c * int64_t(sizeof(T)) < 512; }
+// How many rows are gone through together, so that constants and sums are loaded once for them: as many as find places
+// of their own in the nearest cache. What comes from memory is rather taken in its order.
+template <class T> LH_INLINE int64_t together(int64_t rows, int64_t channels) {
+    const int64_t size = channels * int64_t(sizeof(T));
+    if (rows * size <= 8 << 20) return size < 1024 ? 4096 / size : 4;
+    return size < 512 ? 1024 / size : 1;
+}
 
 // How far ahead the values of large inputs are asked for: the hardware does not look beyond a page.
 template <class T> constexpr int64_t AHEAD = 8192 / int64_t(sizeof(T));
@@ -29,22 +32,34 @@ template <class A> struct ChannelSums {
     double *sum1, *sum2;
     int64_t channels;
 
+    // Adds `block` to `sum` and clears it.
+    LH_INLINE static void take(double* sum, A* block, int64_t n) {
+        constexpr int width = Lanes<double>::width;
+        typedef A Few __attribute__((vector_size(width * sizeof(A))));
+        int64_t c = 0;
+        for (; c + width <= n; c += width) {
+            Few few;
+            Vec<double> wide;
+            memcpy(&few, block + c, sizeof(few)), memcpy(&wide, sum + c, sizeof(wide));
+            wide += __builtin_convertvector(few, Vec<double>);
+            memcpy(sum + c, &wide, sizeof(wide)), memset(block + c, 0, sizeof(few));
+        }
+        for (; c < n; ++c) sum[c] += double(block[c]), block[c] = 0;
+    }
+
     // f(r, c, part, first, second) adds the vector at row r and channel c to both.
-    template <int together, class Each> LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, Each f) {
+    template <class Each> LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, int64_t together, Each f) {
         const auto [block1, block2, sum1, sum2, channels] = me;
         for (int64_t c = 0; c < channels; ++c) sum1[c] = sum2[c] = 0;
         for (int64_t at = begin; at < end; at += ROWS_A_BLOCK) {
             int64_t stop = at + ROWS_A_BLOCK < end ? at + ROWS_A_BLOCK : end;
-            each_row<A, together>(at, stop, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
+            each_row<A>(at, stop, together, channels, [&](int64_t r, int64_t last, int64_t c, auto part) LH_ATTRIBUTE {
                 Vec<A> first = {}, second = {};
-                for (int k = 0; k < rows.value; ++k) f(r + k, c, part, first, second);
+                for (; r < last; ++r) f(r, c, part, first, second);
                 store(block1 + c, load(block1 + c, part) + kept<A>(first, part), part);
                 store(block2 + c, load(block2 + c, part) + kept<A>(second, part), part);
             });
-            for (int64_t c = 0; c < channels; ++c) {
-                sum1[c] += double(block1[c]), sum2[c] += double(block2[c]);
-                block1[c] = block2[c] = 0;
-            }
+            take(sum1, block1, channels), take(sum2, block2, channels);
         }
     }
 };
@@ -68,11 +83,11 @@ template <class A> struct Channels {
     }
 
     // Two sums a channel over `rows`, by `threads` threads with the slices from `slice` on; the result is in `slice`.
-    template <int together, class Each> void add(int64_t slice, int threads, int64_t rows, Each f) {
-        if (threads == 1) return ChannelSums<A>::template add<together>(sums(slice), 0, rows, f);
+    template <class Each> void add(int64_t slice, int threads, int64_t rows, int64_t together, Each f) {
+        if (threads == 1) return ChannelSums<A>::add(sums(slice), 0, rows, together, f);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
         for (int k = 0; k < threads; ++k)
-            ChannelSums<A>::template add<together>(sums(slice + k), rows * k / threads, rows * (k + 1) / threads, f);
+            ChannelSums<A>::add(sums(slice + k), rows * k / threads, rows * (k + 1) / threads, together, f);
         double *all1 = sum1.data + slice * channels, *all2 = sum2.data + slice * channels;
         for (int64_t at = channels; at < channels * threads; ++at)
             all1[at % channels] += all1[at], all2[at % channels] += all2[at];
@@ -87,6 +102,7 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
     A* shift = mem.constants.data + 8 * at;
     double *mean = mem.mean.data + at, *var = mem.var.data + at, *sum = mem.sum1.data + at, *sq = mem.sum2.data + at;
     const bool large = leaves_caches<T>(rows * channels);
+    const int64_t at_once = together<T>(rows, channels);
     auto add = [&](int count, int64_t some) {
         auto each = [=](int64_t r, int64_t c, auto part, auto& first, auto& second) LH_ATTRIBUTE {
             if (large) prefetch(x + r * channels + c, AHEAD<T>);
@@ -94,7 +110,7 @@ template <class T> void channel_moments(const T* x, int64_t rows, bool center, C
             first += d;
             second += d * d;
         };
-        mem.template add<4>(slice, count, some, each);
+        mem.add(slice, count, some, at_once < 4 ? 4 : at_once, each);
     };
     for (int64_t c = 0; c < channels; ++c) shift[c] = 0;
     if (center) {
@@ -148,18 +164,20 @@ template <class A> struct Constants {
     }
 };
 
+constexpr int64_t SOME_BYTES = 256 << 10;  // long enough for the hardware to look ahead, and less than a cache
+
 // Blocks of rows from the last to the first: the pass before has left the last ones in the cache.
-template <class Each> LH_LOOPS void over_rows(int64_t begin, int64_t end, Each f) {
-    for (int64_t stop = end; stop > begin; stop -= ROWS_A_BLOCK)
-        f(stop - begin > ROWS_A_BLOCK ? stop - ROWS_A_BLOCK : begin, stop);
+template <class Each> LH_LOOPS void over_rows(int64_t begin, int64_t end, int64_t block, Each f) {
+    for (int64_t stop = end; stop > begin; stop -= block) f(stop - begin > block ? stop - block : begin, stop);
     end_of_stream();
 }
 
-// f(begin, end) over the rows of an example, by `threads` threads; f holds copies, see LH_LOOPS.
-template <class Each> void split_rows(int64_t rows, int threads, Each f) {
-    if (threads == 1) return over_rows(0, rows, f);
+// f(begin, end) over the rows of an example, of `size` bytes each, by `threads` threads; f holds copies, see LH_LOOPS.
+template <class Each> void split_rows(int64_t rows, int64_t size, int threads, Each f) {
+    const int64_t least = SOME_BYTES / size, block = least > ROWS_A_BLOCK ? least : ROWS_A_BLOCK;
+    if (threads == 1) return over_rows(0, rows, block, f);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int k = 0; k < threads; ++k) over_rows(rows * k / threads, rows * (k + 1) / threads, f);
+    for (int k = 0; k < threads; ++k) over_rows(rows * k / threads, rows * (k + 1) / threads, block, f);
 }
 
 // f(example, slice, threads) for every example.
@@ -174,10 +192,11 @@ template <class Each> void each_example(const Task& t, Each f) {
             f(example, int64_t(k), 1);
 }
 
-template <class T, class Act, int together> bool columns_forward_by(const Task& t) {
+template <class T, class Act> bool columns_forward(const Task& t) {
     using A = Wide<T>;
     const Act act(t.activation);
     const int64_t channels = t.c, groups = t.across ? t.c : t.groups, size = t.c / groups;
+    const int64_t rows = together<T>(t.l, channels);
     Channels<A> mem(channels, t.threads);
     if (!mem.ok()) return false;
     each_example(t, [&](int64_t example, int64_t slice, int threads) {
@@ -197,13 +216,13 @@ template <class T, class Act, int together> bool columns_forward_by(const Task& 
             }
         }
         const Constants<A> constants(t, act, mem, slice, example);
-        split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
-            each_row<A, together>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
+        split_rows(t.l, channels * int64_t(sizeof(T)), threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
+            each_row<A>(begin, end, rows, channels, [&](int64_t r, int64_t stop, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
                 const Vec<A> scale = constants.at(SCALE, c, part);
                 const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
-                for (int k = 0; k < rows.value; ++k) {
-                    const int64_t i = (r + k) * channels + c;
+                for (; r < stop; ++r) {
+                    const int64_t i = r * channels + c;
                     if (large) prefetch(x + i, AHEAD<T>);
                     Vec<A> u = ((load(x + i, part) - high) - low) * scale * w + b;
                     if (residual) u += load(residual + i, part);
@@ -216,14 +235,11 @@ template <class T, class Act, int together> bool columns_forward_by(const Task& 
     return true;
 }
 
-template <class T, class Act> bool columns_forward(const Task& t) {
-    return by_fours<T>(t) ? columns_forward_by<T, Act, 4>(t) : columns_forward_by<T, Act, 1>(t);
-}
-
-template <class T, class Act, int together> bool columns_backward_by(const Task& t) {
+template <class T, class Act> bool columns_backward(const Task& t) {
     using A = Wide<T>;
     const Act act(t.activation);
     const int64_t channels = t.c, groups = t.across ? t.c : t.groups, size = t.c / groups;
+    const int64_t rows = together<T>(t.l, channels);
     Channels<A> mem(channels, t.threads);
     Buffer<double> example_g(t.n * channels), example_gz(t.n * channels);
     if (!mem.ok() || !example_g.data || !example_gz.data) return false;
@@ -257,7 +273,7 @@ template <class T, class Act, int together> bool columns_backward_by(const Task&
             put(dx + i, g * w * constants.at(DEVIATION, c, part), part, streamed);
             if (dresidual) store(dresidual + i, g, part);
         };
-        mem.template add<together>(slice, threads, t.l, add);
+        mem.add(slice, threads, t.l, rows, add);
         const double *sum_g = mem.sum1.data + slice * channels, *sum_gz = mem.sum2.data + slice * channels;
         for (int64_t g = 0; g < groups; ++g) {
             double all_g = 0, all_gz = 0;
@@ -273,15 +289,15 @@ template <class T, class Act, int together> bool columns_backward_by(const Task&
             }
         }
         if (t.given) return end_of_stream();
-        split_rows(t.l, threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
-            each_row<A, together>(begin, end, channels, [&](int64_t r, auto rows, int64_t c, auto part) LH_ATTRIBUTE {
+        split_rows(t.l, channels * int64_t(sizeof(T)), threads, [=](int64_t begin, int64_t end) LH_ATTRIBUTE {
+            each_row<A>(begin, end, rows, channels, [&](int64_t r, int64_t stop, int64_t c, auto part) LH_ATTRIBUTE {
                 const Vec<A> high = constants.at(HIGH, c, part), low = constants.at(LOW, c, part);
                 const Vec<A> scale = constants.at(SCALE, c, part);
                 const Vec<A> w = constants.at(WEIGHT, c, part), b = constants.at(BIAS, c, part);
                 const Vec<A> mean_g = constants.at(MEAN_G, c, part), mean_gz = constants.at(MEAN_GZ, c, part);
                 const Vec<A> deviation = constants.at(Act::from_output ? DEVIATION : SCALE, c, part);
-                for (int k = 0; k < rows.value; ++k) {
-                    const int64_t i = (r + k) * channels + c;
+                for (; r < stop; ++r) {
+                    const int64_t i = r * channels + c;
                     const Vec<A> v = load(x + i, part);
                     Vec<A> z = ((act.input(v) - high) - low) * scale;
                     Vec<A> g = gradient(i, part, v, z, w, b);
@@ -299,10 +315,6 @@ template <class T, class Act, int together> bool columns_backward_by(const Task&
         if (t.dweight) static_cast<A*>(t.dweight)[c] = A(gz);
     }
     return true;
-}
-
-template <class T, class Act> bool columns_backward(const Task& t) {
-    return by_fours<T>(t) ? columns_backward_by<T, Act, 4>(t) : columns_backward_by<T, Act, 1>(t);
 }
 
 }  // namespace

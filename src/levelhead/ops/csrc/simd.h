@@ -188,10 +188,6 @@ template <class A, class P> LH_INLINE Vec<A> counted(Vec<A> value, const uint8_t
     return __builtin_convertvector(bytes, Mask<A>) != 0 ? value : Vec<A>{};
 }
 
-template <int k> struct Number {
-    static constexpr int value = k;
-};
-
 // Calls f(i, part) for vectors that cover 0..n. With n of at least a vector the rest is a vector that overlaps what was
 // done, so f must be free to repeat its stores.
 template <class A, class Each> LH_INLINE void each_vector(int64_t n, Each f) {

@@ -152,7 +152,7 @@ def forward(
         if not given:
             _statistics(call, laid, stats, norm.center)
         _apply(call, laid, residual, weight, bias, stats, y, norm)
-    return spec.back(y, x, laid), stats
+    return spec.back(y, x, norm), stats
 
 
 def forward_rows(
@@ -250,7 +250,7 @@ def backward(
         given = norm.over == "given"
         dweight, dbias = _backward_channels(call, tensors, dx, dresidual, norm.center, given, from_output, options)
     return (
-        spec.back(dx, x, laid),
+        spec.back(dx, x, norm),
         None if weight is None else dweight.to(weight.dtype).view(weight.shape),
         None if bias is None else dbias.to(bias.dtype).view(bias.shape),
         None if dresidual is None or residual is None else spec.like(dresidual, residual),
