@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import levelhead as lh
-from levelhead.doctor import remedies, treat, trials
+from levelhead.doctor import comparison, remedies, treat, trials
 from levelhead.doctor.evidence.examined import gather
 from levelhead.doctor.findings import Examination, Scores
 from levelhead.doctor.interventions import Interventions
@@ -288,7 +288,7 @@ def test_a_score_of_minus_infinity_is_no_gain():
     ],
 )
 def test_what_is_clearly_better(before, after, clear):
-    assert treat._clear(Scores(before), Scores(after)) is clear
+    assert comparison.clear(Scores(before), Scores(after), comparison.LEAST * 0.4) is clear
 
 
 def test_a_refined_learning_rate_is_that_of_the_mended_program():

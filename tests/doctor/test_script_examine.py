@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from levelhead.doctor import ProgramError, command
+from levelhead.doctor.comparison import gain
 from levelhead.doctor.script import Script
 from levelhead.doctor.script.again import Ran, Runs
 from levelhead.doctor.script.changes import mismatched
-from levelhead.doctor.script.examined import Measure, _Search, examine_script, gain
+from levelhead.doctor.script.examined import Measure, _Search, examine_script
 from levelhead.doctor.script.patch import patch
 
 LOOP = """
@@ -60,12 +61,14 @@ def script(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("before", "after", "floor", "expected"),
     [
-        (2.0, 1.0, 3.0, 0.5),  # half of the way from 3 to 1 was not gone
-        (3.5, 1.0, 3.0, 1.0),  # worse than a constant answer: all of it
-        (1.0, 2.0, 3.0, -1.0),
-        (1.0, 4.0, 3.0, 0.0),
-        (math.nan, 1.0, 3.0, 1.0),
-        (1.0, math.nan, 3.0, 0.0),
+        (-2.0, -1.0, -3.0, 0.5),  # half of the way from -3 to -1 was not gone
+        (-3.5, -1.0, -3.0, 1.0),  # worse than a constant answer: all of it
+        (-1.0, -2.0, -3.0, 0.0),
+        (-1.0, -4.0, -3.0, 0.0),
+        (math.nan, -1.0, -3.0, 1.0),
+        (-math.inf, -1.0, -3.0, 1.0),
+        (-1.0, math.nan, -3.0, 0.0),
+        (0.5, 0.7, -math.inf, 0.0),
     ],
 )
 def test_gain(before, after, floor, expected):
@@ -81,7 +84,7 @@ def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfi
         def all(self, orders):
             return [ran(training, 1.0) if order[0] else ran(1.0, 2.0) for order in orders]
 
-    measure = Measure("loss", lambda each: each.validation[-1][1], 3.0, True)
+    measure = Measure("loss", lambda each: -each.validation[-1][1], -3.0, True)
     search = _Search(Fake(), ran(1.0, 2.0), measure, lambda _: None)
     search.run(["rate / 10"], [])
     assert search.gains["rate / 10"] == expected

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from levelhead.doctor.comparison import UPSTREAM, Tried, first_of, severity_of
 from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.findings import Severity, Trial
 from levelhead.doctor.isolation import clone, seeded
@@ -14,10 +15,6 @@ from levelhead.doctor.remedies import Remedy, several, together
 from levelhead.doctor.rules import RULES, Suspicion, suspicions
 from levelhead.doctor.trials import Outcome, now, train
 
-#: Between repairs whose gains differ by less, the one that is tried first, upstream, is the root.
-UPSTREAM = 0.1
-#: From this gain on a fault is critical: the program has less than half of what the repair brings.
-CRITICAL = 0.5
 ROUNDS = 4
 #: Validation rows under which a share of right answers has no normal distribution: other seeds decide.
 FEW = 30
@@ -34,14 +31,6 @@ class Verdict:
     evidence: dict[str, Any] = field(default_factory=dict)
     symptoms: tuple[str, ...] = ()
     remedy: Remedy | None = None
-
-
-@dataclass(frozen=True)
-class _Tried:
-    suspicion: Suspicion
-    remedy: Remedy
-    outcome: Outcome
-    gain: float
 
 
 class Interventions:
@@ -117,7 +106,7 @@ class Interventions:
         if severity == "critical" and best.gain < 0.1 and self.facts.gain(self.facts.floor, before.score) > 0.5:
             severity = "warning"
         self._apply(best)
-        return [Verdict(suspicion, severity, self._evidence(before, best), (), best.remedy)]
+        return [Verdict(suspicion, severity, self._evidence(before, best), (), best.change)]
 
     def _search(self, suspicions: list[Suspicion]) -> list[Verdict]:
         """Again and again: try all that is open, keep the best that pays, until nothing does."""
@@ -137,10 +126,9 @@ class Interventions:
             gain = best.gain
             if best.suspicion.measured is not None and not self.applied:
                 gain = max(gain, best.suspicion.measured)
-            severity: Severity = "critical" if gain >= CRITICAL else "warning"
             self._apply(best)
             left, gone = self._still(left)
-            found.append(Verdict(best.suspicion, severity, self._evidence(before, best), gone, best.remedy))
+            found.append(Verdict(best.suspicion, severity_of(gain), self._evidence(before, best), gone, best.change))
         return found
 
     def _still(self, open_: list[Suspicion]) -> tuple[list[Suspicion], tuple[str, ...]]:
@@ -168,9 +156,9 @@ class Interventions:
             return True
         return RULES[suspicion.cause].early and self.facts.room(self.current.score) > 0.5
 
-    def _best(self, left: list[Suspicion]) -> _Tried | None:
+    def _best(self, left: list[Suspicion]) -> Tried | None:
         """The best of the specific suspicions; the generic ones only where these leave much to gain."""
-        tried: list[_Tried] = []
+        tried: list[Tried] = []
         for suspicion in sorted((s for s in left if not s.generic), key=self._order):
             tried += self._try(suspicion)
             if tried and self._pays(tried[-1]) and self.facts.room(tried[-1].outcome.score) < UPSTREAM:
@@ -178,7 +166,7 @@ class Interventions:
         paying = [t for t in tried if self._pays(t)]
         if not paying:
             paying = self._together([s for s in left if RULES[s.cause].joint])
-        best = self._first_of(paying)
+        best = first_of(paying, UPSTREAM / 2)
         if self.facts.idle(self.current.score) and (best is None or self._room(best) > 0.25):
             causes = [s for s in left if not s.generic and s.remedies and RULES[s.cause].in_company]
             rate = [s for s in left if s.generic and RULES[s.cause].early]
@@ -194,9 +182,9 @@ class Interventions:
             if tried and self._pays(tried[-1]) and self.facts.room(tried[-1].outcome.score) < UPSTREAM:
                 break
         generic = [t for t in tried if t.suspicion.generic and self._pays(t)]
-        return self._first_of([*paying, *generic], handicap=UPSTREAM)
+        return first_of([*paying, *generic], UPSTREAM / 2, UPSTREAM)
 
-    def _room(self, tried: _Tried) -> float:
+    def _room(self, tried: Tried) -> float:
         return self.facts.room(tried.outcome.score)
 
     @staticmethod
@@ -211,21 +199,13 @@ class Interventions:
             return 0
         return RULES[suspicion.cause].rank if suspicion.rank is None else suspicion.rank
 
-    def _first_of(self, tried: list[_Tried], handicap: float = 0.0) -> _Tried | None:
-        """The largest gain; one that is upstream (earlier) wins where another's is not clearly larger."""
-        best: _Tried | None = None
-        for each in tried:
-            margin = UPSTREAM / 2 + (handicap if each.suspicion.generic else 0.0)
-            margin = margin if best is not None and each.suspicion is not best.suspicion else 0.0
-            if best is None or self._value(each) > self._value(best) + margin:
-                best = each
-        return best
+    def _tried(self, suspicion: Suspicion, remedy: Remedy, outcome: Outcome) -> Tried:
+        """Its gain; of those that have come all of the way that there was, how near they are to a perfect score."""
+        gain = self.facts.gain(self.current.score, outcome.score)
+        value = gain if gain < 1 else 2 - self.facts.room(outcome.score)
+        return Tried(suspicion, remedy, outcome, gain, suspicion.generic, value)
 
-    def _value(self, tried: _Tried) -> float:
-        """The gain; of those that have come all of the way that there was, how near they are to a perfect score."""
-        return tried.gain if tried.gain < 1 else 2 - self._room(tried)
-
-    def _pays(self, tried: _Tried) -> bool:
+    def _pays(self, tried: Tried) -> bool:
         s, out = tried.suspicion, tried.outcome
         least = s.gain if self.whole else max(s.gain, 0.25)
         if tried.gain < least or (self._within_error(out) and not self._few):
@@ -244,7 +224,7 @@ class Interventions:
     def _within_error(self, out: Outcome) -> bool:
         return out.score - self.current.score <= self.facts.noise(self.current.score)
 
-    def _confirmed(self, best: _Tried) -> bool:
+    def _confirmed(self, best: Tried) -> bool:
         """A small gain must be there with other batches and noise as well; one over few rows, three times."""
         doubtful = self._few and self._within_error(best.outcome)
         if not doubtful and (best.gain >= 0.3 or best.suspicion.measured is not None):
@@ -257,14 +237,14 @@ class Interventions:
             key = len(self.applied), seed
             if key not in self.again:
                 self.again[key] = self._train(self.applied, seed)
-            other = self._train([*self.applied, best.remedy], seed)
+            other = self._train([*self.applied, best.change], seed)
             if self.facts.gain(self.again[key].score, other.score) < best.suspicion.gain / 2:
                 return False
         return True
 
-    def _try(self, suspicion: Suspicion, count: int = 0) -> list[_Tried]:
+    def _try(self, suspicion: Suspicion, count: int = 0) -> list[Tried]:
         """The remedies of a suspicion, until one leaves nothing to gain, or goes the wrong way."""
-        tried: list[_Tried] = []
+        tried: list[Tried] = []
         for remedy in suspicion.remedies[: count or None]:
             if not self._affords(self.base.cost):
                 if not suspicion.generic:
@@ -277,14 +257,14 @@ class Interventions:
             outcome = self._train([*self.applied, remedy])
             gain = self.facts.gain(self.current.score, outcome.score)
             self._record(remedy.words, suspicion.cause, outcome, gain)
-            tried.append(_Tried(suspicion, remedy, outcome, gain))
+            tried.append(self._tried(suspicion, remedy, outcome))
             if self.facts.room(outcome.score) < UPSTREAM and gain > 0:
                 break
             if suspicion.generic and not gain and not outcome.train_loss < self.current.train_loss:
                 break  # a step in the wrong direction: no further one
         return tried
 
-    def _together(self, data: list[Suspicion]) -> list[_Tried]:
+    def _together(self, data: list[Suspicion]) -> list[Tried]:
         """Repairs that are useless without each other, in a program that learns nothing with any one of them."""
         if len(data) < 2 or not self._affords(self.base.cost):
             return []
@@ -292,7 +272,7 @@ class Interventions:
         outcome = self._train([*self.applied, both])
         gain = self.facts.gain(self.current.score, outcome.score)
         self._record(both.words, data[0].cause, outcome, gain)
-        tried = _Tried(data[0], both, outcome, gain)
+        tried = self._tried(data[0], both, outcome)
         return [tried] if self._pays(tried) else []
 
     def _train(self, applied: Sequence[Remedy], seed: int = 0) -> Outcome:
@@ -312,15 +292,15 @@ class Interventions:
     def _affords(self, cost: float) -> bool:
         return self.spent + cost <= self.budget and now() < self.deadline
 
-    def _apply(self, tried: _Tried) -> None:
-        self.applied.append(tried.remedy)
+    def _apply(self, tried: Tried) -> None:
+        self.applied.append(tried.change)
         self.current = tried.outcome
         self.kept[" + ".join(remedy.words for remedy in self.applied)] = tried.outcome
 
-    def _evidence(self, before: Outcome, tried: _Tried) -> dict[str, Any]:
+    def _evidence(self, before: Outcome, tried: Tried) -> dict[str, Any]:
         return {
             "score before": before.score,
-            f"score with the remedy ({tried.remedy.words})": tried.outcome.score,
+            f"score with the remedy ({tried.change.words})": tried.outcome.score,
             "score of a constant answer": self.facts.floor,
             "gain": tried.gain,
         }

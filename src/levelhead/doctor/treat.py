@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 from levelhead.doctor import remedies
+from levelhead.doctor.comparison import LEAST, clear
 from levelhead.doctor.findings import Examination, Scores, Treated, Trial
 from levelhead.doctor.isolation import clone, random_state_kept, seeded
 from levelhead.doctor.program import Program
 from levelhead.doctor.remedies import Remedy, several
 from levelhead.doctor.trials import Outcome, train
 
-#: A gain below this share of the way to a perfect score is not worth a change.
-LEAST = 0.02
 #: Steps of the learning rate that are tried where a mended program still has room.
 REFINED = (3.0, 1 / 3)
 
@@ -56,7 +54,7 @@ def treat(
                 tuned, best_scores = trying.better(best, best_scores, [*best, step])
                 tuning += tuned[len(best) :]
                 best = tuned
-        accepted = _clear(before, best_scores)
+        accepted = clear(before, best_scores, LEAST * _room(before))
         note = "" if accepted else "the remedies are not better beyond the noise; the program is left as it was"
         outcome = trying.median_outcome(best) if accepted else None
     return Treated(
@@ -89,22 +87,6 @@ def _rates(program: Program, chosen: Sequence[Remedy]) -> list[float]:
 def _room(scores: Scores) -> float:
     """How far a median score is from 1, where it lies between 0 and 1; else all of it."""
     return 1 - scores.median if 0 <= scores.median <= 1 else 1.0
-
-
-def _clear(before: Scores, after: Scores) -> bool:
-    """Better with every seed, and by more than twice the standard error of the mean difference.
-
-    Or with every seed better than before with any: of six equal runs, the three better ones would be these once in
-    twenty times (the exact permutation test; Fisher 1935, The design of experiments, section 21).
-    """
-    if not all(a > b for a, b in zip(after.values, before.values, strict=True)):
-        return False
-    differences = [a - b for a, b in zip(after.values, before.values, strict=True)]
-    if not all(map(math.isfinite, differences)):
-        return all(map(math.isfinite, after.values))  # from no score at all to one
-    mean, error = statistics.mean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
-    apart = len(differences) >= 3 and min(after.values) > max(before.values)
-    return mean > max(0.0 if apart else 2 * error, LEAST * _room(before))
 
 
 def _again(
@@ -148,7 +130,7 @@ class _Treatment:
     def better(self, chosen: list[Remedy], scores: Scores, other: list[Remedy]) -> tuple[list[Remedy], Scores]:
         """The other remedies with their scores, if these are clearly better."""
         found = self.scores(other, self.seeds)
-        return (other, found) if _clear(scores, found) else (chosen, scores)
+        return (other, found) if clear(scores, found, LEAST * _room(scores)) else (chosen, scores)
 
     def median_outcome(self, chosen: Sequence[Remedy]) -> Outcome:
         """The run with the median score: neither the luckiest nor the unluckiest."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from levelhead.doctor.comparison import number
 from levelhead.doctor.isolation import Change, clone, seeded
 from levelhead.doctor.program import Program, ProgramError
 
@@ -176,7 +177,7 @@ def train(
                 clock = now()
             done.pace = min(paces[:PACED], default=math.nan)
             before = now()
-            done.score = _number(copy.final_score())
+            done.score = number(copy.final_score())
             scored.append(now() - before)
             done.cost = done.updates * done.pace + len(scored) * min(scored) if paces else 0.0
         except Exception as error:
@@ -196,12 +197,8 @@ def score(program: Program) -> float:
     """The validation score now, taken on a copy: modes and statistics stay as they are."""
     state = torch.get_rng_state()
     try:
-        return _number(clone(program).final_score())
+        return number(clone(program).final_score())
     except Exception:
         return -math.inf
     finally:
         torch.set_rng_state(state)
-
-
-def _number(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

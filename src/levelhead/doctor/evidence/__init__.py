@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from levelhead.doctor.comparison import gain
 from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import History
@@ -110,11 +111,7 @@ class Evidence:
 
     def gain(self, before: float, after: float) -> float:
         """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 0 is no better."""
-        if not after > max(before, self.floor) or not math.isfinite(after):
-            return 0.0
-        if not math.isfinite(before) or not math.isfinite(self.floor):
-            return 1.0 if not math.isfinite(before) else 0.0
-        return (after - max(before, self.floor)) / (after - self.floor)  # worse than constant has gone none of it
+        return gain(before, after, self.floor)
 
     def room(self, score: float) -> float:
         """The largest gain that is still possible; 1 where that is not known."""

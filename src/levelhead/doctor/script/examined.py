@@ -11,8 +11,8 @@ from functools import partial
 from statistics import mean, median
 from typing import Any
 
-from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Severity, Stage, Treated, Trial
-from levelhead.doctor.interventions import CRITICAL, UPSTREAM
+from levelhead.doctor.comparison import UPSTREAM, Tried, clear, first_of, gain, number, severity_of
+from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Stage, Treated, Trial
 from levelhead.doctor.program import ProgramError
 from levelhead.doctor.rules import RULES, Suspicion, finding
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
@@ -35,18 +35,25 @@ HIGHER = re.compile(r"acc|dice|iou|f1|auc|score|r2|correct|right|hits|reward|ret
 
 @dataclass(frozen=True)
 class Measure:
-    """What runs are compared by: lower is better.
+    """What runs are compared by.
 
     Args:
-        words: what it is.
-        of: of a run.
-        floor: of the best constant answer, or of the start.
+        words: what it is, and what sign the script gives it.
+        score: of a run: higher is better.
+        floor: the score of the best constant answer, or of the start.
+        validated: whether the script computes it in evaluations.
+        sign: of the script's own figure in the score.
     """
 
     words: str
-    of: Callable[[Ran], float]
+    score: Callable[[Ran], float]
     floor: float
     validated: bool
+    sign: float = -1.0
+
+    def of(self, ran: Ran) -> float:
+        """The score of a run; minus infinity where it has none."""
+        return number(self.score(ran))
 
 
 def examine_script(
@@ -124,7 +131,7 @@ def examine_script(
         notes,
         environment(),
         seconds,
-        metric=f"minus {measure.words}",
+        metric=f"minus {measure.words}" if measure.sign < 0 else measure.words,
         undecided=undecided,
         program=script,
         _treat=partial(_treated, search, best, change),
@@ -137,20 +144,19 @@ def _treated(
     """The script with the change that won most, and without, over seeds that the examination has not used."""
     started, runs = time.perf_counter(), search.runs
     if name is None:
-        as_it_is = Scores((-search.before,))
+        as_it_is = Scores((search.before,))
         return Treated(None, False, as_it_is, as_it_is, note="no change that was made from outside wins enough")
     steps = search.first.steps
     ran = runs.all(
         [(each, search.where[name], seed, steps, 0.0) for each in ("", name) for seed in range(2, seeds + 2)]
     )
     runs.forget()
-    before, after = ([search.measure.of(each) for each in part] for part in (ran[:seeds], ran[seeds:]))
-    won = [gain(a, b, search.measure.floor) for a, b in zip(before, after, strict=True)]
+    before, after = (Scores(tuple(search.measure.of(each) for each in part)) for part in (ran[:seeds], ran[seeds:]))
     return Treated(
         program=None,
-        accepted=min(won) > 0 and median(won) >= GAIN,
-        before=Scores(tuple(-value for value in before)),
-        after=Scores(tuple(-value for value in after)),
+        accepted=clear(before, after, 0.0) and gain(before.median, after.median, search.measure.floor) >= GAIN,
+        before=before,
+        after=after,
         remedies=(CHANGES[name].words,),
         patch=patch,
         seconds=time.perf_counter() - started,
@@ -172,23 +178,23 @@ def _measure(first: Ran) -> Measure:
     """The script's own validation loss where it computes one; its training loss elsewhere."""
     finite = [loss for _, loss in first.losses[:5] if math.isfinite(loss)]
     floor = first.facts.get("floor")
-    floor = floor if floor is not None else median(finite) if finite else math.inf
+    floor = -(floor if floor is not None else median(finite) if finite else math.inf)
     if len(first.validation) > 0:
-        return Measure("the script's validation loss", lambda ran: _last(ran.validation), floor, True)
+        return Measure("the script's validation loss", lambda ran: -_last(ran.validation), floor, True)
     for file, line, text, values in first.readings:
         lower, higher = bool(LOWER.search(text)), bool(HIGHER.search(text))
         if lower is higher or not values:
             continue
-        sign = 1.0 if lower else -1.0
+        sign = -1.0 if lower else 1.0
 
         def of(ran: Ran, key: tuple[str, int] = (file.rpartition("/")[2], line), sign: float = sign) -> float:
             found = (r[3] for r in ran.readings if (r[0].rpartition("/")[2], r[1]) == key)
             return sign * _last(next(found, []))
 
-        words = f"what line {line} reads ({text[:60]})" + ("" if lower else ", negative")
-        worst = max((sign * v for _, v in values if math.isfinite(v)), default=math.inf)
-        return Measure(words, of, max(floor, worst) if lower else max(worst, 0.0), True)
-    return Measure("the training loss at the end", _end_of, floor, False)
+        words = f"what line {line} reads ({text[:60]})"
+        worst = min((sign * v for _, v in values if math.isfinite(v)), default=-math.inf)
+        return Measure(words, of, min(floor, worst) if lower else min(worst, 0.0), True, sign)
+    return Measure("the training loss at the end", lambda ran: -_end_of(ran), floor, False)
 
 
 def _last(series: Sequence[Sequence[float]]) -> float:
@@ -200,15 +206,6 @@ def _last(series: Sequence[Sequence[float]]) -> float:
 def _end_of(ran: Ran) -> float:
     values = [loss for _, loss in ran.losses]
     return mean(values[-max(3, round(END * len(values))) :]) if values else math.nan
-
-
-def gain(before: float, after: float, floor: float) -> float:
-    """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 1 at most."""
-    if not math.isfinite(after) or not after < floor:
-        return 0.0
-    if not math.isfinite(before):
-        return 1.0
-    return (min(before, floor) - after) / (floor - after)
 
 
 def _specific(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[str]:
@@ -273,7 +270,7 @@ class _Search:
     def learns_nothing(self) -> bool:
         """Whether no run is better than a constant answer."""
         ends = [self.before, *(self.measure.of(ran) for ran in self.results.values())]
-        return not any(math.isfinite(end) and end < self.measure.floor - GAIN * abs(self.measure.floor) for end in ends)
+        return not any(math.isfinite(end) and end > self.measure.floor + GAIN * abs(self.measure.floor) for end in ends)
 
     @property
     def by_heart(self) -> str:
@@ -299,7 +296,7 @@ class _Search:
         done = self.runs.all(orders)
         if math.isnan(self.noise):
             other, floor = self.measure.of(done[-1]), self.measure.floor
-            both = min(self.before, floor) - min(other, floor)  # how much worse than a constant says nothing
+            both = max(self.before, floor) - max(other, floor)  # how much worse than a constant says nothing
             self.noise = abs(both) if math.isfinite(both) else 0.0
             self.trials.append(_trial("other seeds", "", other, done[-1], 0.0))
         for name, ran in zip(names, done, strict=False):
@@ -310,7 +307,7 @@ class _Search:
                 if ran.steps >= self.first.steps or ran.error == ""
                 else 0.0
             )
-            if math.isfinite(self.before) and min(self.before, self.measure.floor) - after <= 2 * self.noise:
+            if math.isfinite(self.before) and after - max(self.before, self.measure.floor) <= 2 * self.noise:
                 won = 0.0
             ended = _end_of(self.first)
             if CHANGES[name].fits and math.isfinite(ended) and not _end_of(ran) < ended:
@@ -320,13 +317,13 @@ class _Search:
 
     def best(self) -> str | None:
         """The change that wins most; one that is upstream wins where another's gain is not clearly larger."""
-        best: str | None = None
-        for name, won in sorted(self.gains.items(), key=lambda item: self._order(item[0])):
-            least = LARGE_GAIN if CHANGES[name].generic else GAIN
-            margin = UPSTREAM if best is not None else 0.0
-            if won >= least and (best is None or won > self.gains[best] + margin):
-                best = name
-        return best
+        tried = [
+            Tried(CHANGES[name].cause, name, self.results[name], won, CHANGES[name].generic, won)
+            for name, won in sorted(self.gains.items(), key=lambda item: self._order(item[0]))
+            if won >= (LARGE_GAIN if CHANGES[name].generic else GAIN)
+        ]
+        best = first_of(tried, UPSTREAM)
+        return None if best is None else best.change
 
     @staticmethod
     def _order(name: str) -> tuple[bool, int]:
@@ -338,11 +335,11 @@ class _Search:
             return None
         change, won = CHANGES[name], self.gains[name]
         cause, where = self._named(name, seen)
-        after = self.measure.of(self.results[name])
-        summary = f"with {change.words} {self.measure.words} is {after:.4g}, and {self.before:.4g} as it is"
-        figures = {"as it is": self.before, f"with {change.words}": after, "of a constant answer": self.measure.floor}
-        severity: Severity = "critical" if won >= CRITICAL else "warning"
-        suspicion = Suspicion(cause, where, summary, figures | {"gain": won}, True, severity)
+        scores = self.before, self.measure.of(self.results[name]), self.measure.floor
+        before, after, floor = (self.measure.sign * score for score in scores)
+        summary = f"with {change.words} {self.measure.words} is {after:.4g}, and {before:.4g} as it is"
+        figures = {"as it is": before, f"with {change.words}": after, "of a constant answer": floor, "gain": won}
+        suspicion = Suspicion(cause, where, summary, figures, True, severity_of(won))
         return replace(finding(suspicion), patch=self._code(name))
 
     def _named(self, name: str, seen: Sequence[Finding]) -> tuple[str, str]:
@@ -383,7 +380,7 @@ class _Search:
 
 def _trial(words: str, cause: str, value: float, ran: Ran, won: float) -> Trial:
     note = ran.error.splitlines()[0][:80] if ran.error else "" if math.isfinite(value) else "diverged"
-    return Trial(words, cause, -value, _end_of(ran), ran.steps, won, ran.seconds, note)
+    return Trial(words, cause, value, _end_of(ran), ran.steps, won, ran.seconds, note)
 
 
 def _together(seen: list[Finding], proven: Finding | None, first: Ran, search: _Search) -> list[Finding]:
@@ -397,7 +394,7 @@ def _together(seen: list[Finding], proven: Finding | None, first: Ran, search: _
     left = first.facts["untrained"]
     if left and not any(f.cause == "parameters-not-trained" for f in [*found, *([proven] if proven else [])]):
         said = f"{len(left)} parameters get gradients and are in no optimizer, first {left[0]}"
-        severity: Severity = "critical" if search.gains.get("all", 0.0) >= CRITICAL else "warning"
+        severity = severity_of(search.gains.get("all", 0.0))
         found.append(
             finding(Suspicion("parameters-not-trained", "optimizer", said, {"parameters": left[:12]}, True, severity))
         )
