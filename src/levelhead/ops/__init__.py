@@ -143,8 +143,9 @@ def batch_norm(
             return inplace.normalize(input, weight, bias, norm, given)[0]
         if mask is not None:
             mask = masked.check(mask, input)
-            input, residual = masked.clean(input, mask), None if residual is None else masked.clean(residual, mask)
-        return masked.clean(library.normalize(input, weight, bias, residual, norm, given)[0], mask)
+            input = reference.clean(input, mask)
+            residual = None if residual is None else reference.clean(residual, mask)
+        return reference.clean(library.normalize(input, weight, bias, residual, norm, given)[0], mask)
     _check_running(running_mean, running_var)
     values = input.numel() // input.shape[1] if input.shape[1] else 0
     if values == 1:
@@ -464,7 +465,7 @@ def _composed(input: Tensor, residual: Tensor | None) -> bool:
 def _finish(y: Tensor, residual: Tensor | None, activation: str | None, mask: Tensor | None = None) -> Tensor:
     """The residual and the activation in plain PyTorch, behind a kernel that does not know them."""
     value = reference.ACTIVATIONS[check_activation(activation)].value
-    return masked.clean(value(y if residual is None else y + masked.clean(residual, mask)), mask)
+    return reference.clean(value(y if residual is None else y + reference.clean(residual, mask)), mask)
 
 
 def _autocast_to_float32(x: Tensor) -> Tensor:

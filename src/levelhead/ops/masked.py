@@ -22,6 +22,7 @@ Source: Ioffe & Szegedy 2015, section 3, with sums over the values that count.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -31,6 +32,7 @@ from torch.distributed import distributed_c10d
 
 from levelhead.moments import Moments, _check_mask
 from levelhead.ops import library, reference, spec
+from levelhead.ops.reference import clean
 from levelhead.ops.spec import Norm
 
 _Maybe = Tensor | None
@@ -62,11 +64,6 @@ def check(mask: Tensor, x: Tensor) -> Tensor:
             raise
         shape = ", ".join(map(str, (*mask.shape, *[1] * (x.ndim - mask.ndim))))
         raise ValueError(f"{error}; it fits the first dimensions: try mask.view({shape})") from None
-
-
-def clean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """``x`` with zeros behind the mask, whatever was there; its gradient is zero there too."""
-    return x if mask is None else torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
 def normalize(
@@ -133,10 +130,9 @@ def _plain(
     x: Tensor, mask: Tensor | None, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, group: str
 ) -> Normalized:
     """In operations that autograd and torch.func see through."""
-    stats = _statistics(x, mask, norm, group)
-    rest = None if residual is None else clean(residual, mask)
-    y = reference.forward(clean(x, mask), weight, bias, rest, norm, stats[:2])
-    return Normalized(clean(y, mask), *stats.unbind(0))
+    stats = reference.statistics(x, norm, mask, partial(_sum, group=group))
+    y = reference.forward(x, weight, bias, residual, norm, stats, mask)
+    return Normalized(y, *stats.unbind(0))
 
 
 def _kernel(
@@ -157,17 +153,14 @@ def _kernel(
         none = count == 0
         stats = torch.stack([moments.mean.masked_fill(none, 0), (moments.m2 / count).masked_fill(none, 1), count])
     else:
-        stats = _statistics(x, mask, norm, group)
-    rest = None if residual is None else clean(residual, mask)
-    y = _by_given(clean(x, mask), weight, bias, rest, norm, stats[:2])
-    return spec.back(clean(y, mask), x, norm), stats
-
-
-def _by_given(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: Tensor) -> Tensor:
-    """The result with these statistics: by the kernels, where they are one a channel."""
-    if norm.over == "batch":
-        return library.forward(x, weight, bias, residual, norm._replace(over="given", masked=False), stats)[0]
-    return reference.forward(x, weight, bias, residual, norm, stats)
+        stats = reference.statistics(x, norm, mask, partial(_sum, group=group))
+    if norm.over == "batch":  # by the kernels, as statistics are one a channel
+        rest = None if residual is None else clean(residual, mask)
+        given = norm._replace(over="given", masked=False)
+        y = clean(library.forward(clean(x, mask), weight, bias, rest, given, stats[:2])[0], mask)
+    else:
+        y = reference.forward(x, weight, bias, residual, norm, stats, mask)
+    return spec.back(y, x, norm), stats
 
 
 def _moments(x: Tensor, mask: Tensor | None, norm: Norm) -> Moments:
@@ -182,46 +175,6 @@ def _moments(x: Tensor, mask: Tensor | None, norm: Norm) -> Moments:
     return Moments.of(split, norm.dims(x.ndim), None if mask is None else norm.split(mask))
 
 
-def _statistics(x: Tensor, mask: Tensor | None, norm: Norm, group: str) -> Tensor:
-    """Mean, variance and count, stacked, as differentiable functions of ``x``."""
-    wide, dims = norm.split(reference.widen(clean(x, mask))), norm.dims(x.ndim)
-    ones = torch.ones((), dtype=wide.dtype, device=x.device).expand(wide.shape)
-    counted = None if mask is None else norm.split(mask)
-    count = _sum((ones if counted is None else counted.to(wide.dtype)).sum(dims, keepdim=True), group)
-    n = count.clamp(min=1)
-    mean = _sum(wide.sum(dims, keepdim=True), group) / n if norm.center else torch.zeros_like(n)
-    var = _sum(clean(wide - mean, counted).square().sum(dims, keepdim=True), group) / n
-    return torch.stack([mean, var.masked_fill(count == 0, 1), count]).view(3, *norm.shape(x.shape))
-
-
-def _backward(
-    dy: Tensor,
-    x: Tensor,
-    mask: Tensor | None,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    norm: Norm,
-    group: str,
-    stats: Tensor,
-) -> tuple[_Maybe, ...]:
-    """The gradients with respect to x, weight, bias and residual."""
-    rest = None if residual is None else clean(residual, mask)
-    z, u, rstd = reference._standardized(clean(x, mask), weight, bias, rest, norm, stats[:2])
-    g = norm.split(clean(reference.widen(dy), mask)) * reference.ACTIVATIONS[norm.activation].slope(u)
-    dz = g if weight is None else g * reference.widen(norm.parameter(weight, x))
-    dims = norm.dims(x.ndim)
-    sums = _sum(torch.stack([dz.sum(dims, keepdim=True), (dz * z).sum(dims, keepdim=True)]), group)
-    total, along = (sums / norm.statistic(stats[2].clamp(min=1), x)).unbind(0)
-    inner = dz - z * along - total if norm.center else dz - z * along
-    return (
-        clean((inner * rstd).reshape(x.shape), mask).to(x.dtype),
-        None if weight is None else reference.summed(g * z, weight, x, norm),
-        None if bias is None else reference.summed(g, bias, x, norm),
-        None if residual is None else g.to(residual.dtype).reshape(x.shape),
-    )
-
-
 def _by_kernels(
     dy: Tensor,
     x: Tensor,
@@ -233,7 +186,7 @@ def _by_kernels(
     group: str,
     stats: Tensor,
 ) -> tuple[_Maybe, ...] | None:
-    """As ``_backward``, where statistics and parameters are one a channel and the kernels serve; else None.
+    """As ``reference.backward``, where statistics and parameters are one a channel and the kernels serve; else None.
 
     The kernel for constant statistics gives dz/√(σ² + ε) and, as gradients of weight and bias, Σ g z and Σ g, which
     times the weight are the two sums. The rest is a standardization of x with a residual.
@@ -307,8 +260,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _gradients(ctx: Any, dy: Tensor, *_: _Maybe) -> tuple[_Maybe, ...]:
     x, mask, weight, bias, residual, stats = ctx.saved_tensors
     if torch.is_grad_enabled():  # create_graph=True: with the statistics as functions of x
-        stats = _statistics(x, mask, ctx.norm, ctx.group)
-        gradients = _backward(dy, x, mask, weight, bias, residual, ctx.norm, ctx.group, stats)
+        total = partial(_sum, group=ctx.group)
+        stats = reference.statistics(x, ctx.norm, mask, total)
+        gradients: tuple[_Maybe, ...] = reference.backward(dy, x, weight, bias, residual, ctx.norm, stats, mask, total)
     else:
         found = torch.ops.levelhead.normalize_counted_backward(
             dy, x, mask, weight, bias, residual, stats, ctx.group, *ctx.norm
@@ -337,8 +291,10 @@ def _backward_kernel(
             served = library.kernels_for(x).backward(dy, x, weight, bias, residual, norm, stats, False, mask)
         else:
             served = _by_kernels(dy, x, mask, weight, bias, residual, norm, group, stats)
-    gradients = served or _backward(dy, x, mask, weight, bias, residual, norm, group, stats)
-    dx, *others = gradients
+    if served is None:
+        total = partial(_sum, group=group)
+        served = reference.backward(dy, x, weight, bias, residual, norm, stats, mask, total)
+    dx, *others = served
     assert dx is not None
     given = zip((weight, bias, residual), others, strict=True)
     return (

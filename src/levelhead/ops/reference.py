@@ -47,14 +47,30 @@ def widen(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-def statistics(x: Tensor, norm: Norm) -> Tensor:
-    """Mean and biased variance, stacked; without ``center`` zero and the mean square. Each is of ``norm.shape``."""
-    wide, dims = widen(norm.split(x)), norm.dims(x.ndim)
-    mean = wide.mean(dims, keepdim=True)
-    if not norm.center:
-        mean = torch.zeros_like(mean)
-    var = (wide - mean).square().mean(dims, keepdim=True)
-    return torch.stack([mean, var]).view(2, *norm.shape(x.shape))
+def clean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """``x`` with zeros behind the mask, whatever was there; its gradient is zero there too."""
+    return x if mask is None else torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def statistics(
+    x: Tensor, norm: Norm, mask: Tensor | None = None, total: Callable[[Tensor], Tensor] = lambda s: s
+) -> Tensor:
+    """Mean, biased variance and count, stacked; without ``center`` zero and the mean square. Each is of ``norm.shape``.
+
+    Args:
+        x: what is normalized.
+        norm: which values share statistics.
+        mask: of the shape of ``x``; True counts. Where nothing does, the mean is 0 and the variance 1.
+        total: makes of sums over these values those over the values of all processes.
+    """
+    wide, dims = norm.split(widen(clean(x, mask))), norm.dims(x.ndim)
+    counted = None if mask is None else norm.split(mask)
+    ones = wide.new_ones(()).expand(wide.shape) if counted is None else counted.to(wide.dtype)
+    count = total(ones.sum(dims, keepdim=True))
+    n = count.clamp(min=1)
+    mean = total(wide.sum(dims, keepdim=True)) / n if norm.center else torch.zeros_like(n)
+    var = total(clean(wide - mean, counted).square().sum(dims, keepdim=True)) / n
+    return torch.stack([mean, var.masked_fill(count == 0, 1), count]).view(3, *norm.shape(x.shape))
 
 
 @torch.no_grad()
@@ -67,11 +83,17 @@ def track(running: Tensor, batch: Tensor, momentum: float | Tensor) -> None:
 
 
 def forward(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, norm: Norm, stats: Tensor
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    norm: Norm,
+    stats: Tensor,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """``a((x - mean) / √(var + eps) * weight + bias + residual)``, in the type of ``x``."""
-    _, u, _ = _standardized(x, weight, bias, residual, norm, stats)
-    return ACTIVATIONS[norm.activation].value(u).to(x.dtype).reshape(x.shape)
+    """``a((x - mean) / √(var + eps) * weight + bias + residual)``, in the type of ``x``; 0 where ``mask`` is False."""
+    _, u, _ = _standardized(x, weight, bias, residual, norm, stats, mask)
+    return clean(ACTIVATIONS[norm.activation].value(u).to(x.dtype).reshape(x.shape), mask)
 
 
 def backward(
@@ -82,40 +104,54 @@ def backward(
     residual: Tensor | None,
     norm: Norm,
     stats: Tensor,
+    mask: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] = lambda s: s,
 ) -> Gradients:
-    """The gradients of ``forward``, through the statistics unless they are given."""
-    z, u, rstd = _standardized(x, weight, bias, residual, norm, stats)
-    g = widen(norm.split(dy)) * ACTIVATIONS[norm.activation].slope(u)
+    """The gradients of ``forward``, through the statistics unless they are given; ``mask`` and ``total`` as for them.
+
+    Without a count in ``stats``, all values of ``x`` count.
+    """
+    z, u, rstd = _standardized(x, weight, bias, residual, norm, stats, mask)
+    g = widen(norm.split(clean(dy, mask))) * ACTIVATIONS[norm.activation].slope(u)
     dz = g if weight is None else g * widen(norm.parameter(weight, x))
     inner = dz
     if norm.over != "given":
         dims = norm.dims(x.ndim)
-        inner = dz - z * (dz * z).mean(dims, keepdim=True)
+        sums = total(torch.stack([dz.sum(dims, keepdim=True), (dz * z).sum(dims, keepdim=True)]))
+        count = norm.statistic(stats[2].clamp(min=1), x) if len(stats) == 3 else z.numel() / max(rstd.numel(), 1)
+        level, along = (sums / count).unbind(0)
+        inner = dz - z * along
         if norm.center:
-            inner = inner - dz.mean(dims, keepdim=True)
+            inner = inner - level
     return Gradients(
-        (inner * rstd).to(x.dtype).reshape(x.shape),
-        None if weight is None else summed(g * z, weight, x, norm),
-        None if bias is None else summed(g, bias, x, norm),
+        clean((inner * rstd).reshape(x.shape), mask).to(x.dtype),
+        None if weight is None else _summed(g * z, weight, x, norm),
+        None if bias is None else _summed(g, bias, x, norm),
         None if residual is None else g.to(residual.dtype).reshape(x.shape),
     )
 
 
-def summed(values: Tensor, parameter: Tensor, x: Tensor, norm: Norm) -> Tensor:
+def _summed(values: Tensor, parameter: Tensor, x: Tensor, norm: Norm) -> Tensor:
     """The sum of values of the shape of ``split(x)`` for each value of a parameter."""
     return values.sum_to_size(norm.parameter(parameter, x).shape).reshape(parameter.shape).to(parameter.dtype)
 
 
 def _standardized(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, norm: Norm, stats: Tensor
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    norm: Norm,
+    stats: Tensor,
+    mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``z``, ``u = z * weight + bias + residual`` and 1/√(var + eps), in the shape of ``split(x)``."""
-    mean, var = (norm.statistic(widen(s), x) for s in stats.unbind(0))
+    mean, var = (norm.statistic(widen(s), x) for s in stats[:2].unbind(0))
     rstd = (var + norm.eps).rsqrt()
-    z = (widen(norm.split(x)) - mean) * rstd
+    z = (widen(norm.split(clean(x, mask))) - mean) * rstd
     u = z if weight is None else z * widen(norm.parameter(weight, x))
     u = u if bias is None else u + widen(norm.parameter(bias, x))
-    return z, u if residual is None else u + widen(norm.split(residual)), rstd
+    return z, u if residual is None else u + widen(norm.split(clean(residual, mask))), rstd
 
 
 class Activation(NamedTuple):
