@@ -137,7 +137,8 @@ class _Deep(nn.Module):
 def _segmentation(name: str) -> Case:
     models = importlib.import_module("segmentation_models_pytorch")
     encoder = "mit_b0" if name == "Segformer" else "resnet18"
-    return Case(getattr(models, name)(encoder, encoder_weights=None, classes=3), (torch.randn(2, 3, 64, 64),))
+    size = 128 if name == "PAN" else 64
+    return Case(getattr(models, name)(encoder, encoder_weights=None, classes=3), (torch.randn(2, 3, size, size),))
 
 
 MAKERS: dict[str, Callable[[str], Case]] = {
@@ -292,6 +293,10 @@ def main() -> None:
             continue
         rows.append(found)
         print(f"| {name} | {found} |", flush=True)
+    if failed:
+        print("not made at these sizes:", *failed, sep="\n  ")
+    if not rows:
+        return
     replaced, recognised, left, fused = (sum(each[i] for each in rows) for i in range(4))
     total = max(replaced + recognised + left, 1)
     print(
@@ -301,8 +306,6 @@ def main() -> None:
         f"convert {max(each.seconds for each in rows):.1f} s; {sum(bool(each.fails) for each in rows)} models fail in "
         "something that worked"
     )
-    if failed:
-        print("not made at these sizes:", *failed, sep="\n  ")
 
 
 if __name__ == "__main__":

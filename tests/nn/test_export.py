@@ -25,7 +25,6 @@ def model():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # inductor's own use
 @pytest.mark.parametrize("batch", [SMALL, LARGE])
 def test_compile_fullgraph(batch):
     network, x = model(), torch.randn(batch, 3, 8, 8)

@@ -94,7 +94,6 @@ def test_eval_uses_the_running_estimates_through_the_reference(reference):
     torch.testing.assert_close(torch.autograd.grad(ours(x).pow(2).sum(), [x, ours.weight, ours.bias]), expected)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", ["LayerNorm", "BatchNorm1d", "Dropout"])
 def test_scripting_says_what_to_do_and_that_works(name):
     argument = 0.25 if name == "Dropout" else 4

@@ -38,6 +38,16 @@ class ConvNeXt(nn.LayerNorm):
         )
 
 
+class Either(nn.LayerNorm):
+    """As the mix transformer's in segmentation_models_pytorch: over the channels of an image, or the last of tokens."""
+
+    def forward(self, x):
+        if x.ndim != 4:
+            return super().forward(x)
+        tokens = x.view(*x.shape[:2], -1).transpose(1, 2)
+        return super().forward(tokens).transpose(1, 2).reshape(x.shape)
+
+
 class Written(nn.Module):
     """A layer norm by hand, with names and an ε of its own."""
 
@@ -142,6 +152,23 @@ def test_the_memory_layout_of_the_result_is_that_of_the_class(make, calls):
     torch.testing.assert_close(model(x), plain(x))
     assert calls == ["layer_norm"]
     assert model(x).stride() == plain(x).stride()
+
+
+@pytest.mark.parametrize("width", [3, 6])
+def test_it_holds_for_the_dimensions_that_were_tried(width, calls):
+    plain = Either(width)
+    nn.init.uniform_(plain.weight)
+    model = lh.convert(copy.deepcopy(plain))
+    for shape in ((2, 5, width), (4, width), (2, width, 4, 3)):
+        calls.clear()
+        x = torch.randn(shape)
+        torch.testing.assert_close(model(x), plain(x))
+        assert calls == ["layer_norm"] * (len(shape) != 4)
+
+
+def test_it_is_tried_where_gradients_are_off():
+    with torch.no_grad():
+        assert lh.nn.explain(nn.Sequential(Llama(6))).recognised == {"0": "rms_norm"}
 
 
 @pytest.mark.parametrize("make", [lambda: Unbiased(6), lambda: Stopped(6), lambda: nn.Linear(6, 6)])

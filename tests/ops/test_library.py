@@ -47,7 +47,6 @@ def test_vmap_and_func_grad(backend):
 
 
 # torch.func.jvp scripts PyTorch's own decompositions at its first use.
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_forward_mode_and_hessian(backend):
     x = torch.randn(3, 2, 2, dtype=torch.float64)
     tangent = torch.randn_like(x)

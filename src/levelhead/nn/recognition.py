@@ -31,6 +31,7 @@ class Formula(NamedTuple):
         packs: whether the result is contiguous there, as our operators' are, whatever the layout of the input; what
             comes behind may be several times as fast in one layout as in the other.
         dtypes: for which types, of input, parameters and result alike, that holds.
+        ndims: and for how many dimensions.
     """
 
     op: str
@@ -41,6 +42,7 @@ class Formula(NamedTuple):
     dim: int
     packs: bool = False
     dtypes: tuple[torch.dtype, ...] = ()
+    ndims: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """As ``rms_norm, 1 + weight, dimension 1``."""
@@ -78,21 +80,22 @@ class Recognised(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the class it is mixed into."""
         x = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) else None
-        x, dim = None if is_traced(x) else x, self.formula.dim
-        rows = x if x is None or dim == -1 or x.ndim != 4 else x.movedim(1, -1)
-        found = None if rows is None or (dim == 1 and rows.ndim != 4) else self.as_rows(rows)
-        if x is None or rows is None or found is None:
+        dim = self.formula.dim
+        found = None if x is None or is_traced(x) else self.as_rows(x)
+        if x is None or found is None:
             return super().forward(*args, **kwargs)
+        rows = x if dim == -1 else x.movedim(1, -1)
         shape, weight, bias, eps, center = found
         y = ops.layer_norm(rows, shape, weight, bias, eps) if center else ops.rms_norm(rows, shape, weight, eps)
         y = y if dim == -1 else y.movedim(-1, 1)
         return y if self.formula.packs else spec.like(y, x)
 
     def as_rows(self, x: Tensor) -> tuple[tuple[int, ...], Tensor | None, Tensor | None, float, bool] | None:
-        """Shape, scale, shift, ε and whether it centres, for rows such as these; None where that was not tried."""
-        if x.ndim < 2 or not _as_tried(self, x, self.formula.dtypes):
+        """Shape, scale, shift, ε and whether it centres, for such an input; None where that was not tried."""
+        formula = self.formula
+        if x.ndim not in formula.ndims or not _as_tried(self, x, formula.dtypes):
             return None
-        return tuple(x.shape[-1:]), *self.formula.arguments(self), self.formula.op == "layer_norm"
+        return (x.shape[formula.dim],), *formula.arguments(self), formula.op == "layer_norm"
 
 
 class Parts(NamedTuple):
@@ -168,7 +171,7 @@ def recognise(module: nn.Module, known: dict[Any, Any]) -> Formula | Parts | Non
     shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
     key = (type(module), repr(sorted(plain.items(), key=lambda item: item[0])), shapes, repr([*module.children()]))
     if key not in known:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)
             known[key] = _tried(module) if alone else None
             known[key] = known[key] or _apart(module, known)
@@ -296,20 +299,23 @@ def _tried(module: nn.Module) -> Formula | None:
     width = next((p.numel() for p in twin.parameters()), _width(twin))
     for parameter in twin.parameters():
         nn.init.normal_(parameter)
-    shapes = {-1: (3, 5, width), 1: (2, width, 3, 4)}
-    seen = {dim: _one(twin, torch.randn(shape, dtype=torch.float64)) for dim, shape in shapes.items()}
+    inputs: dict[int, list[tuple[int, ...]]] = {
+        -1: [(3, 5, width), (3, width), (2, 3, 4, width), (2, 3, 1, 2, width)],
+        1: [(2, width, 3, 4)],
+    }
+    seen = {dim: [_one(twin, torch.randn(shape).double()) for shape in shapes] for dim, shapes in inputs.items()}
     for formula in _candidates(twin, names):
-        shape, (x, y) = shapes[formula.dim], seen[formula.dim]
-        if y is None or not torch.allclose(formula.reference(twin, x), y, rtol=1e-3, atol=1e-3):
-            continue  # most are none of these
-        if _agrees(twin, formula, shape, torch.float32):
+        shape = inputs[formula.dim][0]
+        ndims = tuple(x.ndim for x, y in seen[formula.dim] if _is_near(y, formula.reference(twin, x)))
+        # most are none of these
+        if len(shape) in ndims and _agrees(twin, formula, shape, torch.float32):
             # 1 + weight is rounded here, in the narrow types to few digits
             others = (torch.float64,) if formula.offset else tuple(_TOLERANCE)[1:]
             dtypes = tuple(t for t in others if _agrees(twin, formula, shape, t))
-            x = torch.randn(2, width, 3, 4, dtype=torch.float64)
-            with torch.no_grad():
-                y = twin.double()(x).movedim(1, -1) if formula.dim == 1 else twin.double()(x.movedim(1, -1))
-            return formula._replace(packs=y.is_contiguous(), dtypes=(torch.float32, *dtypes))
+            x = torch.randn(shape).double()
+            _, y = _one(twin.double(), x if formula.dim == 1 else x.mT.contiguous().mT)
+            packs = y is None or y.movedim(formula.dim, -1).is_contiguous()
+            return formula._replace(packs=packs, dtypes=(torch.float32, *dtypes), ndims=ndims)
     return None
 
 
@@ -321,6 +327,10 @@ def _one(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     except Exception:  # a module that takes no such input
         return x, None
     return x, y.double() if isinstance(y, Tensor) and y.shape == x.shape else None
+
+
+def _is_near(y: Tensor | None, expected: Tensor) -> bool:
+    return y is not None and torch.allclose(y, expected, rtol=1e-3, atol=1e-3)
 
 
 def _width(module: Any) -> int:
