@@ -31,6 +31,7 @@ def layers(p):
 def process(rank, store, results):
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
     from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
 
     mesh = init_device_mesh("cpu", (2,))
@@ -53,6 +54,14 @@ def process(rank, store, results):
         found.append(
             (f"finite {rows}", bool(block(distribute_tensor(x, mesh, [Shard(1)])).full_tensor().isfinite().all()))
         )
+    plain, sharded = Block(0.0), Block(0.0)
+    sharded.load_state_dict(plain.state_dict())
+    for module in (sharded.norm, sharded):
+        fully_shard(module, mesh=mesh)
+    left = lh.nn.explain(lh.convert(sharded)).left
+    assert left.keys() == {"", "norm"}
+    assert "convert the model before it" in left["norm"]
+    torch.testing.assert_close(sharded(x), plain(x))
     with pytest.raises(NotImplementedError, match="takes no mask="):
         lh.nn.LayerNorm(WIDTH)(given, mask=torch.ones(2, rows, WIDTH, dtype=torch.bool))
     if rank == 0:

@@ -174,8 +174,8 @@ def _change(module: nn.Module, places: Counter[int], known: dict[Any, Any]) -> _
     if isinstance(module, torch.jit.ScriptModule):
         return _Change(None, "it is scripted" if normal else "", "left")
     if any(base.__name__ == "FSDPModule" for base in type(module).__mro__):
-        why = "fully_shard has made its class; convert the model before it"
-        return _Change(None, why if normal else "", "left")
+        held = any(isinstance(each, kinds.Norm) for each in module.modules())
+        return _Change(None, "fully_shard has made its class; convert the model before it" if held else "", "left")
     replacement = _replacement(module)
     if replacement is not None:
         return _Change(replacement, kinds.of(module).ours.__name__, "replaced")  # type: ignore[union-attr]
