@@ -22,6 +22,9 @@ class Transformer(nn.Module):
 
     n_features_in_: int
     feature_names_in_: Any
+    fit: Any
+    inverse: Any
+    __sklearn_is_fitted__: Any
 
     #: The same in both modes. On the class, for scikit-learn wants nothing but parameters on a new estimator.
     training = False
@@ -32,17 +35,6 @@ class Transformer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         del self.__dict__["training"]
-
-    def fit(self, X: Any, y: object = None, *, mask: Tensor | None = None) -> Self:
-        """Forget what was seen, and learn from ``X``; see ``partial_fit``."""
-        raise NotImplementedError
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """The values that ``forward`` made ``y`` of."""
-        raise NotImplementedError
-
-    def __sklearn_is_fitted__(self) -> bool:
-        raise NotImplementedError
 
     def transform(self, X: Any) -> Any:
         """As ``forward``; an array or a table gives an array, or what ``set_output`` says."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -110,19 +111,9 @@ def _joined(add: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     return add(finish(left), finish(right))
 
 
-def add(left: Any, right: Any) -> Any:
-    """``left + right``."""
-    return _joined(operator.add, left, right)
-
-
-def add_in_place(left: Any, right: Any) -> Any:
-    """``left += right``: a left that is put off is a value that nobody else has."""
-    return _joined(operator.iadd, left, right)
-
-
-def torch_add(left: Any, right: Any) -> Any:
-    """``torch.add(left, right)``."""
-    return _joined(torch.add, left, right)
+add = partial(_joined, operator.add)
+add_in_place = partial(_joined, operator.iadd)  # a left that is put off is a value that nobody else has
+torch_add = partial(_joined, torch.add)
 
 
 def activate(name: str | None, function: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

@@ -29,24 +29,21 @@ def recalibrate(
 ) -> Recalibration:
     r"""Set every batch norm's running statistics to those of a population, in place.
 
-    ``pooled``: the mean and variance of all values that the layer sees over all batches, ``Moments`` merged in float64
-    (the variance *between* batches included), exact for batches of any size. ``averaged``: the mean of the batches'
-    means and of their unbiased variances, algorithm 2 of the paper, which weighs batches alike and leaves out the
-    variance between them.
+    ``pooled``: the mean and variance of all values that the layer sees over all batches, ``Moments`` merged in float64,
+    exact for batches of any size. ``averaged``: the mean of the batches' means and of their unbiased variances,
+    algorithm 2 of the paper, which weighs batches alike and leaves out the variance between them.
 
     .. math:: \text{averaged:}\quad E[x] = E_B[\mu_B], \quad \text{Var}[x] = \tfrac{m}{m-1} E_B[\sigma_B^2]
 
-    What a layer sees depends on the layers before it. They are normalized by each batch's own statistics, as in
-    training (``sequential=False``, one pass over the batches), or by their own corrected statistics, as in evaluation
-    afterwards (``sequential=True``, a pass for each layer and one more; the layers in the order of their first call,
-    and a layer that is called again within a forward pass normalizes by the batch while it is measured). All else is
-    in evaluation, so that dropout is off. A batch with one value a channel cannot be normalized by itself: it is put
-    off, and runs under the pooled statistics of the others.
+    The layers before one are normalized by each batch's own statistics, as in training (``sequential=False``, one pass
+    over the batches), or by their own corrected ones, as in evaluation afterwards (``sequential=True``, a pass a layer
+    and one more; a layer that is called again within a forward pass normalizes by the batch while it is measured). All
+    else is in evaluation. A batch with one value a channel runs under the pooled statistics of the others.
 
-    Works with all ``torch.nn`` batch norms, synchronized ones included (each rank's batch is a batch), instance norms
-    that track statistics (``averaged`` takes each instance as a batch), subclasses of these, and layers that are called
-    several times. A mask that is passed to the layer is heeded. The variance that is kept is the unbiased one, unless
-    the layer has ``unbiased=False``; ``num_batches_tracked`` becomes the number of calls.
+    Works with all ``torch.nn`` batch norms, synchronized ones included, instance norms that track statistics
+    (``averaged`` takes each instance as a batch), subclasses of these, and layers that are called several times; a mask
+    that is passed to the layer is heeded. The variance that is kept is the unbiased one, unless the layer has
+    ``unbiased=False``; ``num_batches_tracked`` becomes the number of calls. On any error the model is as it was.
 
     Args:
         model: any module; a wrapper for parallel training is taken off.
@@ -56,9 +53,8 @@ def recalibrate(
             element where that is a tuple or list, moved to the device of the model.
         sequential: see above.
         frozen: whether layers that ``freeze_norm`` froze are set, too; else they run as they are.
-        group: the ranks that take part, each with its own batches; all by default, wherever ``torch.distributed`` is
-            initialized, and then all must call. Every rank gets the statistics that one process would get of all
-            batches. ``"alone"``: this process only.
+        group: the ranks that take part, each with its own batches: every rank gets those of all batches. All by
+            default, wherever ``torch.distributed`` is initialized, and then all must call; ``"alone"``: this process.
 
     Returns:
         How far the old statistics were from the true ones, per layer, in standard errors; ``print`` shows a table.
@@ -68,9 +64,6 @@ def recalibrate(
             channel in all.
         TypeError: ``batches`` is a single tensor or, with ``sequential``, can be read only once.
         RuntimeError: another rank failed.
-
-    On any error, one of the loader or of ``forward`` included, the model is as it was before. Modes, hooks and the
-    state of PyTorch's random numbers are so in any case.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithm 2; Wu & Johnson 2021, "Rethinking 'Batch' in
     BatchNorm", section 3 (pooled statistics, called PreciseBN).
