@@ -166,6 +166,35 @@ def test_it_holds_for_the_dimensions_that_were_tried(width, calls):
         assert calls == ["layer_norm"] * (len(shape) != 4)
 
 
+class Scaled(Llama):
+    """Takes a function of its own."""
+
+    def __init__(self, width, function):
+        super().__init__(width)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(super().forward(x))
+
+
+def test_settings_of_any_kind_tell_two_norms_apart():
+    plain = nn.Sequential(Scaled(6, nn.Identity().forward), Scaled(6, torch.exp))
+    assert lh.nn.explain(plain).recognised == {"0": "rms_norm"}
+    model, x = lh.convert(copy.deepcopy(plain)), torch.randn(4, 6)
+    torch.testing.assert_close(model(x), plain(x))
+
+
+@pytest.mark.parametrize("make", [lambda: Llama(6), lambda: Either(6)])
+def test_who_listens_does_not_hear_the_trial(make):
+    heard = []
+    model = nn.Sequential(make())
+    model[0].register_forward_hook(lambda module, args, y: heard.append(y))
+    lh.convert(model)
+    assert heard == []
+    model(torch.randn(4, 6))
+    assert len(heard) == 1
+
+
 def test_it_is_tried_where_gradients_are_off():
     with torch.no_grad():
         assert lh.nn.explain(nn.Sequential(Llama(6))).recognised == {"0": "rms_norm"}

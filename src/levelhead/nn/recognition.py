@@ -153,8 +153,17 @@ def _behind(module: Any, parts: Parts, x: Tensor) -> Any:
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether somebody listens to the module's calls, or has put another forward in its place."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in module.__dict__ or bool(_has_any_global_hook())
+    return any(_hooks(module)) or "forward" in module.__dict__ or bool(_has_any_global_hook())
+
+
+def _hooks(module: nn.Module) -> tuple[dict[int, Any], ...]:
+    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+
+
+def _twin(module: nn.Module) -> Any:
+    """A copy for a trial, to which nobody listens."""
+    silent: dict[int, Any] = {id(hooks): type(hooks)() for each in module.modules() for hooks in _hooks(each)}
+    return copy.deepcopy(module, silent).cpu()
 
 
 def recognise(module: nn.Module, known: dict[Any, Any]) -> Formula | Parts | None:
@@ -167,15 +176,19 @@ def recognise(module: nn.Module, known: dict[Any, Any]) -> Formula | Parts | Non
     base, alone = kinds.intended(module), _may_be(module)
     if not alone and (base is None or base.family is not kinds.Norm or kinds.of(module) is not None):
         return None
-    plain = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | tuple)}
+    own = {k: v for k, v in vars(module).items() if k not in _ANY}
+    settings = {k: repr(v) if isinstance(v, bool | int | float | str | tuple | list) else id(v) for k, v in own.items()}
     shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
-    key = (type(module), repr(sorted(plain.items(), key=lambda item: item[0])), shapes, repr([*module.children()]))
+    key = (type(module), frozenset(settings.items()), shapes, repr([*module.children()]))
     if key not in known:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)
             known[key] = _tried(module) if alone else None
             known[key] = known[key] or _apart(module, known)
     return known[key]  # type: ignore[no-any-return]
+
+
+_ANY = vars(nn.Module()).keys()  # what every module has
 
 
 def _apart(module: nn.Module, known: dict[Any, Any]) -> Parts | None:
@@ -222,7 +235,7 @@ class _Mark(nn.Module):
 def _dimensions(module: nn.Module, parts: Parts, dtype: torch.dtype, modes: tuple[bool, ...]) -> set[int]:
     """For how many dimensions results, gradients and buffers are those of our norm with the parts behind it."""
     try:
-        theirs: Any = copy.deepcopy(module).cpu().to(dtype)
+        theirs = _twin(module).to(dtype)
         for name in parts.names:
             if type(theirs.get_submodule(name)) is nn.Identity:
                 theirs.set_submodule(name, _Mark())
@@ -292,7 +305,7 @@ def _may_be(module: nn.Module) -> bool:
 
 def _tried(module: nn.Module) -> Formula | None:
     try:
-        twin = copy.deepcopy(module).cpu().double()
+        twin = _twin(module).double()
     except Exception:  # whatever a stranger's module says to being copied
         return None
     names = [name for name, _ in twin.named_parameters()]
