@@ -19,7 +19,7 @@ from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import Batch, History, Layer, Measured, Weights
 from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
 from levelhead.doctor.evidence.loss import LossKind
-from levelhead.doctor.evidence.structure import Output
+from levelhead.doctor.evidence.structure import Output, penalties
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.rules import (
     RULES,
@@ -205,6 +205,32 @@ def few_weights(rows, *widths):
     return ran(*programs.mlp(*widths), train=Data(rows=rows, kept=(x, y)), base=trained())
 
 
+class Attention(nn.Module):
+    """Four positions of two values; the softmax goes over a dimension of scores [rows, queries, positions]."""
+
+    def __init__(self, dim, transposed=False):
+        super().__init__()
+        self.dim, self.transposed = dim, transposed
+        self.q, self.k, self.out = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = x.reshape(-1, 4, 2)
+        scores = self.q(x) @ self.k(x).transpose(1, 2)
+        weights = scores.mT.softmax(self.dim).mT if self.transposed else scores.softmax(self.dim)
+        return self.out((weights @ x).flatten(1))
+
+
+def test_the_penalty_of_a_loss_is_the_term_without_targets_on_a_part_of_the_parameters():
+    encoder, decoder, x = nn.Linear(3, 2), nn.Linear(2, 3), torch.randn(5, 3)
+    z = encoder(x)
+    compared, penalty = nn.functional.mse_loss(decoder(z), x), z.exp().sum()
+    by_hand = (decoder(z) - x).square().mean()
+    assert penalties(compared.grad_fn) == []
+    assert penalties((compared + penalty).grad_fn) == [penalty.grad_fn]
+    assert penalties((penalty - by_hand).grad_fn) == [penalty.grad_fn]
+    assert penalties((compared + nn.functional.mse_loss(z, z.detach())).grad_fn) == []  # two tasks
+
+
 X, Y = programs.clusters(400, 0)
 LABELLED = {"loss": LossKind("softmax", "classes", False), "val": Data(kept=(X, Y))}
 COUNTS = dict.fromkeys(range(4), 100)
@@ -243,6 +269,14 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
     (loop.mode_left, "eval-mode-in-training", {"model": programs.norm_mlp(), "base": trained(eval_since=39)},
      {"model": programs.norm_mlp(), "base": trained(eval_since=40 - loop.LEFT_BEHIND)}),
     (network.rows_mixed, "rows-mixed", {"program": object()}, {"program": object(), "mixing": "1"}),
+    (network.softmax_dimension, "softmax-dimension", ran(Attention(-1)), ran(Attention(1))),  # over the queries
+    (network.softmax_dimension, "softmax-dimension", None, ran(Attention(-1, transposed=True))),
+    (network.softmax_dimension, "softmax-dimension", ran(Attention(1, transposed=True)), ran(Attention(0))),
+    (loop.no_gradient, "loss-detached", {"history": watched(), "loop": Loop(reached={"0.weight"})},
+     {"history": watched()}),
+    (data.strangers, "labels-corrupted", {"history": watched(last=0.8), "train": Data(kept=(X, Y))},
+     {"history": watched(last=0.8), "train": Data(kept=(X, Y.roll(17)))}),
+    (data.strangers, "labels-corrupted", {"history": watched(last=0.5), "train": Data(kept=(X, Y.roll(17)))}, None),
     (network.flat, "saturating-activation", {"history": watched(layer=lambda i: Layer("tanh", 0.0, 1.0, flat=0.4))},
      {"history": watched(layer=lambda i: Layer("tanh", 0.0, 1.0, flat=network.HALF))}),
     (network.dead_at_last, "dead-units", {"history": watched(layer=lambda i: Layer("relu", 0.0, 1.0, idle=0.4))},

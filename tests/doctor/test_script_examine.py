@@ -15,7 +15,7 @@ from levelhead.doctor.comparison import gain
 from levelhead.doctor.script import Script
 from levelhead.doctor.script.again import Ran, Runs
 from levelhead.doctor.script.changes import mismatched
-from levelhead.doctor.script.examined import Measure, _Search, examine_script
+from levelhead.doctor.script.examined import CONSTANT, Measure, _Search, examine_script
 from levelhead.doctor.script.patch import patch
 
 LOOP = """
@@ -196,6 +196,60 @@ def test_what_trains_nothing_is_one_line(script, text, said):
     assert said in lines[0]
     assert "Traceback" not in done.stderr
     assert "usage:" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "cause"),
+    [
+        ("y = (x[:, 0] + x[:, 1] > 0).long()", "y = (torch.randn(300) > 0).long()", "labels-corrupted"),
+        ("{end}", "nn.Softmax(dim=0),", "rows-mixed"),
+    ],
+)
+def test_what_the_unchanged_run_is_asked(script, old, new, cause):
+    """A fault, and the same script without it."""
+    for text, expected in ((LOOP.replace(old, new).replace("+ (x[:, 2] > 1).long()", ""), True), (LOOP, False)):
+        done = Runs(script(text), deadline=120).one("", "", 0, 200, 0.0)
+        causes = [f["cause"] for each in done.examinations for f in each["findings"]]
+        assert (cause in causes) is expected, done.error
+        assert len(done.validation) == 4  # what the model was asked is none of the script's evaluations
+
+
+VARIATIONAL = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+x = torch.rand(200, 6).round()
+encoder, decoder = nn.Linear(6, 4), nn.Sequential(nn.Linear(2, 6), nn.Sigmoid())
+optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=0.02)
+for i in range(150):
+    mean, logvar = encoder(x).chunk(2, 1)
+    answer = decoder(mean + torch.randn_like(mean) * (logvar / 2).exp())
+    penalty = -0.5 * (1 + logvar - mean.square() - logvar.exp()).sum()
+    loss = F.binary_cross_entropy(answer, x) + penalty
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+    def error():
+        with torch.no_grad():
+            value = (decoder(encoder(x)[:, :2]) - x).square().mean()
+        return value.item()
+
+    if i % 30 == 29:
+        error()
+"""
+
+
+def test_a_penalty_that_outweighs_the_comparison_is_lightened(script):
+    runs = Runs(script(VARIATIONAL), deadline=120)
+    plain, lighter = runs.all([("", "", 0, 1000, 0.0), ("penalty", "", 0, 1000, 0.0)])
+    assert plain.facts["penalized"]
+    assert plain.facts["spread"] < CONSTANT
+    (line,) = plain.readings  # handed back by a function, and read with gradients on
+    assert "value.item()" in line[2]
+    (other,) = lighter.readings
+    assert other[3][-1][1] < 0.9 * line[3][-1][1]
 
 
 def test_a_softmax_too_many_is_proven_and_patched(script):

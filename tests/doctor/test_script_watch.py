@@ -202,3 +202,24 @@ def test_nothing_of_a_watch_is_left(watched):
     watched(LOOP + "model = nn.Linear(4, 2)\ntrain(model, torch.optim.SGD(model.parameters(), 0.1))\n")
     assert kept == wrapped()
     assert not nn.modules.module._global_forward_pre_hooks
+
+
+ADVERSARIAL = """
+makes, judges = nn.Linear(2, 3), nn.Linear(3, 1)
+one = torch.optim.Adam(makes.parameters())
+two = torch.optim.Adam(judges.parameters())
+for _ in range(20):
+    made = makes(torch.randn(8, 2))HERE
+    two.zero_grad()
+    (F.softplus(judges(made.detach())) + F.softplus(-judges(torch.randn(8, 3)))).mean().backward()
+    two.step()
+    one.zero_grad()
+    F.softplus(-judges(made)).mean().backward()
+    one.step()
+"""
+
+
+@pytest.mark.parametrize(("here", "expected"), [("", []), (".detach()", ["loss-detached"])])
+def test_a_generator_that_is_cut_off_from_its_judge(watched, here, expected):
+    _, seen = watched(ADVERSARIAL.replace("HERE", here))
+    assert [f.cause for each in seen for f in each.findings if f.severity == "critical"] == expected

@@ -67,10 +67,10 @@ def test_a_healthy_loop_has_no_findings(clear, none, kind):
         model, optimizer=kind(model.parameters(), lr=0.01 if kind is torch.optim.AdamW else 0.1), clear=clear, none=none
     )
     assert watch.findings == ()
-    assert "No fault seen in 120 updates, 12 of them measured" in str(watch)
+    assert "No fault seen in 120 updates, 10 of them measured" in str(watch)
     assert "ealthy" not in str(watch)
     assert watch.history.uncleared == 0
-    assert watch.history.cleared == 12  # after each measured step but the last one
+    assert watch.history.cleared == 10  # after each measured step but the last one
 
 
 def constant():
@@ -331,6 +331,12 @@ def test_losses_of_an_accelerator_are_read_later(monkeypatch):
 def test_every_16th_step_is_measured_and_five_of_the_first():
     watch = watched(mlp(), count=50)
     assert [m.step for m in watch.history.measured] == [0, 1, 2, 4, 8, 16, 32, 48]
+
+
+def test_the_distance_of_the_measured_steps_doubles_three_times():
+    watch = watched(mlp(), count=900)
+    apart = [64, 96, 128, 192, 256, 384, 512, 640, 768, 896]
+    assert [m.step for m in watch.history.measured if m.step >= 64] == apart
 
 
 def test_the_examination_has_charts_and_can_be_saved(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,6 +167,92 @@ def squashed_twice(node: Any, limit: int = 40) -> str:
         if kind and name_of(through_views(n.next_functions[0][0])) in ("Softmax", "Sigmoid"):
             return kind
     return ""
+
+
+#: Nodes that hand on the shares of a softmax, each from one place to one place, or leave some of them out.
+_HANDING_ON = (*_VIEWS, "Mul", "NativeDropout", "MaskedFill")
+
+
+def misplaced_softmax(node: Any) -> Any:
+    """The softmax whose shares are summed up over a dimension in which they do not add up to 1; None if there is none.
+
+    Seen where its values are the first factor of a matrix product. Where it goes over a single value, its shares are
+    all 1; that counts unless a softmax of as many dimensions goes over more.
+    """
+    every = [n for n in ancestors(node) if name_of(n) == "Softmax"]
+    longer = {len(_shape(n)) for n in every if _shape(n)[_dimension(n)] > 1}
+    for n in every:
+        if _shape(n)[_dimension(n)] == 1 and len(_shape(n)) > 2 and len(_shape(n)) not in longer:
+            return n
+    for product in (n for n in ancestors(node) if every and name_of(n) in ("Bmm", "Mm")):
+        chain, n = [], product.next_functions[0][0]
+        while name_of(n) in _HANDING_ON and n.next_functions:
+            chain.append(n)
+            n = n.next_functions[0][0]
+        if name_of(n) == "Softmax":
+            shape, dim = _shape(n), _dimension(n)
+            for each in reversed(chain):
+                dim, shape = _moved(each, shape, dim), _shape(each)
+            if 0 <= dim < len(shape) - 1:
+                return n
+    return None
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    """The shape of what a node gave."""
+    return tuple(node._input_metadata[0].shape)
+
+
+def _dimension(node: Any) -> int:
+    dim: int = node._saved_dim
+    return (dim - 2**64 if dim >= 2**63 else dim) % len(_shape(node))
+
+
+def _moved(node: Any, shape: tuple[int, ...], dim: int) -> int:
+    """Where a node that rearranges puts a dimension; -1 where that cannot be told."""
+    name, new, count = name_of(node), _shape(node), len(shape)
+    if dim < 0:
+        return dim
+    if name == "Permute":
+        return [d % count for d in node._saved_dims].index(dim)
+    if name in ("Transpose", "T"):
+        ends = (node._saved_dim0 % 2**64, node._saved_dim1 % 2**64) if name == "Transpose" else (0, 1)
+        one, two = ((d - 2**64 if d >= 2**63 else d) % count for d in ends)
+        return {one: two, two: one}.get(dim, dim)
+    if new == shape:
+        return dim
+    behind = math.prod(shape[dim + 1 :])
+    places = [j for j in range(len(new)) if new[j] == shape[dim] and math.prod(new[j + 1 :]) == behind]
+    if len(places) != 1 and len(new) > 1 and new[-1] == shape[-1] and dim < count - 1:
+        return 0  # merged into the dimensions of the batch
+    return places[0] if len(places) == 1 else -1
+
+
+#: Nodes of PyTorch's losses, which compare with targets.
+_COMPARING = (
+    *("MseLoss", "NllLoss", "NllLoss2D", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"),
+    *("L1Loss", "SmoothL1Loss", "HuberLoss", "KlDiv", "SoftMarginLoss", "CtcLoss"),
+)
+
+
+def penalties(node: Any) -> list[Any]:
+    """The terms of a sum that compare with no target and hang on some of the parameters of the others alone.
+
+    The divergence of a variational autoencoder is one: it hangs on the encoder, and the reconstruction on all.
+    """
+    terms, queue = [], [node]
+    while queue:
+        each = queue.pop()
+        if name_of(each) in ("Add", "Sub") and _shape(each) == ():
+            queue += [n for n, _ in each.next_functions if n is not None]
+        elif each is not None:
+            terms.append(each)
+    hangs = [variables(term) for term in terms]
+    return [
+        term
+        for term, mine in zip(terms, hangs, strict=True)
+        if mine < set().union(*hangs) and not any(name_of(n) in _COMPARING for n in ancestors(term))
+    ]
 
 
 def hidden(calls: list[Call], last: Output) -> list[Call]:

@@ -22,6 +22,13 @@ class Watched(Evidence):
     """What a watch knows; scores, targets and outputs of the loss it never sees."""
 
     history: History
+    #: What a run of its own found out of a script's model: see ``mixing``.
+    mixed: str | None = None
+
+    @property
+    def mixing(self) -> str | None:
+        """Asked of the first batch of a script that is run for an examination; a watch asks nothing of the model."""
+        return self.mixed
 
     @classmethod
     def of(

@@ -21,6 +21,8 @@ from levelhead.doctor.trials import Outcome
 
 #: Watched updates that were looked at, none of them with cleared gradients, from which on it is the loop's way.
 UNCLEARED = 5
+#: Measured updates without any gradient from which on none will come.
+UNREACHED = 4
 #: Updates in eval mode, all the latest ones and a tenth of all, from which on it is no pause.
 LEFT_BEHIND = 10
 
@@ -131,14 +133,15 @@ def wiped(facts: Evidence) -> list[Suspicion]:
 
 
 LOSS_DETACHED = Rule(
-    """LH504 loss-detached: no gradient reaches (part of) the model
+    f"""LH504 loss-detached: no gradient reaches (part of) the model
     Why: A parameter without a gradient stays as it was. A part that runs under `no_grad()` while the optimizer holds it
     counts as well. Tried is the same model with `detach()` and `no_grad()` left out of its forward pass. Where a module
     gets a value with a graph and gives one without (a comparison, say), it is named, and a gradient straight through it
     is tried (Bengio et al. 2013, Estimating or propagating gradients through stochastic neurons, section 3). Where the
     way to the loss is a staircase (rounded answers, say), all gradients are zero: that counts too, and has no remedy.
     Threshold: a parameter of the optimizer that was never frozen, in a layer that runs, never gets a gradient, or all
-    get zeros
+    get zeros; watched, also where all parameters of an optimizer have none at {UNREACHED} measured updates or more (a
+    generator whose output is detached before the discriminator judges it)
     Remedy: leave out the detach(), item(), numpy() or no_grad() between the layer and the loss
     Example: loss = criterion(model(x), y)  # no detach(), item() or no_grad() between""",
     explains=("does-not-learn", "learning-rate-too-low", "parameters-not-trained"),
@@ -352,6 +355,17 @@ def all_zero(facts: Evidence) -> list[Suspicion]:
     figures = {"parameters with a gradient of zero": len(loop.reached)}
     summary = f"the gradients of all {len(loop.reached)} parameters are zero: the loss does not change with small steps"
     return [LOSS_DETACHED.suspect("loss", summary, figures, True, "critical")]
+
+
+@LOSS_DETACHED.check("history")
+def no_gradient(facts: Evidence, history: History) -> list[Suspicion]:
+    """A watched optimizer that steps, and whose parameters never had a gradient, not one of them."""
+    held = [p for each in facts.optimizers for group in each.param_groups for p in group["params"] if p.requires_grad]
+    own = {id(p) for p in facts.model.parameters()}
+    if len(history.measured) < UNREACHED or facts.loop.reached or not any(id(p) in own for p in held):
+        return []
+    summary = f"in {history.steps} updates none of the optimizer's {len(held)} parameters ever had a gradient"
+    return [LOSS_DETACHED.suspect("loss", summary, {"parameters": len(held)}, True, "critical")]
 
 
 @GRADIENTS_ACCUMULATE.check("history")

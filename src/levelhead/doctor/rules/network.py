@@ -8,7 +8,18 @@ from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.evaluation import ROUNDING
 from levelhead.doctor.evidence.history import History, place_of, share_of
-from levelhead.doctor.evidence.structure import DROPOUT, LINEAR, NORM, dead_units, drift, hidden, pairs, skipping
+from levelhead.doctor.evidence.structure import (
+    DROPOUT,
+    LINEAR,
+    NORM,
+    ancestors,
+    dead_units,
+    drift,
+    hidden,
+    misplaced_softmax,
+    pairs,
+    skipping,
+)
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 from levelhead.doctor.rules.weights import DEAD, calibration
 
@@ -231,8 +242,8 @@ ROWS_MIXED = Rule(
 )
 
 
-@ROWS_MIXED.check("program")
-def rows_mixed(facts: Evidence, _: object) -> list[Suspicion]:
+@ROWS_MIXED.check()
+def rows_mixed(facts: Evidence) -> list[Suspicion]:
     """An output that hangs on other rows of the batch, in evaluation."""
     where = facts.mixing
     if where is None:
@@ -242,4 +253,36 @@ def rows_mixed(facts: Evidence, _: object) -> list[Suspicion]:
     return [ROWS_MIXED.suspect(where, summary, {"first module": where}, True, "critical")]
 
 
-RULES = (MISSING_NONLINEARITY, SATURATING_ACTIVATION, DEAD_UNITS, MISSING_NORMALIZATION, DROPOUT_TOO_STRONG, ROWS_MIXED)
+SOFTMAX_DIMENSION = Rule(
+    """LH307 softmax-dimension: the shares of a softmax add up to 1 in another dimension than they are summed over
+    Why: Attention weighs the values by shares that are to add up to 1 over the positions that are looked at. A softmax
+    over the queries, the heads or a single value leaves weights of any sum, or all of them 1; it raises no error. The
+    graph of the first update says over which dimension a matrix product sums up, and over which the softmax went.
+    Threshold: the first factor of a matrix product holds a softmax's values, and the dimension that it sums over is
+    another one; or every softmax of three dimensions and more goes over a single value
+    Source: Vaswani et al. 2017, Attention is all you need, equation 1
+    Remedy: softmax over the dimension of the positions, usually the last
+    Example: weights = scores.softmax(dim=-1)  # scores: batch, queries, positions
+    answer = weights @ values""",
+    explains=("does-not-learn", "learning-rate-too-low", "rows-mixed", "loss-detached"),
+)
+
+
+@SOFTMAX_DIMENSION.check()
+def softmax_dimension(facts: Evidence) -> list[Suspicion]:
+    """A softmax in front of a matrix product, over a dimension that the product does not sum over."""
+    calls = [call for call in facts.loop.calls if call.output_node is not None]
+    node = next((n for call in reversed(calls) if (n := misplaced_softmax(call.output_node)) is not None), None)
+    if node is None:
+        return []
+    behind = set(ancestors(node))
+    before = next((c.name for c in reversed(calls) if c.output_node in behind), "")
+    where = before.rpartition(".")[0] or before
+    summary = f"behind {before or 'the inputs'}, a softmax shares out another dimension than its values are summed over"
+    return [SOFTMAX_DIMENSION.suspect(where, summary, {"behind": before}, True, "critical")]
+
+
+RULES = (
+    *(MISSING_NONLINEARITY, SATURATING_ACTIVATION, DEAD_UNITS, MISSING_NORMALIZATION, DROPOUT_TOO_STRONG, ROWS_MIXED),
+    SOFTMAX_DIMENSION,
+)

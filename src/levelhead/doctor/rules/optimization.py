@@ -231,9 +231,10 @@ PENALTY_TOO_STRONG = Rule(
     f"""LH607 penalty-too-strong: weight decay or a penalty that holds the model back
     Why: A strong penalty holds the weights near 0, whatever the data say. What a step of the program's own adds to the
     loss is seen where the gradient used is not the loss's: in the first updates, and after the training, when the loss
-    is small.
+    is small. Of a script, a ten-thousandth is tried of a term that compares with no target and hangs on some of the
+    parameters alone (the divergence of a variational autoencoder), where the answers are as good as constant.
     Threshold: training without it: {PAYS}, and fits the training data better
-    Remedy: a smaller weight_decay
+    Remedy: a smaller weight_decay, or a smaller factor of the penalty
     Example: torch.optim.AdamW(model.parameters(), weight_decay=0.0)""",
 )
 

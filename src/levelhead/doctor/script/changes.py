@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from levelhead.doctor.evidence.structure import DROPOUT, name_of, through_views
+from levelhead.doctor.evidence.structure import DROPOUT, name_of, penalties, through_views
 from levelhead.doctor.program import mapped
 from levelhead.doctor.remedies.network import LetThrough
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.watching import watch
+from levelhead.doctor.watching.backward import listen
 from levelhead.init import calibrate_, initialize_
 from levelhead.nn import Standardizer
 
@@ -335,6 +336,16 @@ def _permuted(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args[0], args[1][torch.randperm(len(args[1]))], *args[2:]
 
 
+def _lightened(sight: Sight, _: str) -> None:
+    """A ten-thousandth of what the loss adds to its comparison with targets: a sum beside a mean may be so large."""
+
+    def lighten(loss: Tensor) -> None:
+        for term in penalties(loss.grad_fn):
+            term.register_prehook(lambda gradients: tuple(1e-4 * g for g in gradients))
+
+    listen(lighten)
+
+
 def _times(factor: float) -> Callable[[Any], Any]:
     return lambda rate: rate * factor
 
@@ -358,6 +369,7 @@ CHANGES: dict[str, Change] = {
     "bends": Change("missing-nonlinearity", "a ReLU in between", _bent),
     "dropout": Change("dropout-too-strong", "without dropout", _without_dropout),
     "decay": Change("penalty-too-strong", "without weight decay", _set("weight_decay", lambda _: 0.0)),
+    "penalty": Change("penalty-too-strong", "a ten-thousandth of the loss's penalty", _lightened),
     "rate / 10": Change("learning-rate-too-high", "a tenth of the learning rate", _set("lr", _times(0.1)), True, True),
     "rate / 100": Change("learning-rate-too-high", "a hundredth of the rate", _set("lr", _times(0.01)), True, True),
     "rate / 1000": Change("learning-rate-too-high", "a thousandth of the rate", _set("lr", _times(0.001)), True, True),

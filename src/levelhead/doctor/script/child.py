@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -17,17 +18,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
+from levelhead.doctor.evidence.evaluation import mixing_module
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, penalties
+from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import first_tensor
 from levelhead.doctor.script.changes import CHANGES, mismatched, squashed
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
 from levelhead.doctor.trials import PACED, affordable, now
+from levelhead.doctor.watching.backward import listen
 
 #: Updates between which nothing is measured in a run whose outcome alone counts.
 NEVER = 2**30
@@ -75,7 +79,7 @@ def main(order: Order, said: str) -> None:
     _only_in(Path(order.folder), Path(order.out).parent)
     _seeded(order.seed)
     sight = Sight(Path.cwd(), every=NEVER if order.change or order.seed else 16)
-    facts = _Facts(sight)
+    facts = _Facts(sight, not order.change and not order.seed)
     if order.change:
         CHANGES[order.change].install(sight, order.where)
     limit = _Limit(sight, order, lambda: _end(sight, facts, order, ""))
@@ -96,6 +100,8 @@ def _end(sight: Sight, facts: _Facts, order: Order, error: str) -> None:
     sight.__exit__()
     main_watch = max(sight.watches, key=lambda each: each.history.steps, default=None)
     history = main_watch.history if main_watch is not None else None
+    if len(sight.watches) == 1 and facts.whole:
+        sight.watches[0].rows = facts.labelled()
     result = {
         "steps": history.steps if history is not None else 0,
         "losses": list(history.losses) if history is not None else [],
@@ -138,17 +144,21 @@ class _Limit:
 
 
 class _Facts:
-    """What the unchanged run shows, by which the changes are chosen."""
+    """What the unchanged run (``whole``: all of it is asked) shows, by which the changes are chosen."""
 
-    def __init__(self, sight: Sight) -> None:
-        self.sight = sight
+    def __init__(self, sight: Sight, whole: bool) -> None:
+        self.sight, self.whole = sight, whole
         self.mismatch = ""
         self.inputs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         self.targets: list[Tensor] = []
         self.named: set[str] = set()
         sight.compared.append(self._compared)
         sight.opened.append(self._opened)
-        self.squashed = False
+        self.squashed = self.penalized = False
+        self.rows: list[tuple[Tensor, Tensor]] = []
+        self.entered: Tensor | None = None
+        self.last: tuple[Tensor, Tensor] | None = None
+        listen(self._heard)
         for name in ("__sub__", "__rsub__"):
             _before(Tensor, name, self.differ)
         for owner in (torch, Tensor, F):
@@ -164,12 +174,25 @@ class _Facts:
         if not self.mismatch and mismatched(a, b):
             self.mismatch = f"{list(a.shape)} and {list(b.shape)}"
 
+    def _heard(self, loss: Tensor) -> None:
+        """Has the loss a penalty beside what compares with targets?"""
+        if not self.penalized and not any(each.history.steps for each in self.sight.watches):
+            self.penalized = bool(penalties(loss.grad_fn))
+
+    def _pair(self, targets: Tensor) -> None:
+        """Keep rows with their class numbers."""
+        x = self.entered
+        if x is not None and targets.ndim == 1 and len(x) == len(targets) and not targets.is_floating_point():
+            self.rows.append((x.detach().flatten(1).clone(), targets.detach().clone()))
+
     def _compared(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if torch.is_grad_enabled() and len(args) > 1 and isinstance(args[1], Tensor):
             self.named.add(name)
             self.differ(args[0], args[1])
             if len(self.targets) < 64:
                 self.targets.append(args[1].detach().clone())
+                self._pair(args[1])
+            self.last = args[0].detach(), args[1].detach()
         return args
 
     def _opened(self, opened: Any, args: Any) -> None:
@@ -178,7 +201,13 @@ class _Facts:
             kept = self.inputs[torch.is_grad_enabled()]
             if x is not None and x.numel() > 1 and len(kept) < 64:
                 kept.append((float(x.detach().mean()), float(x.detach().std())))
+            if x is not None and x.ndim > 1 and torch.is_grad_enabled():
+                self.entered = x
 
+        if opened.entries == [opened.model] and self.whole:
+            self.sight.paused = True
+            opened.mixing = _mixing(opened.model, args)
+            self.sight.paused = False
         for entry in opened.entries:
             entry.register_forward_pre_hook(hook, with_kwargs=True)
 
@@ -196,6 +225,33 @@ class _Facts:
             return float(values.double().var(correction=0))
         return None
 
+    @property
+    def commonest(self) -> float | None:
+        """The share of the commonest class among whole-numbered targets."""
+        values = [target.flatten() for target in self.targets if not target.is_floating_point()]
+        if not values or len(values) < len(self.targets):
+            return None
+        return float(torch.cat(values).unique(return_counts=True)[1].max() / sum(map(len, values)))
+
+    @property
+    def spread(self) -> float:
+        """The variance of the last outputs over rows, by that of their targets; 1 where they are not alike."""
+        if self.last is None or self.last[0].shape != self.last[1].shape or len(self.last[0]) < 2:
+            return 1.0
+        ours, theirs = (float(each.double().var(0).mean()) for each in self.last)
+        return ours / theirs if theirs else 1.0
+
+    def labelled(self) -> tuple[Tensor, Tensor] | None:
+        """Different rows, each once, with their class numbers."""
+        rows = [(x, y) for x, y in self.rows if x.shape[1:] == self.rows[0][0].shape[1:]]
+        if not rows:
+            return None
+        x, y = (torch.cat(part) for part in zip(*rows, strict=True))
+        group = x.unique(dim=0, return_inverse=True)[1]
+        order = group.argsort(stable=True)
+        first = torch.cat([torch.ones(1, dtype=torch.bool), group[order][1:] != group[order][:-1]])
+        return x[order[first]], y[order[first]]
+
     def found(self) -> dict[str, Any]:
         """All of them as plain data."""
         groups = [g for each in self.sight.watches for o in each.optimizers for g in o.param_groups]
@@ -206,6 +262,9 @@ class _Facts:
             "mismatch": self.mismatch,
             "inputs": [_middle(self.inputs[grad]) for grad in (True, False)],
             "floor": self.floor,
+            "commonest": self.commonest,
+            "penalized": self.penalized,
+            "spread": self.spread,
             "losses": sorted(self.named),
             "untrained": self.sight.untrained_at_first,
             "dropout": drops[0][1] if drops else "",
@@ -218,6 +277,15 @@ class _Facts:
             "twice": self.squashed or any(h.twice for h in histories),
             "layers": _sizes(self.sight),
         }
+
+
+def _mixing(model: nn.Module, args: Any) -> str | None:
+    """Asked of a copy: the model, its statistics and all random numbers stay as they are."""
+    try:
+        with random_state_kept():
+            return mixing_module(copy.deepcopy(model), args)
+    except Exception:
+        return None  # it cannot be copied, or takes something else than rows
 
 
 def _sizes(sight: Sight) -> list[tuple[str, float]]:

@@ -27,6 +27,10 @@ from levelhead.records import environment
 END = 0.1
 #: Updates of one run at most, by default.
 STEPS = 2000
+#: Answers that vary by less than this share of the targets' variance are as good as constant.
+CONSTANT = 0.05
+#: What is read in evaluations, is not called a loss, and is so many times the training's or its part, is another kind.
+APART = 10
 #: How many runs a budget is to be enough for.
 SHARE = 16
 LOWER = re.compile(r"loss|nll|mse|mae|rmse|perplexity|err(?!or=)|bce|elbo", re.IGNORECASE)
@@ -106,7 +110,11 @@ def examine_script(
         search.run([n for n in ("permuted", "one batch") if wanted(CHANGES[n].cause)], seen)
     findings = _together(seen, search.finding(best, seen), first, search)
     rates = first.facts["rates"]
-    found = [patch(runs.path, f.cause, rates, search.factor(f.cause)) for f in findings]
+    other = ("penalty-too-strong", "loss")  # a term of the loss, and no weight decay that could be found
+    found = [
+        patch(runs.path, f.cause, rates, search.factor(f.cause)) if (f.cause, f.where) != other else ""
+        for f in findings
+    ]
     findings = [replace(f, patch=made or f.patch) for f, made in zip(findings, found, strict=True)]
     runs.forget()
     change = findings[0].patch if findings else ""
@@ -193,7 +201,11 @@ def _measure(first: Ran) -> Measure:
 
         words = f"what line {line} reads ({text[:60]})"
         worst = min((sign * v for _, v in values if math.isfinite(v)), default=-math.inf)
-        return Measure(words, of, min(floor, worst) if lower else min(worst, 0.0), True, sign)
+        share = first.facts.get("commonest")
+        if share is not None and "acc" in text.lower() and all(0 <= v <= 1 for _, v in values):
+            return Measure(words, of, share, True, sign)
+        alike = "loss" in text.lower() or (floor != 0 and 1 / APART < abs(worst / floor) < APART)
+        return Measure(words, of, min((floor if alike else worst) if lower else 0.0, worst), True, sign)
     return Measure("the training loss at the end", lambda ran: -_end_of(ran), floor, False)
 
 
@@ -231,6 +243,7 @@ def _specific(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[str
         "attached": "loss-detached" in causes,
         "dropout": bool(facts["dropout"]),
         "decay": facts["decay"] > 0,
+        "penalty": measure.validated and facts["penalized"] and facts["spread"] < CONSTANT,
         # Beside a part that is not trained other random weights of it may win by chance.
         "weights": not facts["untrained"] and ("constant-init" in causes or bool(_off_scale(facts))),
         "bends": "missing-nonlinearity" in causes,
@@ -357,6 +370,8 @@ class _Search:
         group = RULES[cause].group
         if name == "dropout":
             return cause, facts["dropout"]
+        if name == "penalty":
+            return cause, "loss"
         if name == "statistics":
             return cause, facts["batch_norm"]
         if name == "once":
@@ -370,6 +385,8 @@ class _Search:
         rates = self.first.facts["rates"]
         if name in RATES and rates:
             return f"lr = {max(rates) * RATES[name]:g}  # in place of {max(rates):g}"
+        if name == "penalty":
+            return "loss = comparison + 1e-4 * penalty  # or both as sums, or as means, over the same rows and elements"
         return RULES[CHANGES[name].cause].example
 
     def factor(self, cause: str) -> float:

@@ -70,7 +70,8 @@ class Sight:
         self._handle: Any = None
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._validating: list[tuple[float, int]] = []
-        self._evaluations = 0
+        self._before = 0
+        self.paused = False  # while a copy of a model is asked, which is none of the script's evaluations
 
     def __enter__(self) -> Self:
         self._wrap(torch.optim.Optimizer, "__init__", self._made)
@@ -201,7 +202,7 @@ class Sight:
         for change in self.compared:
             args = change(name, args, kwargs)
         result = original(*args, **kwargs)
-        if isinstance(result, Tensor) and result.numel() == 1 and not torch.is_grad_enabled():
+        if isinstance(result, Tensor) and result.numel() == 1 and not torch.is_grad_enabled() and not self.paused:
             rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].ndim else 1
             share = rows if kwargs.get("reduction") == "sum" else 1
             self._validating.append((float(result.detach()) / share, rows))
@@ -209,8 +210,10 @@ class Sight:
 
     def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
         value = original(tensor)
-        if torch.is_grad_enabled() or not isinstance(value, int | float):
+        if not isinstance(value, int | float) or self.paused:
             return value
+        if torch.is_grad_enabled() and (tensor.requires_grad or self._passes() == self._before):
+            return value  # of the training; what an evaluation has handed back is read with gradients on
         frame = sys._getframe(2)
         file = frame.f_code.co_filename
         if not file.startswith(self.folder):
@@ -221,8 +224,13 @@ class Sight:
         self.readings[where].open.append(float(value))
         return value
 
+    def _passes(self) -> int:
+        """Passes of the watched modules without gradients, so far."""
+        return sum(each.history.eval_evaluations + each.history.training_evaluations for each in self.watches)
+
     def _flush(self) -> None:
         """An evaluation has ended: training goes on."""
+        self._before = self._passes()
         step = max((each.history.steps for each in self.watches), default=0)
         for reading in self.readings.values():
             if reading.open:

@@ -33,8 +33,9 @@ def listen(tell: Callable[[Tensor], None]) -> Callable[[], None]:
 
 
 def _heard(original: Callable[..., Any], self: Tensor, *args: Any, **kwargs: Any) -> Any:
+    meant = _meant.get(self, self) if _meant.data else self  # a look-up costs as much as all the rest
     for listener in tuple(_listeners):
-        listener(_meant.get(self, self))
+        listener(meant)
     return original(self, *args, **kwargs)
 
 

@@ -28,7 +28,7 @@ from levelhead.records import environment
 EARLY = frozenset((0, 1, 2, 4, 8))
 EVERY = 16
 #: After so many measured steps at one distance the distance doubles, up to so many times the first one.
-ROUND, WIDEST = 16, 8
+ROUND, WIDEST = 4, 8
 #: Updates after which units that began equal must differ.
 SEPARATED = 10
 
@@ -43,7 +43,7 @@ class watch:
     Args:
         model: what the loop calls; a compiled or wrapped model as it is called.
         optimizer: one, or several, over (some of) the model's parameters.
-        every: measure every so many steps; after 16 times as many, every second of these, and so on to every eighth.
+        every: measure every so many steps; after four times as many, every second of these, and so on to every eighth.
         on_finding: called with each finding when it first appears, while the loop runs.
 
     Raises:
@@ -81,6 +81,7 @@ class watch:
         self._parameters = {self._names.get(i, f"parameter {n}"): p for n, (i, p) in enumerate(held.items())}
         self._handles: list[Any] = []
         self._probe: Probe | None = None
+        self._armed: list[Any] = []
         self._stop_listening: Callable[[], None] | None = None
         self._sentinel: Tensor | None = None
         self._listening: Any = None
@@ -93,6 +94,8 @@ class watch:
         self._outputs: Any = None
         self._looked = False
         self.entries: list[nn.Module] = [model]
+        self.mixing: str | None = None
+        self.rows: tuple[Tensor, Tensor] | None = None
         self._losses: list[tuple[int, float]] = []
         self._on_cpu = all(p.is_cpu for p in model.parameters())
         self._explicit = False
@@ -127,7 +130,9 @@ class watch:
 
     def _evidence(self, calls: list[Call]) -> Watched:
         known = frozenset(map(id, self._first))
-        return Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached, known)
+        seen = Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached, known)
+        seen.mixed, seen.train.kept = self.mixing, self.rows
+        return seen
 
     def examination(self) -> Examination:
         """The findings with charts and notes, as ``levelhead.examine`` gives them."""
@@ -171,8 +176,6 @@ class watch:
         add = self._handles.append
         for entry in self.entries:
             add(entry.register_forward_hook(self._safe(self._forward), with_kwargs=True))
-        for optimizer in self.optimizers:
-            add(optimizer.register_step_pre_hook(self._safe(self._before_step)))
         add(self.optimizers[-1].register_step_post_hook(self._safe(self._after_step)))
         self._stop_listening = listen(self._safe(self._backward))
         self._started = time.perf_counter()
@@ -187,6 +190,7 @@ class watch:
         if self._probe is not None:
             self._probe.close()
             self._probe = None
+        self._disarm()
         for handle in (*self._handles, *([self._listening] if self._listening is not None else [])):
             handle.remove()
         self._handles = []
@@ -214,6 +218,12 @@ class watch:
     def _arm(self) -> None:
         structure = self.structure is None and self._hooked
         self._probe = Probe(self._modules, self._parameters, structure, self._hooked, self._safe)
+        before = self._safe(self._before_step)
+        self._armed = [optimizer.register_step_pre_hook(before) for optimizer in self.optimizers]
+
+    def _disarm(self) -> None:
+        while self._armed:
+            self._armed.pop().remove()
 
     def _forward(self, module: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
         if not torch.is_grad_enabled():
@@ -242,11 +252,13 @@ class watch:
             self._probe.batch(x, len(x) if x.ndim else 1)
 
     def _backward(self, tensor: Tensor) -> None:
-        if tensor.numel() == 1 and not self._explicit:
-            self._heard = _value(tensor)
-            self._look(self._heard)
-            if self.history.steps == 0:
-                self.history.twice = squashed_twice(tensor.grad_fn)
+        if self._explicit or tensor.numel() != 1:
+            return
+        self._heard = heard = _value(tensor)
+        if not isinstance(heard, float) or not math.isfinite(heard):
+            self._look(heard)
+        if self.history.steps == 0:
+            self.history.twice = squashed_twice(tensor.grad_fn)
 
     def _look(self, loss: float | Tensor) -> None:
         """Of the first loss that is not finite: were the model's outputs, and so the weights before it?"""
@@ -303,6 +315,7 @@ class watch:
         if self._probe is not None:
             self._measured(self._probe, step)
             self._probe = None
+            self._disarm()
             self._listen()
         if history.steps in EARLY or history.steps % self._spacing == 0:
             self._arm()
@@ -322,6 +335,8 @@ class watch:
             self.history.input_lost_at = step
 
     def _measured(self, probe: Probe, step: int) -> None:
+        if not self.reached:  # of a closure, too, which has its backward pass inside of the step
+            self.reached = {name for name, p in self._parameters.items() if p.grad is not None}
         self.history.add(probe.finish(step))
         for name, mode in probe.modes.items():
             self.modes.setdefault(name, set()).add(mode)
@@ -365,9 +380,9 @@ class watch:
 
 def _value(loss: Tensor | float) -> float | Tensor:
     """A loss as a number; on an accelerator as it is, to be read later: reading it now would wait for the device."""
-    if not isinstance(loss, Tensor) or loss.is_cpu:
-        return loss.item() if isinstance(loss, Tensor) else float(loss)
-    return loss.detach().reshape(())
+    if not isinstance(loss, Tensor):
+        return float(loss)
+    return loss.item() if loss.is_cpu else loss.detach().reshape(())
 
 
 def _equal_rows(weight: Tensor) -> bool:

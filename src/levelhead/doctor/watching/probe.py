@@ -193,7 +193,7 @@ class Probe:
             for name, change in zip(names, changes, strict=True):
                 gradient = self.parameters[name].grad
                 if gradient is not None and not gradient.is_sparse:
-                    self.figures.add((name, "along"), torch.tensordot(change, _part(gradient), change.ndim))
+                    self.figures.add((name, "along"), torch.dot(change.reshape(-1), _part(gradient).reshape(-1)))
         self._before = {}
         return self._read(step, self.figures.read(), names)
 
