@@ -1,7 +1,7 @@
 """What ``levelhead.watch`` costs: a step with it by a step without, in the same run.
 
 The two loops take turns in blocks, so that a busy machine hurts both; the ratio is that of the sums over blocks, since
-measured updates grow rarer from block to block. "early" is from update 16 to 256, "later" where every 128th is measured.
+measured updates grow rarer from block to block. "early" is from update 16 to 256, "later" with every 128th measured.
 The models' weights are compared afterwards: watched and unwatched must be equal.
 
     OMP_NUM_THREADS=1 python benchmarks/watch.py

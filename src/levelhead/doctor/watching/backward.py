@@ -32,27 +32,29 @@ def listen(tell: Callable[[Tensor], None]) -> Callable[[], None]:
     return functools.partial(_stop, tell)
 
 
-def _heard(original: Callable[..., Any], self: Tensor, *args: Any, **kwargs: Any) -> Any:
-    meant = _meant.get(self, self) if _meant.data else self  # a look-up costs as much as all the rest
-    for listener in tuple(_listeners):
-        listener(meant)
-    return original(self, *args, **kwargs)
+def _heard(original: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        meant = _meant.get(self, self) if _meant.data else self  # a look-up costs as much as all the rest
+        for listener in tuple(_listeners):
+            listener(meant)
+        return original(self, *args, **kwargs)
+
+    return backward
 
 
-def _scaled(original: Callable[..., Any], self: Any, outputs: Any) -> Any:
-    scaled = original(self, outputs)
-    if isinstance(outputs, Tensor) and scaled is not outputs:
-        _meant[scaled] = outputs.detach()
-    return scaled
+def _scaled(original: Callable[..., Any]) -> Callable[..., Any]:
+    def scale(self: Any, outputs: Any) -> Any:
+        scaled = original(self, outputs)
+        if isinstance(outputs, Tensor) and scaled is not outputs:
+            _meant[scaled] = outputs.detach()
+        return scaled
+
+    return scale
 
 
-def _wrap(owner: type, name: str, by: Callable[..., Any]) -> None:
+def _wrap(owner: type, name: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     original = getattr(owner, name)
-
-    @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return by(original, *args, **kwargs)
-
+    wrapped = functools.wraps(original)(by(original))
     wrapped.of_levelhead = True  # type: ignore[attr-defined]
     _originals.append((owner, name, original))
     setattr(owner, name, wrapped)
