@@ -38,6 +38,13 @@ class ConvNeXt(nn.LayerNorm):
         )
 
 
+class SqueezeBert(nn.LayerNorm):
+    """Over the channels of (N, C, L)."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 1)).permute(0, 2, 1)
+
+
 class Either(nn.LayerNorm):
     """As the mix transformer's in segmentation_models_pytorch: over the channels of an image, or the last of tokens."""
 
@@ -105,6 +112,7 @@ CASES = {
     "Llama, large ε": (lambda: Llama(6, 1e-2), (2, 3, 6), "rms_norm"),
     "Gemma": (lambda: Gemma(6), (4, 6), "rms_norm, 1 + weight"),
     "ConvNeXt": (lambda: ConvNeXt(6), (2, 6, 4, 4), "layer_norm, dimension 1"),
+    "SqueezeBERT": (lambda: SqueezeBert(6), (2, 6, 5), "layer_norm, dimension 1"),
     "written": (lambda: Written(6), (4, 6), "layer_norm"),
     "bare": (BareNorm, (4, 6), "rms_norm"),
 }

@@ -27,7 +27,7 @@ class Formula(NamedTuple):
         offset: whether the scale is 1 + weight.
         bias: the name of the shift; empty where there is none.
         eps: the name of the attribute, or the number itself.
-        dim: over which dimension: -1, or 1 of (N, C, H, W).
+        dim: over which dimension: -1, or 1 of (N, C, L) and (N, C, H, W).
         packs: whether the result is contiguous there, as our operators' are, whatever the layout of the input; what
             comes behind may be several times as fast in one layout as in the other.
         dtypes: for which types, of input, parameters and result alike, that holds.
@@ -67,9 +67,10 @@ class Formula(NamedTuple):
 
 def _as_tried(module: nn.Module, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> bool:
     """Whether input and parameters are of one type that was tried, and nothing changes it on the way."""
-    parameters = module._parameters.values()
-    same = all(p is None or p.dtype == x.dtype for p in parameters)
-    return same and x.dtype in dtypes and not torch.is_autocast_enabled(x.device.type)
+    for parameter in module._parameters.values():
+        if parameter is not None and parameter.dtype != x.dtype:
+            return False
+    return x.dtype in dtypes and not torch.is_autocast_enabled(x.device.type)
 
 
 class Recognised(nn.Module):
@@ -314,21 +315,21 @@ def _tried(module: nn.Module) -> Formula | None:
         nn.init.normal_(parameter)
     inputs: dict[int, list[tuple[int, ...]]] = {
         -1: [(3, 5, width), (3, width), (2, 3, 4, width), (2, 3, 1, 2, width)],
-        1: [(2, width, 3, 4)],
+        1: [(2, width, 3, 4), (2, width, 5)],
     }
     seen = {dim: [_one(twin, torch.randn(shape).double()) for shape in shapes] for dim, shapes in inputs.items()}
     for formula in _candidates(twin, names):
-        shape = inputs[formula.dim][0]
-        ndims = tuple(x.ndim for x, y in seen[formula.dim] if _is_near(y, formula.reference(twin, x)))
-        # most are none of these
-        if len(shape) in ndims and _agrees(twin, formula, shape, torch.float32):
+        shapes = [tuple(x.shape) for x, y in seen[formula.dim] if _is_near(y, formula.reference(twin, x))]
+        # most have none; rows alone may be those of a group norm, too
+        shape = next((each for each in shapes if len(each) > 2), ())
+        if shape and _agrees(twin, formula, shape, torch.float32):
             # 1 + weight is rounded here, in the narrow types to few digits
             others = (torch.float64,) if formula.offset else tuple(_TOLERANCE)[1:]
             dtypes = tuple(t for t in others if _agrees(twin, formula, shape, t))
             x = torch.randn(shape).double()
             _, y = _one(twin.double(), x if formula.dim == 1 else x.mT.contiguous().mT)
             packs = y is None or y.movedim(formula.dim, -1).is_contiguous()
-            return formula._replace(packs=packs, dtypes=(torch.float32, *dtypes), ndims=ndims)
+            return formula._replace(packs=packs, dtypes=(torch.float32, *dtypes), ndims=tuple(map(len, shapes)))
     return None
 
 
