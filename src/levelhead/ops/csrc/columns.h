@@ -35,20 +35,17 @@ template <class A> struct ChannelSums {
     // Adds `block` to `sum` and clears it.
     LH_INLINE static void take(double* sum, A* block, int64_t n) {
         constexpr int width = Lanes<double>::width;
-        typedef A Few __attribute__((vector_size(width * sizeof(A))));
         int64_t c = 0;
         for (; c + width <= n; c += width) {
-            Few few;
-            Vec<double> wide;
-            memcpy(&few, block + c, sizeof(few)), memcpy(&wide, sum + c, sizeof(wide));
-            wide += __builtin_convertvector(few, Vec<double>);
-            memcpy(sum + c, &wide, sizeof(wide)), memset(block + c, 0, sizeof(few));
+            store(sum + c, load(static_cast<const double*>(sum + c), Full{}) + doubles(block + c), Full{});
+            memset(block + c, 0, width * sizeof(A));
         }
         for (; c < n; ++c) sum[c] += double(block[c]), block[c] = 0;
     }
 
     // f(r, c, part, first, second) adds the vector at row r and channel c to both.
-    template <class Each> LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, int64_t together, Each f) {
+    template <class Each>
+    LH_LOOPS static void add(ChannelSums me, int64_t begin, int64_t end, int64_t together, Each f) {
         const auto [block1, block2, sum1, sum2, channels] = me;
         for (int64_t c = 0; c < channels; ++c) sum1[c] = sum2[c] = 0;
         for (int64_t at = begin; at < end; at += ROWS_A_BLOCK) {

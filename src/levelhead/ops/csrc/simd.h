@@ -155,6 +155,21 @@ template <class T, class P> LH_INLINE void store(T* to, Vec<Wide<T>> value, P pa
     }
 }
 
+#if defined(__AVX512F__)  // has loads and stores of a part
+LH_INLINE Vec<float> load(const float* from, Part part) {
+    return Vec<float>(_mm512_maskz_loadu_ps(__mmask16((1u << part.count) - 1), from));
+}
+LH_INLINE Vec<double> load(const double* from, Part part) {
+    return Vec<double>(_mm512_maskz_loadu_pd(__mmask8((1u << part.count) - 1), from));
+}
+LH_INLINE void store(float* to, Vec<float> value, Part part) {
+    _mm512_mask_storeu_ps(to, __mmask16((1u << part.count) - 1), __m512(value));
+}
+LH_INLINE void store(double* to, Vec<double> value, Part part) {
+    _mm512_mask_storeu_pd(to, __mmask8((1u << part.count) - 1), __m512d(value));
+}
+#endif
+
 // A store for where the input is overwritten: of an overlap, what was done before stays, since it was read too late.
 template <class T, class P> LH_INLINE void store_over(T* to, Vec<Wide<T>> value, P part) {
     if constexpr (__is_same(P, Overlap)) {
@@ -199,10 +214,24 @@ template <class A, class Each> LH_INLINE void each_vector(int64_t n, Each f) {
     else f(i, Part{int(n - i)});
 }
 
+// As many values as fit, in double.
+template <class A> LH_INLINE Vec<double> doubles(const A* from) {
+    typedef A Few __attribute__((vector_size(Lanes<double>::width * sizeof(A))));
+    Few few;
+    memcpy(&few, from, sizeof(few));
+    return __builtin_convertvector(few, Vec<double>);
+}
+
+// The sum of all lanes, in double; in two chains, since one takes longer than a short row.
 template <class A> LH_INLINE double total(Vec<A> v) {
-    double sum = 0;
-    for (int k = 0; k < Lanes<A>::width; ++k) sum += double(v[k]);
-    return sum;
+    constexpr int width = Lanes<double>::width;
+    A lanes[Lanes<A>::width];
+    memcpy(lanes, &v, sizeof(v));
+    Vec<double> sum = doubles(lanes);
+    for (int k = width; k < Lanes<A>::width; k += width) sum += doubles(lanes + k);
+    double even = 0, odd = 0;
+    for (int k = 0; k < width; k += 2) even += sum[k], odd += sum[k + 1];
+    return even + odd;
 }
 
 // Two sums of one pass: vectors of at most `block` values in the calculating type, those in double.
