@@ -10,17 +10,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from levelhead.doctor.charts import of_outcome
 from levelhead.doctor.evidence.data import Columns
+from levelhead.doctor.evidence.evaluation import traced
 from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.evidence.structure import rows_of
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Stage
 from levelhead.doctor.interventions import Interventions, Verdict
 from levelhead.doctor.isolation import Untouched, clone, random_state_kept
-from levelhead.doctor.program import Program, ProgramError, forward
+from levelhead.doctor.program import Program, ProgramError
 from levelhead.doctor.rules import Wanted, chosen, finding, suspicions
 from levelhead.doctor.treat import treat
 from levelhead.doctor.trials import now
@@ -193,27 +193,15 @@ def _dead_after(facts: Examined) -> dict[str, float]:
     base, kept = facts.base, facts.train.kept
     if base is None or kept is None or base.diverged:
         return {}
-    shares: dict[str, float] = {}
     twin = clone(base.program)
-
-    def look(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-            share = float((rows_of(output) == 0).all(0).double().mean())
-            if share > 0.5:
-                shares[name] = share
-
-        return hook
-
-    for name, module in twin.model.named_modules():
-        if isinstance(module, nn.ReLU) and name != facts.output.where:
-            module.register_forward_hook(look(name))
+    twin.model.eval()
     try:
-        twin.model.eval()
-        with torch.no_grad():
-            forward(twin.model, kept[0][:512])
+        seen = traced(twin.model, kept[0][:512], len(kept[0][:512]))
     except Exception:
         return {}
-    return shares
+    hidden = {n for n, m in twin.model.named_modules() if isinstance(m, nn.ReLU) and n != facts.output.where}
+    shares = {name: float((rows_of(y) == 0).all(0).double().mean()) for name, y in seen if name in hidden}
+    return {name: share for name, share in shares.items() if share > 0.5}
 
 
 def _measured(facts: Examined) -> dict[str, Any]:

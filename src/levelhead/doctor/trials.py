@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from levelhead.doctor.comparison import number
-from levelhead.doctor.isolation import Change, clone, seeded
+from levelhead.doctor.isolation import Change, clone, random_state_kept, seeded
 from levelhead.doctor.program import Program, ProgramError
 
 #: The first updates, by whose fastest seconds are turned into updates.
@@ -195,10 +195,8 @@ def affordable(planned: int, pace: float, seconds: float, stretch: float) -> int
 
 def score(program: Program) -> float:
     """The validation score now, taken on a copy: modes and statistics stay as they are."""
-    state = torch.get_rng_state()
-    try:
-        return number(clone(program).final_score())
-    except Exception:
-        return -math.inf
-    finally:
-        torch.set_rng_state(state)
+    with random_state_kept():
+        try:
+            return number(clone(program).final_score())
+        except Exception:
+            return -math.inf

@@ -131,7 +131,7 @@ def mixing_module(model: nn.Module, inputs: Any) -> str | None:
     whole = 0 if first is None else len(first)
     given = mapped(inputs, lambda t: t[:count].clone() if t.ndim and len(t) == whole else t)
     changed = mapped(given, lambda t: torch.cat([t[-1:], t[1:]]) if t.ndim and len(t) == count else t)
-    plain, again, other = (_traced(model, each, count) for each in (given, given, changed))
+    plain, again, other = (traced(model, each, count) for each in (given, given, changed))
     output = plain[-1][1] if plain else None
     if output is None or output.ndim in (0, 3) or (output.ndim == 2 and output.shape[1] == count):
         return None
@@ -140,7 +140,7 @@ def mixing_module(model: nn.Module, inputs: Any) -> str | None:
     return next(name for (name, a), (_, b) in zip(plain, other, strict=True) if _differ(a, b))
 
 
-def _traced(model: nn.Module, inputs: Any, count: int) -> list[tuple[str, Tensor]]:
+def traced(model: nn.Module, inputs: Any, count: int) -> list[tuple[str, Tensor]]:
     """What modules without children and, last, the model gave, as far as it has a row for each row."""
     found: list[tuple[str, Tensor]] = []
 

@@ -17,9 +17,11 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from levelhead.doctor.evidence.structure import DROPOUT, name_of, penalties, through_views
+from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import mapped
 from levelhead.doctor.remedies.network import LetThrough
 from levelhead.doctor.script.sight import Sight
+from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.watching import watch
 from levelhead.doctor.watching.backward import listen
 from levelhead.init import calibrate_, initialize_
@@ -37,6 +39,7 @@ class Change:
 
     Args:
         cause: what it would remove.
+        where: where that is, unless what was seen tells it better.
         words: what is changed.
         install: makes it, before the script runs; it is given what the unchanged run said of the place.
         generic: whether nothing but its outcome speaks for the cause.
@@ -44,6 +47,7 @@ class Change:
     """
 
     cause: str
+    where: str
     words: str
     install: Install
     generic: bool = False
@@ -198,9 +202,8 @@ QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 @_opened
 def _drawn_anew(sight: Sight, _: str, seen: watch, args: Any) -> None:
-    state = torch.get_rng_state()
-    initialize_(seen.model)
-    torch.set_rng_state(state)
+    with random_state_kept():
+        initialize_(seen.model)
     if args and seen.entries == [seen.model] and all(isinstance(a, Tensor) for a in args):
         try:
             calibrate_(seen.model, args if len(args) > 1 else args[0])
@@ -238,15 +241,14 @@ def _modes(grad: bool, mode: bool, kinds: tuple[type, ...] = (nn.Module,)) -> In
 
 def _batch_statistics(sight: Sight, _: str) -> None:
     """Batch normalization takes the batch's statistics in evaluations, and learns nothing from them."""
-    original = F.batch_norm
 
-    def changed(x: Tensor, mean: Any, var: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def changed(original: Callable[..., Tensor], x: Tensor, mean: Any, var: Any, *args: Any, **kwargs: Any) -> Tensor:
         if torch.is_grad_enabled():
             return original(x, mean, var, *args, **kwargs)
         weight, bias = (*args, kwargs.get("weight"), kwargs.get("bias"))[:2]
         return original(x, None, None, weight, bias, True)
 
-    setattr(F, "batch_norm", changed)  # noqa: B010  # mypy takes it for a constant
+    wrap(F, "batch_norm", changed)
 
 
 @_opened
@@ -271,13 +273,7 @@ def _in_shape(sight: Sight, _: str) -> None:
 
     _compared(change)(sight, _)
     for name in ("__sub__", "__rsub__"):
-        original = getattr(Tensor, name)
-
-        @functools.wraps(original)
-        def changed(a: Tensor, b: Any, original: Callable[..., Any] = original) -> Any:
-            return original(a, b.reshape(a.shape) if mismatched(a, b) else b)
-
-        setattr(Tensor, name, changed)
+        wrap(Tensor, name, lambda original, a, b: original(a, b.reshape(a.shape) if mismatched(a, b) else b))
 
 
 def mismatched(a: Any, b: Any) -> bool:
@@ -299,22 +295,16 @@ def _once(sight: Sight, _: str) -> None:
     """A loss that squashes its inputs is given those of the first squashing; a sigmoid of a sigmoid is one."""
     given: Any = torch.utils.weak.WeakTensorKeyDictionary()
 
-    def keep(owner: Any, name: str) -> None:
-        original = getattr(owner, name)
-
-        @functools.wraps(original)
-        def changed(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if x in given:
-                return x if "softmax" not in name or "log" not in name else x.clamp_min(1e-12).log()
-            result = original(x, *args, **kwargs)
-            given[result] = x
-            return result
-
-        setattr(owner, name, changed)
+    def keep(original: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x in given:
+            return x
+        result = original(x, *args, **kwargs)
+        given[result] = x
+        return result
 
     for owner in (torch, Tensor, F):
         for name in ("sigmoid", "softmax"):
-            keep(owner, name)
+            wrap(owner, name, keep)
 
     def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         squashing = name in ("cross_entropy", "binary_cross_entropy_with_logits")
@@ -351,34 +341,44 @@ def _times(factor: float) -> Callable[[Any], Any]:
 
 
 CHANGES: dict[str, Change] = {
-    "inputs": Change("inputs-not-normalized", "inputs standardized in front of the model", _standardized),
+    "inputs": Change("inputs-not-normalized", "data", "inputs standardized in front of the model", _standardized),
     "validation": Change(
-        "train-val-mismatch", "validation inputs brought to the training's mean and deviation", _validated_alike
+        "train-val-mismatch", "data", "validation inputs brought to the training's mean and deviation", _validated_alike
     ),
-    "targets": Change("targets-not-normalized", "outputs read in units of the targets", _targets_standardized),
-    "clearing": Change("gradients-accumulate", "gradients cleared after each update", _cleared),
-    "sign": Change("gradient-ascent", "gradients turned round", _ascended),
-    "all": Change("parameters-not-trained", "all parameters in the optimizer", _all_trained),
-    "training": Change("eval-mode-in-training", "updates in training mode", _modes(True, True)),
-    "evaluation": Change("train-mode-in-eval", "evaluations in eval mode", _modes(False, False)),
-    "statistics": Change("stale-running-statistics", "evaluations with the batch's statistics", _batch_statistics),
-    "shape": Change("loss-broadcast", "targets in the outputs' shape", _in_shape),
-    "once": Change("output-mismatch", "the second softmax or sigmoid out", _once),
-    "attached": Change("loss-detached", "detach() and no_grad() out of the forward pass", _attached),
-    "weights": Change("init-too-large", "weights drawn and calibrated by levelhead.init", _drawn_anew),
-    "bends": Change("missing-nonlinearity", "a ReLU in between", _bent),
-    "dropout": Change("dropout-too-strong", "without dropout", _without_dropout),
-    "decay": Change("penalty-too-strong", "without weight decay", _set("weight_decay", lambda _: 0.0)),
-    "penalty": Change("penalty-too-strong", "a ten-thousandth of the loss's penalty", _lightened),
-    "rate / 10": Change("learning-rate-too-high", "a tenth of the learning rate", _set("lr", _times(0.1)), True, True),
-    "rate / 100": Change("learning-rate-too-high", "a hundredth of the rate", _set("lr", _times(0.01)), True, True),
-    "rate / 1000": Change("learning-rate-too-high", "a thousandth of the rate", _set("lr", _times(0.001)), True, True),
-    "rate x 10": Change("learning-rate-too-low", "ten times the learning rate", _set("lr", _times(10)), True, True),
-    "rate x 100": Change("learning-rate-too-low", "100 times the rate", _set("lr", _times(100)), True, True),
-    "rate x 1000": Change("learning-rate-too-low", "1000 times the rate", _set("lr", _times(1000)), True, True),
-    "clipped": Change("learning-rate-too-high", "gradients clipped to a norm of 1", _clipped, True, True),
-    "one batch": Change("does-not-learn", "one batch, over and over", _one_batch),
-    "permuted": Change("labels-corrupted", "targets dealt out at random", _permuted),
+    "targets": Change("targets-not-normalized", "data", "outputs read in units of the targets", _targets_standardized),
+    "clearing": Change("gradients-accumulate", "loop", "gradients cleared after each update", _cleared),
+    "sign": Change("gradient-ascent", "loop", "gradients turned round", _ascended),
+    "all": Change("parameters-not-trained", "optimizer", "all parameters in the optimizer", _all_trained),
+    "training": Change("eval-mode-in-training", "loop", "updates in training mode", _modes(True, True)),
+    "evaluation": Change("train-mode-in-eval", "loop", "evaluations in eval mode", _modes(False, False)),
+    "statistics": Change(
+        "stale-running-statistics", "loop", "evaluations with the batch's statistics", _batch_statistics
+    ),
+    "shape": Change("loss-broadcast", "loss", "targets in the outputs' shape", _in_shape),
+    "once": Change("output-mismatch", "loss", "the second softmax or sigmoid out", _once),
+    "attached": Change("loss-detached", "loss", "detach() and no_grad() out of the forward pass", _attached),
+    "weights": Change("init-too-large", "loop", "weights drawn and calibrated by levelhead.init", _drawn_anew),
+    "bends": Change("missing-nonlinearity", "loop", "a ReLU in between", _bent),
+    "dropout": Change("dropout-too-strong", "loop", "without dropout", _without_dropout),
+    "decay": Change("penalty-too-strong", "optimizer", "without weight decay", _set("weight_decay", lambda _: 0.0)),
+    "penalty": Change("penalty-too-strong", "loss", "a ten-thousandth of the loss's penalty", _lightened),
+    "clipped": Change("learning-rate-too-high", "optimizer", "gradients clipped to a norm of 1", _clipped, True, True),
+    "one batch": Change("does-not-learn", "optimizer", "one batch, over and over", _one_batch),
+    "permuted": Change("labels-corrupted", "data", "targets dealt out at random", _permuted),
 }
-#: How many times as high a rate each of these has.
-RATES = {name: (10.0 if "x" in name else 0.1) ** (name.count("0")) for name in CHANGES if name.startswith("rate")}
+#: How many times as high a rate each of these has, in words.
+_RATES = {
+    "rate / 10": (0.1, "a tenth of the learning rate"),
+    "rate / 100": (0.01, "a hundredth of the rate"),
+    "rate / 1000": (0.001, "a thousandth of the rate"),
+    "rate x 10": (10.0, "ten times the learning rate"),
+    "rate x 100": (100.0, "100 times the rate"),
+    "rate x 1000": (1000.0, "1000 times the rate"),
+}
+RATES = {name: factor for name, (factor, _) in _RATES.items()}
+CHANGES |= {
+    name: Change(
+        f"learning-rate-too-{'high' if f < 1 else 'low'}", "optimizer", words, _set("lr", _times(f)), True, True
+    )
+    for name, (f, words) in _RATES.items()
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import os
 import random
@@ -30,6 +29,7 @@ from levelhead.doctor.script.changes import CHANGES, mismatched, squashed
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
+from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.trials import PACED, affordable, now
 from levelhead.doctor.watching.backward import listen
 
@@ -300,28 +300,24 @@ def _middle(pairs: list[tuple[float, float]]) -> list[float] | None:
 
 def _before(owner: Any, name: str, look: Callable[..., None]) -> None:
     """Look at the arguments of a function while gradients are on."""
-    original = getattr(owner, name)
 
-    @functools.wraps(original)
-    def changed(*args: Any, **kwargs: Any) -> Any:
+    def looking(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if torch.is_grad_enabled():
             look(*args, **kwargs)
         return original(*args, **kwargs)
 
-    setattr(owner, name, changed)
+    wrap(owner, name, looking)
 
 
 def _seeded(shift: int) -> None:
     """Seed what the script does not seed; and add the shift to the seeds that it sets."""
+
+    def seed(original: Callable[..., Any], value: Any = 0, *args: Any, **kwargs: Any) -> Any:
+        return original(value + shift if isinstance(value, int) else value, *args, **kwargs)
+
     for owner, name in ((random, "seed"), (np.random, "seed"), (torch, "manual_seed")):
-        original = getattr(owner, name)
-
-        @functools.wraps(original)
-        def seed(value: Any = 0, *args: Any, original: Callable[..., Any] = original, **kwargs: Any) -> Any:
-            return original(value + shift if isinstance(value, int) else value, *args, **kwargs)
-
-        setattr(owner, name, seed)
-        seed(0)
+        wrap(owner, name, seed)
+        getattr(owner, name)(0)
 
 
 def _only_in(*folders: Path) -> None:
@@ -352,11 +348,9 @@ def _only_in(*folders: Path) -> None:
             check(args[1])
 
     sys.addaudithook(audit)
-    save = torch.save
 
-    @functools.wraps(save)
-    def checked(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
+    def saved(save: Callable[..., None], obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
         check(f if isinstance(f, str | os.PathLike) else "/dev/null")
         save(obj, f, *args, **kwargs)
 
-    torch.save = checked
+    wrap(torch, "save", saved)

@@ -367,19 +367,10 @@ class _Search:
             return ("init-too-small" if size <= SMALL else "init-too-large"), name
         if known is not None:
             return cause, known.where
-        group = RULES[cause].group
-        if name == "dropout":
-            return cause, facts["dropout"]
-        if name == "penalty":
-            return cause, "loss"
-        if name == "statistics":
-            return cause, facts["batch_norm"]
-        if name == "once":
-            return cause, facts["layers"][-1][0] if facts["layers"] else "loss"
-        places = {"data": "data", "loss": "loss", "optimization": "optimizer"}
-        if cause in ("gradients-accumulate", "eval-mode-in-training", "train-mode-in-eval", "gradient-ascent"):
-            return cause, "loop"
-        return cause, places.get(group, "loop")
+        places = {"dropout": facts["dropout"], "statistics": facts["batch_norm"]}
+        if name == "once" and facts["layers"]:
+            return cause, facts["layers"][-1][0]
+        return cause, places.get(name, CHANGES[name].where)
 
     def _code(self, name: str) -> str:
         rates = self.first.facts["rates"]

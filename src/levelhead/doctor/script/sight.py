@@ -23,6 +23,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.script.parts import Parts, held, live, trained_by
+from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.watching import watch
 from levelhead.doctor.watching.backward import listen
 
@@ -93,16 +94,12 @@ class Sight:
             each.close()
 
     def _wrap(self, owner: Any, name: str, by: Callable[..., Any]) -> None:
-        original = getattr(owner, name)
-
-        @functools.wraps(original)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
+        def unless_compiling(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling():
                 return original(*args, **kwargs)
             return by(original, *args, **kwargs)
 
-        self._undo.append(functools.partial(setattr, owner, name, original))
-        setattr(owner, name, wrapped)
+        self._undo.append(wrap(owner, name, unless_compiling))
 
     # Optimizers and the modules that they train.
 
@@ -214,7 +211,7 @@ class Sight:
             return value
         if torch.is_grad_enabled() and (tensor.requires_grad or self._passes() == self._before):
             return value  # of the training; what an evaluation has handed back is read with gradients on
-        frame = sys._getframe(2)
+        frame = sys._getframe(3)
         file = frame.f_code.co_filename
         if not file.startswith(self.folder):
             return value
