@@ -91,6 +91,34 @@ def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfi
 
 
 @pytest.mark.parametrize(
+    ("usual", "ended", "last", "cause"),
+    [
+        (True, True, 1.0, "too-few-updates"),
+        (True, True, 2.1, "learning-rate-too-low"),  # from 3 to 2.1, and there since the second third
+        (True, False, 1.0, "learning-rate-too-low"),  # the examination has cut it off
+        (False, True, 1.0, "learning-rate-too-low"),
+    ],
+)
+def test_a_training_that_is_given_up_while_its_loss_falls(usual, ended, last, cause):
+    facts = {"usual": usual, "ended": ended, "rates": [0.001], "dropout": "", "batch_norm": ""}
+    losses = [[i, max(3.0 - 2 * i / 60, last)] for i in range(60)]
+
+    def ran(losses):
+        return Ran(60, losses, [], [], "", [], facts, [], 0.0)
+
+    class Fake:
+        def all(self, orders):
+            return [ran([[0, 0.1]] * 60 if order[0] else losses) for order in orders]
+
+    measure = Measure("loss", lambda each: -each.losses[-1][1], -3.0, False)
+    search = _Search(Fake(), ran(losses), measure, lambda _: None)
+    search.run(["rate x 10"], [])
+    found = search.finding(search.best(), [])
+    assert found.cause == cause
+    assert ("epochs" in found.patch) is (cause == "too-few-updates")
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("def build():\n    return 1\n", False),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
+
+import torch
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
@@ -31,6 +34,8 @@ GROWN = 30
 UNEVEN = 100
 #: Updates to an epoch under which smaller batches are the nearer way to more of them.
 FEW_BATCHES = 8
+#: The part of the way that a loss goes in its last third, from the first one, where it is far from its end.
+STEADY = 0.25
 #: Updates that are tried at most where a program plans few.
 LONG = 2000
 
@@ -161,7 +166,7 @@ def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
         figures["norm that the optimizer gets, by what arrives"] = [u.held / u.arrived for u in facts.loop.updates]
         summary += "; the gradient is cut before the optimizer gets it"
         cures = (remedies.standard_loop(), *cures)
-    rank = LATER if where == "optimizer" and _usual(facts) else None
+    rank = LATER if where == "optimizer" and usual(facts.optimizers[0], rates) else None
     return [
         LEARNING_RATE_TOO_LOW.suspect(
             where,
@@ -176,11 +181,19 @@ def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
     ]
 
 
-def _usual(facts: Evidence) -> bool:
+def usual(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> bool:
     """Whether the rate is at or above the optimizer's own default; plain gradient descent has no usual one."""
-    optimizer = type(facts.optimizers[0])
-    usual = getattr(inspect.signature(optimizer).parameters.get("lr"), "default", math.inf)
-    return optimizer.__name__ != "SGD" and isinstance(usual, float) and max(_rates(facts), default=0) >= usual
+    default = getattr(inspect.signature(type(optimizer)).parameters.get("lr"), "default", math.inf)
+    return type(optimizer).__name__ != "SGD" and isinstance(default, float) and max(rates, default=0) >= default
+
+
+def still_falls(losses: Sequence[float]) -> bool:
+    """Whether a loss falls in its last third by at least a part of all that it has fallen: it is given up early."""
+    third = len(losses) // 3
+    if third < 5:
+        return False
+    first, middle, last = (median(losses[i * third : (i + 1) * third]) for i in range(3))
+    return middle - last >= STEADY * (first - last) > 0
 
 
 def _cut(facts: Evidence) -> bool:
@@ -194,9 +207,11 @@ TOO_FEW_UPDATES = Rule(
     Why: If only a longer training helps, and no repair at equal length, the training was too short. A rate at or above
     the optimizer's own default (of an optimizer that scales its gradients) is the usual one: then more updates are
     tried before a higher rate. Where an epoch has at most 8 batches of more than 64 rows, smaller batches are tried
-    first, and the data are named.
+    first, and the data are named. A script cannot be run for longer from outside: there, a higher rate stands for it.
     Threshold: the same program for four times as many updates or more: {PAYS_MUCH}; and no other repair does it in the
-    updates given, or the rate is at least the optimizer's default
+    updates given, or the rate is at least the optimizer's default; of a script that runs to its end at such a rate, a
+    higher one: {PAYS_MUCH}, and the loss's median falls from the second third of the updates to the last by
+    {100 * STEADY:.0f} % of its fall from the first
     Remedy: more epochs
     Example: epochs = 40  # four times""",
     rank=6,

@@ -25,6 +25,7 @@ from levelhead.doctor.evidence.evaluation import mixing_module
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, penalties
 from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import first_tensor
+from levelhead.doctor.rules.optimization import usual
 from levelhead.doctor.script.changes import CHANGES, mismatched, squashed
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
@@ -92,6 +93,7 @@ def main(order: Order, said: str) -> None:
             error = "" if not status else f"the script ends with exit status {status}"
         except BaseException as raised:
             error = f"{type(raised).__name__}: {raised}"
+        facts.ended = True
         _end(sight, facts, order, error)
 
 
@@ -154,7 +156,7 @@ class _Facts:
         self.named: set[str] = set()
         sight.compared.append(self._compared)
         sight.opened.append(self._opened)
-        self.squashed = self.penalized = False
+        self.squashed = self.penalized = self.ended = False
         self.rows: list[tuple[Tensor, Tensor]] = []
         self.entered: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
@@ -255,6 +257,7 @@ class _Facts:
     def found(self) -> dict[str, Any]:
         """All of them as plain data."""
         groups = [g for each in self.sight.watches for o in each.optimizers for g in o.param_groups]
+        rates = [float(g["lr"]) for g in groups if "lr" in g]
         named = [(n, m) for each in self.sight.watches for n, m in each.model.named_modules()]
         drops = sorted(((m.p, n) for n, m in named if isinstance(m, DROPOUT) and m.p), reverse=True)
         histories = [each.history for each in self.sight.watches]
@@ -269,7 +272,9 @@ class _Facts:
             "untrained": self.sight.untrained_at_first,
             "dropout": drops[0][1] if drops else "",
             "decay": max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
-            "rates": [float(g["lr"]) for g in groups if "lr" in g],
+            "rates": rates,
+            "ended": self.ended,
+            "usual": any(usual(o, rates) for each in self.sight.watches[:1] for o in each.optimizers[:1]),
             "batch_norm": next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
             "eval_steps": max((h.eval_steps for h in histories), default=0),
             "training_evaluations": max((h.training_evaluations for h in histories), default=0),

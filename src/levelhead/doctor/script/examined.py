@@ -15,6 +15,7 @@ from levelhead.doctor.comparison import UPSTREAM, Tried, clear, first_of, gain, 
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Stage, Treated, Trial
 from levelhead.doctor.program import ProgramError
 from levelhead.doctor.rules import RULES, Suspicion, finding
+from levelhead.doctor.rules.optimization import still_falls
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
 from levelhead.doctor.rules.weights import LARGE, SMALL
 from levelhead.doctor.script.again import Ran, Runs
@@ -353,7 +354,7 @@ class _Search:
         summary = f"with {change.words} {self.measure.words} is {after:.4g}, and {before:.4g} as it is"
         figures = {"as it is": before, f"with {change.words}": after, "of a constant answer": floor, "gain": won}
         suspicion = Suspicion(cause, where, summary, figures, True, severity_of(won))
-        return replace(finding(suspicion), patch=self._code(name))
+        return replace(finding(suspicion), patch=self._code(name, cause))
 
     def _named(self, name: str, seen: Sequence[Finding]) -> tuple[str, str]:
         """The cause that a change has proven, and its place."""
@@ -367,18 +368,21 @@ class _Search:
             return ("init-too-small" if size <= SMALL else "init-too-large"), name
         if known is not None:
             return cause, known.where
+        losses = [loss for _, loss in self.first.losses]
+        if RATES.get(name, 0.0) > 1 and facts["ended"] and facts["usual"] and still_falls(losses):
+            return "too-few-updates", "loop"
         places = {"dropout": facts["dropout"], "statistics": facts["batch_norm"]}
         if name == "once" and facts["layers"]:
             return cause, facts["layers"][-1][0]
         return cause, places.get(name, CHANGES[name].where)
 
-    def _code(self, name: str) -> str:
+    def _code(self, name: str, cause: str) -> str:
         rates = self.first.facts["rates"]
-        if name in RATES and rates:
+        if name in RATES and cause == CHANGES[name].cause and rates:
             return f"lr = {max(rates) * RATES[name]:g}  # in place of {max(rates):g}"
         if name == "penalty":
             return "loss = comparison + 1e-4 * penalty  # or both as sums, or as means, over the same rows and elements"
-        return RULES[CHANGES[name].cause].example
+        return RULES[cause].example
 
     def factor(self, cause: str) -> float:
         """How many times as high a rate won most; a tenth where none was tried."""
