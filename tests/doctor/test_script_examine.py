@@ -13,8 +13,9 @@ import torch
 from levelhead.doctor import ProgramError, command
 from levelhead.doctor.comparison import gain
 from levelhead.doctor.script import Script
-from levelhead.doctor.script.again import Ran, Runs
+from levelhead.doctor.script.again import Runs
 from levelhead.doctor.script.changes import mismatched
+from levelhead.doctor.script.child import Ran
 from levelhead.doctor.script.examined import CONSTANT, Measure, _Search, examine_script
 from levelhead.doctor.script.patch import patch
 

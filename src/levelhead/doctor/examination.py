@@ -72,12 +72,7 @@ def examine(
 
 
 def _examine(
-    program: Program,
-    deadline: float,
-    budget: float,
-    wanted: Wanted,
-    progress: Progress,
-    guard: Untouched,
+    program: Program, deadline: float, budget: float, wanted: Wanted, progress: Progress, guard: Untouched
 ) -> Examination:
     progress("data and one batch")
     facts = gather(program, budget)

@@ -105,30 +105,27 @@ def measure(loader: Iterable[Any], pairs: bool = True, limit: int = 200_000) -> 
     inputs, targets = _Collector(), _Collector()
     kept: list[tuple[Tensor, Tensor]] = []
     means: list[tuple[float, float, int]] = []
-    try:
-        for batch in loader:
-            x, y = split(batch) if pairs or _is_pair(batch) else (batch, None)
-            size = _size(x)
-            found.rows, found.batches = found.rows + size, found.batches + 1
-            found.sizes.append(size)
-            if isinstance(x, Tensor) and x.is_floating_point():
-                inputs.add(x)
-            if isinstance(y, Tensor):
-                if y.is_floating_point():
-                    targets.add(y)
-                elif y.dtype != torch.bool:
-                    values, counts = y.unique(return_counts=True)
-                    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-                        found.counts[value] = found.counts.get(value, 0) + count
-                flat = y.detach().double().flatten(1).mean(1) if y.ndim > 1 else y.detach().double()
-                if flat.numel():
-                    means.append((float(flat.mean()), float(flat.var(correction=0)), flat.numel()))
-            if isinstance(x, Tensor) and isinstance(y, Tensor) and sum(len(k[0]) for k in kept) < ROWS:
-                kept.append((x.detach(), y.detach()))
-            if found.rows >= limit:
-                break
-    except ProgramError:
-        raise
+    for batch in loader:
+        x, y = split(batch) if pairs or _is_pair(batch) else (batch, None)
+        size = _size(x)
+        found.rows, found.batches = found.rows + size, found.batches + 1
+        found.sizes.append(size)
+        if isinstance(x, Tensor) and x.is_floating_point():
+            inputs.add(x)
+        if isinstance(y, Tensor):
+            if y.is_floating_point():
+                targets.add(y)
+            elif y.dtype != torch.bool:
+                values, counts = y.unique(return_counts=True)
+                for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                    found.counts[value] = found.counts.get(value, 0) + count
+            flat = y.detach().double().flatten(1).mean(1) if y.ndim > 1 else y.detach().double()
+            if flat.numel():
+                means.append((float(flat.mean()), float(flat.var(correction=0)), flat.numel()))
+        if isinstance(x, Tensor) and isinstance(y, Tensor) and sum(len(k[0]) for k in kept) < ROWS:
+            kept.append((x.detach(), y.detach()))
+        if found.rows >= limit:
+            break
     if not found.batches:
         raise ProgramError("a loader is empty: it yields no batch; with drop_last=True a batch must fit into the data")
     found.inputs, found.targets = inputs.result(), targets.result()

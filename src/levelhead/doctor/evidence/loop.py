@@ -107,12 +107,12 @@ class Recorded:
         return getattr(self._loss, name)
 
 
-def measure(twin: Program, batches: Iterable[Any], backward_of_loss: bool = True) -> Loop:
+def measure(twin: Program, batches: Iterable[Any]) -> Loop:
     """Update a copy with these batches, and watch; the copy is used up.
 
     An error of the program is kept in ``error``, with the number of the batch (from 1) in ``failed_at``.
     """
-    watcher = _Watcher(twin, backward_of_loss)
+    watcher = _Watcher(twin)
     try:
         for number, batch in enumerate(batches, start=1):
             watcher.first = number == 1
@@ -128,11 +128,10 @@ def measure(twin: Program, batches: Iterable[Any], backward_of_loss: bool = True
 
 
 class _Watcher:
-    def __init__(self, twin: Program, backward_of_loss: bool) -> None:
+    def __init__(self, twin: Program) -> None:
         self.found = Loop()
         self.first, self.asking = True, False
         self.entered: tuple[Tensor | None, Any] = None, None
-        self.backward_of_loss = backward_of_loss
         self.names: dict[Tensor, str] = {p: name for name, p in twin.model.named_parameters()}
         self.parameters: list[Tensor] = []  # those that have asked for gradients so far
         self.arrived: dict[Tensor, Tensor] = {}
@@ -218,7 +217,7 @@ class _Watcher:
             node = outputs.grad_fn if isinstance(outputs, Tensor) else None
             kept = [a.detach().clone() if isinstance(a, Tensor) else a for a in args[:2]] + [None, None]
             self.found.losses.append(LossCall(kept[0], kept[1], number, attached, node))
-        if attached and value.numel() == 1 and self.backward_of_loss:
+        if attached and value.numel() == 1:
             self.asking = True  # our own backward pass runs the parameters' hooks too
             asked = [p for p in self.parameters if p.requires_grad]
             gradients = torch.autograd.grad(value, asked, retain_graph=True, allow_unused=True) if asked else ()

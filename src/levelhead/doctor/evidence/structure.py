@@ -305,6 +305,12 @@ def rows_of(x: Tensor) -> Tensor:
     return x.flatten(0, -2) if x.ndim > 1 else x.reshape(-1, 1)
 
 
+def equal_rows(weight: Tensor) -> bool:
+    """Whether all units of a layer have the same weights."""
+    rows = weight.detach().flatten(1)
+    return bool((rows == rows[:1]).all())
+
+
 def drift(layers: Sequence[Call]) -> float:
     """Deviation over rows of the last hidden layer's output, by that of the first's."""
     signals = [

@@ -211,6 +211,11 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(outputs, one_hot(outputs, targets))
 
 
+def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of yes and no, with outputs as scores and targets of any type and as many."""
+    return F.binary_cross_entropy_with_logits(outputs.reshape(targets.shape), targets.to(outputs))
+
+
 def log_of_probabilities(outputs: Tensor, targets: Tensor) -> Tensor:
     """The negative log of the target's probability, for outputs that are probabilities."""
     return F.nll_loss(outputs.clamp_min(1e-9).log(), one_hot(outputs, targets))

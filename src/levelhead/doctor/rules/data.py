@@ -62,7 +62,7 @@ LABELS_INVALID = Rule(
     Threshold: a label outside 0 .. outputs - 1, or one single label in all the training data; or targets beyond 0 .. 1
     for a loss that takes them for shares
     Remedy: give class numbers from 0 to classes - 1, unscaled
-    Example: y = y.long()  # 0 .. classes - 1, unscaled""",
+    Example: y = y.long()  # 0 .. classes - 1, unscaled"""
 )
 
 
@@ -213,7 +213,7 @@ NO_SHUFFLE = Rule(
     Threshold: batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of random
     batches; {PAYS}
     Remedy: shuffle=True in the training loader
-    Example: DataLoader(data, batch_size=..., shuffle=True)""",
+    Example: DataLoader(data, batch_size=..., shuffle=True)"""
 )
 
 
@@ -241,7 +241,7 @@ LABELS_CORRUPTED = Rule(
     by chance alone; of a script, the last, and a training loss less than {100 * FALL:.0f} % under a constant answer's
     Source: Cover & Hart 1967, Nearest neighbor pattern classification
     Remedy: align the labels with their inputs again; look at a few rows with their labels
-    Example: x, y = x[order], y[order]  # one order for both""",
+    Example: x, y = x[order], y[order]  # one order for both"""
 )
 
 
@@ -257,11 +257,7 @@ def corrupted_labels(facts: Evidence) -> list[Suspicion]:
     if ours is None or theirs is None:
         return []
     low, error = ours[0] - ours[1], 3 * math.hypot(ours[2], theirs[2])
-    figures = {
-        "neighbours agree in training": ours[0],
-        "in validation": theirs[0],
-        "by chance": ours[1],
-    }
+    figures = {"neighbours agree in training": ours[0], "in validation": theirs[0], "by chance": ours[1]}
     if theirs[0] - theirs[1] > 0.3 + error and low < AGREE * (theirs[0] - theirs[1]) - error:
         summary = (
             f"rows close to each other share their label in {100 * ours[0]:.0f} % of the training data, "

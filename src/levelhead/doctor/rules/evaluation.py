@@ -23,7 +23,7 @@ TRAIN_MODE_IN_EVAL = Rule(
     Remedy: model.eval() before evaluation
     Example: model.eval()
     with torch.no_grad():
-        outputs = model(inputs)""",
+        outputs = model(inputs)"""
 )
 
 

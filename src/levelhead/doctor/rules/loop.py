@@ -309,7 +309,7 @@ DECAY_ON_NORM_OR_BIAS = Rule(
     Threshold: a parameter group with weight_decay > 0 holds some; style
     Source: the convention of He et al. 2019, Bag of tricks for image classification, section 3.1
     Remedy: two parameter groups: weight_decay for matrices, 0 for the rest
-    Example: torch.optim.AdamW(lh.regularizers.decay_groups(model, 0.01))""",
+    Example: torch.optim.AdamW(lh.regularizers.decay_groups(model, 0.01))"""
 )
 
 

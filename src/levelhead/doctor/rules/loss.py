@@ -15,7 +15,7 @@ from levelhead.doctor.evidence.history import History
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.program import Program, hits
 from levelhead.doctor.remedies import Remedy
-from levelhead.doctor.rules.output import _binary_cross_entropy, linear_output
+from levelhead.doctor.rules.output import linear_output
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 from levelhead.doctor.trials import Outcome
 
@@ -28,7 +28,7 @@ LOSS_BROADCAST = Rule(
     Why: [N, 1] against [N] is compared as [N, N]: the loss then asks every output to be the mean of all targets.
     Threshold: outputs and targets hold as many values in different shapes, and the loss changes when they are aligned
     Remedy: give both the same shape: outputs.squeeze(1), or targets.unsqueeze(1)
-    Example: loss = criterion(outputs.squeeze(1), targets)""",
+    Example: loss = criterion(outputs.squeeze(1), targets)"""
 )
 
 
@@ -55,7 +55,7 @@ LOSS_MISMATCH = Rule(
     Threshold: squared or absolute error for classes, cross-entropy for a quantity, or outputs equal to the targets cost
     more than others; {PAYS}; or every answer to the rows of one class costs the same
     Remedy: cross-entropy for classes, squared error for a quantity
-    Example: nn.CrossEntropyLoss()  # of classes""",
+    Example: nn.CrossEntropyLoss()  # of classes"""
 )
 
 
@@ -160,7 +160,7 @@ def _of_two_classes(facts: Evidence) -> Remedy:
     if facts.output.range == (0.0, 1.0):
         return remedies.other_loss(F.binary_cross_entropy, "binary cross-entropy", "criterion = nn.BCELoss()")
     code = "criterion = nn.BCEWithLogitsLoss()"
-    return remedies.other_loss(_binary_cross_entropy, "binary cross-entropy", code)
+    return remedies.other_loss(remedies.binary_cross_entropy, "binary cross-entropy", code)
 
 
 NON_FINITE_LOSS = Rule(

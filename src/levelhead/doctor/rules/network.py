@@ -153,7 +153,7 @@ MISSING_NORMALIZATION = Rule(
     Threshold: {DEEP} layers or more without normalization; {PAYS}, more than calibrated weights do
     Source: Ioffe & Szegedy 2015, Batch Normalization, section 3
     Remedy: a normalization layer in front of each activation
-    Example: nn.Sequential(layer, nn.BatchNorm1d(width), nn.ReLU())""",
+    Example: nn.Sequential(layer, nn.BatchNorm1d(width), nn.ReLU())"""
 )
 
 
@@ -186,7 +186,7 @@ DROPOUT_TOO_STRONG = Rule(
     Threshold: dropout of {STRONG:g} or more; training without: {PAYS}, and fits the training data better
     Source: Srivastava et al. 2014, Dropout, section A.4
     Remedy: a smaller dropout rate
-    Example: nn.Dropout(0.1)""",
+    Example: nn.Dropout(0.1)"""
 )
 
 

@@ -44,7 +44,7 @@ POISONED_RUNNING_STATISTICS = Rule(
     Threshold: one such value, at first or after the training
     Remedy: find the batch that held NaN, reset the statistics and recalibrate them
     Example: norm.reset_running_stats()
-    lh.recalibrate(model, batches)""",
+    lh.recalibrate(model, batches)"""
 )
 
 
@@ -104,7 +104,7 @@ BATCH_TOO_SMALL = Rule(
     row, or a normalization over a single value; watched, fewer than {FEW} values a channel in every batch
     Source: Wu & He 2018, Group Normalization, figure 1
     Remedy: larger batches, or a normalization that takes no batch statistics
-    Example: nn.GroupNorm(8, channels)  # in place of nn.BatchNorm2d(channels)""",
+    Example: nn.GroupNorm(8, channels)  # in place of nn.BatchNorm2d(channels)"""
 )
 
 
@@ -176,7 +176,7 @@ BIAS_BEFORE_NORM = Rule(
     Threshold: a linear or convolution layer with a bias straight before a batch, instance, group or layer
     normalization; style
     Remedy: bias=False in that layer
-    Example: nn.Linear(inputs, width, bias=False)""",
+    Example: nn.Linear(inputs, width, bias=False)"""
 )
 
 
@@ -234,7 +234,7 @@ STALE_RUNNING_STATISTICS = Rule(
     score with them; watched, more than {LEFT:g} of the values that they began with is left after {SOON} updates
     Source: Wu & Johnson 2021, Rethinking 'Batch' in BatchNorm, section 3
     Remedy: momentum=0.1, or recalibrate with population statistics before evaluation
-    Example: lh.recalibrate(model, batches)  # before evaluation""",
+    Example: lh.recalibrate(model, batches)  # before evaluation"""
 )
 
 
@@ -320,7 +320,7 @@ DROPOUT_BEFORE_BATCH_NORM = Rule(
     constant answer to the score with them
     Source: Li et al. 2019, Understanding the disharmony between dropout and batch normalization, section 3
     Remedy: dropout behind the last batch normalization
-    Example: nn.Dropout(p)  # behind the last batch normalization""",
+    Example: nn.Dropout(p)  # behind the last batch normalization"""
 )
 
 
@@ -353,7 +353,7 @@ NARROW_STATISTICS = Rule(
     Remedy: keep the normalization's buffers in float32: convert the model by autocast, or all but its norms
     Example: for m in model.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            m.float()""",
+            m.float()"""
 )
 
 

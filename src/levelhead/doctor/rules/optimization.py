@@ -69,11 +69,7 @@ def rate_too_high(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """Lower rates are to be tried; first of all where the loss rose or was not finite."""
     losses = base.losses
     blown = base.diverged or (len(losses) > 2 and max(losses[1:]) > JUMP * abs(losses[0]) > 0)
-    figures = {
-        "learning rate": _rates(facts),
-        "first loss": losses[0] if losses else math.nan,
-        "last": base.train_loss,
-    }
+    figures = {"learning rate": _rates(facts), "first loss": losses[0] if losses else math.nan, "last": base.train_loss}
     if blown:
         finite = [loss for loss in losses if math.isfinite(loss)]
         figures["largest loss"] = max(finite, default=math.nan)
@@ -97,12 +93,7 @@ def rate_too_high(facts: Evidence, base: Outcome) -> list[Suspicion]:
         cures = (remedies.times(1 / rows, "mean over the rows", 'reduction="mean"  # in the loss'), *cures)
     return [
         LEARNING_RATE_TOO_HIGH.suspect(
-            where,
-            summary,
-            figures,
-            remedies=cures,
-            generic=not blown,
-            gain=GAIN if blown else LARGE_GAIN,
+            where, summary, figures, remedies=cures, generic=not blown, gain=GAIN if blown else LARGE_GAIN
         )
     ]
 
@@ -169,14 +160,7 @@ def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
     rank = LATER if where == "optimizer" and usual(facts.optimizers[0], rates) else None
     return [
         LEARNING_RATE_TOO_LOW.suspect(
-            where,
-            summary,
-            figures,
-            remedies=cures,
-            generic=True,
-            gain=LARGE_GAIN,
-            fits=True,
-            rank=rank,
+            where, summary, figures, remedies=cures, generic=True, gain=LARGE_GAIN, fits=True, rank=rank
         )
     ]
 
@@ -250,7 +234,7 @@ PENALTY_TOO_STRONG = Rule(
     parameters alone (the divergence of a variational autoencoder), where the answers are as good as constant.
     Threshold: training without it: {PAYS}, and fits the training data better
     Remedy: a smaller weight_decay, or a smaller factor of the penalty
-    Example: torch.optim.AdamW(model.parameters(), weight_decay=0.0)""",
+    Example: torch.optim.AdamW(model.parameters(), weight_decay=0.0)"""
 )
 
 

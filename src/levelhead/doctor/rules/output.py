@@ -85,7 +85,9 @@ def one_logit(facts: Evidence) -> list[Suspicion]:
     zero = not any(facts.loop.returned) and bool(facts.loop.returned) and not facts.loop.gradients
     if not zero:
         return []
-    cure = remedies.other_loss(_binary, "binary cross-entropy", "criterion = nn.BCEWithLogitsLoss()")
+    cure = remedies.other_loss(
+        remedies.binary_cross_entropy, "binary cross-entropy", "criterion = nn.BCEWithLogitsLoss()"
+    )
     summary = "the loss is 0 and passes no gradient: a softmax over the one output is 1 for every input"
     where = facts.output.where
     return [OUTPUT_MISMATCH.suspect(where, summary, {"outputs": str(tuple(outputs.shape))}, True, "critical", (cure,))]
@@ -142,10 +144,6 @@ def _log_probabilities(outputs: Tensor) -> bool:
     return outputs.ndim > 1 and bool(torch.allclose(outputs.exp().sum(1), torch.ones(()).to(outputs), atol=1e-3))
 
 
-def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(outputs, targets.reshape(outputs.shape).to(outputs))
-
-
 @OUTPUT_MISMATCH.check()
 def out_of_range(facts: Evidence) -> list[Suspicion]:
     """Targets that the last activation cannot give."""
@@ -193,10 +191,6 @@ def squashed_classes(facts: Evidence) -> list[Suspicion]:
     return [OUTPUT_MISMATCH.suspect(facts.output.where, summary, figures, remedies=tuple(cures))]
 
 
-def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(outputs.reshape(targets.shape), targets.to(outputs))
-
-
 @OUTPUT_MISMATCH.check()
 def one_of_many(facts: Evidence) -> list[Suspicion]:
     """A softmax, in the model or in the loss, where several labels of a row are 1, or none."""
@@ -216,7 +210,10 @@ def one_of_many(facts: Evidence) -> list[Suspicion]:
         where = facts.output.where
         return [OUTPUT_MISMATCH.suspect(where, summary, figures, True, "critical", tuple(cures))]
     code = "criterion = nn.BCEWithLogitsLoss()"
-    cures = [*linear_output(facts), remedies.other_loss(_binary_cross_entropy, "a sigmoid for each label", code)]
+    cures = [
+        *linear_output(facts),
+        remedies.other_loss(remedies.binary_cross_entropy, "a sigmoid for each label", code),
+    ]
     return [Suspicion("loss-mismatch", "loss", summary, figures, remedies=(remedies.together(cures),))]
 
 

@@ -35,7 +35,7 @@ TRAIN_VAL_MISMATCH = Rule(
     validation rows; or no label in common
     Source: Pearson 1900, On the criterion, for the frequencies
     Remedy: prepare both with the same function, fitted on the training data alone
-    Example: x_val = (x_val - mean) / std  # mean and std of x_train""",
+    Example: x_val = (x_val - mean) / std  # mean and std of x_train"""
 )
 
 

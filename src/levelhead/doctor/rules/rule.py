@@ -15,15 +15,7 @@ if TYPE_CHECKING:
     from levelhead.doctor.evidence import Evidence
 
 Group = Literal["data", "init", "architecture", "normalization", "loss", "optimization", "generalization"]
-GROUPS: tuple[Group, ...] = (
-    "data",
-    "init",
-    "architecture",
-    "normalization",
-    "loss",
-    "optimization",
-    "generalization",
-)
+GROUPS: tuple[Group, ...] = ("data", "init", "architecture", "normalization", "loss", "optimization", "generalization")
 #: The least gain of a repair that proves its cause, ours: a tenth parts collected faults (each costs 0.1 in score and
 #: more) from the noise between seeds; where nothing but the outcome speaks for a cause, a quarter.
 GAIN, LARGE_GAIN = 0.1, 0.25

@@ -11,7 +11,7 @@ from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.history import History, place_of
 from levelhead.doctor.evidence.loop import Call
-from levelhead.doctor.evidence.structure import dead_units, drift
+from levelhead.doctor.evidence.structure import dead_units, drift, equal_rows
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 
 #: Weights under this by sqrt(inputs) pass on next to nothing; so does a stack that shrinks the signal to this.
@@ -50,11 +50,11 @@ def same_units(facts: Evidence, _: object) -> list[Suspicion]:
         now = call.module.weight.detach()
         if start is None or len(start) < 2 or not call.module.weight.requires_grad or now.shape != start.shape:
             continue
-        if _equal_rows(start) and _equal_rows(now):
+        if equal_rows(start) and equal_rows(now):
             found.append((call, float(start.flatten()[0])))
     for call in facts.calls(nn.Embedding, nn.EmbeddingBag):
         start, now = call_weight(facts.model, call), call.module.weight.detach()
-        if start is not None and start.shape[1] > 1 and _equal_rows(start.T) and _equal_rows(now.T):
+        if start is not None and start.shape[1] > 1 and equal_rows(start.T) and equal_rows(now.T):
             found.append((call, float(start.flatten()[0])))
     if not found or not facts.loop.updates:
         return []
@@ -67,7 +67,7 @@ def same_units(facts: Evidence, _: object) -> list[Suspicion]:
     constant += [
         call.name
         for call in facts.layers
-        if (w := call_weight(facts.model, call)) is not None and _equal_rows(w) and call.name not in names
+        if (w := call_weight(facts.model, call)) is not None and equal_rows(w) and call.name not in names
     ]
     cure = remedies.reset([n for n in constant if hasattr(facts.model.get_submodule(n), "reset_parameters")])
     return [CONSTANT_INIT.suspect(names[0], summary, figures, True, "critical", (cure,))]
@@ -80,11 +80,6 @@ def call_weight(model: nn.Module, call: Call) -> Tensor | None:
     except AttributeError:
         return None
     return weight.detach() if isinstance(weight, Tensor) else None
-
-
-def _equal_rows(weight: Tensor) -> bool:
-    rows = weight.flatten(1)
-    return bool((rows == rows[:1]).all())
 
 
 def calibration(facts: Evidence, names: list[str]) -> tuple[remedies.Remedy, ...]:
@@ -102,7 +97,7 @@ INIT_TOO_LARGE = Rule(
     watched, an output that is not finite before the first update
     Source: He et al. 2015, Delving deep into rectifiers, equation 10
     Remedy: draw the weights at the scale that keeps the signal's variance
-    Example: lh.init.calibrate_(model, batch)""",
+    Example: lh.init.calibrate_(model, batch)"""
 )
 
 
@@ -167,7 +162,7 @@ INIT_TOO_SMALL = Rule(
     three layers and more, whose first units are not off; {PAYS}
     Source: He et al. 2015, Delving deep into rectifiers, section 2.2
     Remedy: draw the weights at the scale that keeps the signal's variance
-    Example: lh.init.calibrate_(model, batch)""",
+    Example: lh.init.calibrate_(model, batch)"""
 )
 
 

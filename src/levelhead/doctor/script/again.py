@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,28 +23,13 @@ from typing import Any
 import torch
 
 from levelhead.doctor.program import ProgramError
-from levelhead.doctor.script.child import Order, main
+from levelhead.doctor.script.child import Order, Ran, main
 from levelhead.doctor.script.run import Script
 
 #: Larger files and folders, in bytes, are linked and not copied; writing through a link is refused.
 COPIED = 50_000_000
 #: What no script needs a copy of.
 LEFT = {".git", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one run came to; the fields are those that a child writes."""
-
-    steps: int
-    losses: list[list[float]]
-    validation: list[list[float]]
-    readings: list[Any]
-    error: str
-    said: list[str]
-    facts: dict[str, Any]
-    examinations: list[dict[str, Any]]
-    seconds: float
 
 
 class Runs:
@@ -94,9 +79,7 @@ class Runs:
             self.kept.mkdir(parents=True, exist_ok=True)
             with _scratch(self.path, self.script.module) as (folder, what):
                 order = Order(
-                    self.script.what if self.script.module else what,
-                    list(self.script.arguments),
-                    self.script.module,
+                    self.script if self.script.module else replace(self.script, what=what),
                     change,
                     where,
                     seed,

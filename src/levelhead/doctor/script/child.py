@@ -9,7 +9,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -43,7 +43,7 @@ class Order:
     """What a child is to do.
 
     Args:
-        what: the script; ``arguments`` and ``module`` as for ``Script``.
+        script: what to run.
         change: a key of ``CHANGES``, or empty; ``where`` a place that the change needs.
         seed: of a script that sets none, and added to those that it sets.
         steps: updates at most; ``seconds`` by the pace of the first ones, where the run is to find out how many.
@@ -52,9 +52,7 @@ class Order:
         threads: of PyTorch.
     """
 
-    what: str
-    arguments: list[str]
-    module: bool
+    script: Script
     change: str
     where: str
     seed: int
@@ -63,6 +61,21 @@ class Order:
     folder: str
     out: str
     threads: int
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run came to, as a child writes it."""
+
+    steps: int
+    losses: Sequence[Sequence[float]]
+    validation: Sequence[Sequence[float]]
+    readings: list[Any]
+    error: str
+    said: list[str]
+    facts: dict[str, Any]
+    examinations: list[dict[str, Any]]
+    seconds: float
 
 
 def main(order: Order, said: str) -> None:
@@ -88,8 +101,7 @@ def main(order: Order, said: str) -> None:
     with sight:
         limit.start()
         try:
-            script = Script(order.what, tuple(order.arguments), order.module)
-            status = script.run()
+            status = order.script.run()
             error = "" if not status else f"the script ends with exit status {status}"
         except BaseException as raised:
             error = f"{type(raised).__name__}: {raised}"
@@ -104,19 +116,19 @@ def _end(sight: Sight, facts: _Facts, order: Order, error: str) -> None:
     history = main_watch.history if main_watch is not None else None
     if len(sight.watches) == 1 and facts.whole:
         sight.watches[0].rows = facts.labelled()
-    result = {
-        "steps": history.steps if history is not None else 0,
-        "losses": list(history.losses) if history is not None else [],
-        "validation": list(history.validation) if history is not None else [],
-        "readings": [[*reading.where, reading.text, reading.values] for reading in sight.readings.values()],
-        "error": error,
-        "said": sight.said,
-        "facts": facts.found(),
-        "examinations": [each.to_dict() for each in seen(sight)] if not order.change and not order.seed else [],
-        "seconds": time.process_time(),
-    }
+    result = Ran(
+        steps=history.steps if history is not None else 0,
+        losses=list(history.losses) if history is not None else [],
+        validation=list(history.validation) if history is not None else [],
+        readings=[[*reading.where, reading.text, reading.values] for reading in sight.readings.values()],
+        error=error,
+        said=sight.said,
+        facts=facts.found(),
+        examinations=[each.to_dict() for each in seen(sight)] if facts.whole else [],
+        seconds=time.process_time(),
+    )
     temporary = Path(order.out + ".part")
-    temporary.write_text(json.dumps(result, default=str))
+    temporary.write_text(json.dumps(vars(result), default=str))
     temporary.replace(order.out)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from levelhead.doctor.charts import of_history
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
-from levelhead.doctor.evidence.structure import squashed_twice
+from levelhead.doctor.evidence.structure import equal_rows, squashed_twice
 from levelhead.doctor.evidence.watched import Watched
 from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError, first_tensor
@@ -345,7 +345,7 @@ class watch:
             seen = suspicions(self._evidence(probe.calls))
             self.structure = [s for s in seen if (s.cause, s.where) not in known]
         if step == 0 or (self.history.same_units and step <= SEPARATED + self._every):
-            same = {n for n, p in self._parameters.items() if p.ndim > 1 and len(p) > 1 and _equal_rows(p)}
+            same = {n for n, p in self._parameters.items() if p.ndim > 1 and len(p) > 1 and equal_rows(p)}
             if step == 0:
                 self.history.same_units = same
             elif step >= SEPARATED:
@@ -383,11 +383,6 @@ def _value(loss: Tensor | float) -> float | Tensor:
     if not isinstance(loss, Tensor):
         return float(loss)
     return loss.item() if loss.is_cpu else loss.detach().reshape(())
-
-
-def _equal_rows(weight: Tensor) -> bool:
-    rows = weight.detach().flatten(1)
-    return bool((rows == rows[:1]).all())
 
 
 def _checked_model(model: Any) -> nn.Module:
