@@ -146,6 +146,15 @@ def test_a_checkpoint_of_another_run_is_refused(recipe, data, words, tmp_path):
         fit(recipe, data, tmp_path)
 
 
+def test_a_checkpoint_of_an_earlier_format_is_one_clear_line(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr("levelhead.training.checkpoints._FORMAT", "levelhead checkpoint 1")
+        with pytest.raises(Stop):
+            fit(small(), classes(), tmp_path, progress=stop_at(45))
+    with pytest.raises(CheckpointError, match=r"is not a levelhead checkpoint 2 .*'levelhead checkpoint 1'\); delete"):
+        fit(small(), classes(), tmp_path)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     recipe = small()
     whole = fit(recipe, classes(), tmp_path / "whole")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from levelhead.data import Dataset
 
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-_FORMAT = "levelhead checkpoint 1"
+#: 2: the optimizer's state of an MLP has the seeds in front.
+_FORMAT = "levelhead checkpoint 2"
 
 
 class CheckpointError(ValueError):
