@@ -10,7 +10,7 @@ from torch import nn
 
 from levelhead.studies import observers
 from levelhead.studies.divergence import chords
-from levelhead.studies.dropout import averaged
+from levelhead.studies.dropout import averaged, fixed
 from levelhead.studies.inference_statistics import compare
 from levelhead.studies.input_normalization import bowl
 from levelhead.studies.views import Inputs, Rows, Wave
@@ -48,7 +48,46 @@ def test_the_shift_is_the_change_of_a_gradient_by_the_layers_below(data, normali
                 linear[below].weight -= 0.5 * before[below]
         changes.append(float((gradient(moved, data)[layer] - before[layer]).norm() / before[layer].norm()))
     assert got["shift"] == pytest.approx(sum(changes) / 2, rel=1e-4)
-    assert len([name for name in got if name.startswith("mean/")]) == 8
+    assert len([name for name in got if name.startswith("mean/2/")]) == 8
+
+
+def test_the_variance_of_a_layers_sums_is_over_what_the_formulas_say(data):
+    model, recipe = prepared(data)
+    got = observers.variances(model, recipe, data, 0)
+    below = data.train.inputs.flatten(1)
+    for i, linear in enumerate([module for module in model.modules() if isinstance(module, nn.Linear)][:2], start=1):
+        sums = linear(below).detach()
+        gain = linear.in_features * linear.weight.detach().var()
+        assert got[f"variance/{i}"] == pytest.approx(float(sums.var() / (gain * below.square().mean())), rel=1e-4)
+        assert got[f"centred/{i}"] == pytest.approx(float(sums.var() / (gain * below.var())), rel=1e-4)
+        below = sums.relu()
+    assert observers.variances(model, recipe, data, 1) == {}
+
+
+def test_a_deviation_is_the_divergence_from_the_unit_gaussian(data):
+    model, recipe = prepared(data)
+    first = next(module for module in model.modules() if isinstance(module, nn.Linear))
+    got = observers.drift(copy.deepcopy(model), recipe, data, 0)
+    sums = first(data.train.inputs.flatten(1)).detach().double()
+    units = [torch.distributions.Normal(s.mean(), s.std()) for s in sums.T]
+    unit = torch.distributions.Normal(torch.zeros((), dtype=torch.double), torch.ones((), dtype=torch.double))
+    want = [float(torch.distributions.kl_divergence(own, unit)) for own in units]
+    assert got["deviation/1"] == pytest.approx(sum(want) / len(want), rel=1e-4)
+
+
+def test_one_mask_is_the_same_in_every_batch_and_in_evaluation(data):
+    recipe = Recipe(depth=2, width=64, dropout=0.5, network="levelhead.studies.dropout:fixed")
+    torch.manual_seed(0)
+    model = fixed(recipe, data)
+    assert not [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    masks = [mask for name, mask in model.named_buffers() if name.endswith("mask")]
+    assert len(masks) == 2
+    assert not torch.equal(*masks)
+    assert all(set(mask.tolist()) == {0.0, 2.0} for mask in masks)
+    x = data.train.inputs
+    torch.testing.assert_close(model.train()(x), model.eval()(x))
+    torch.manual_seed(0)
+    torch.testing.assert_close(fixed(recipe, data)(x), model(x))
 
 
 def test_the_landscape_is_that_of_steps_along_the_gradient(data):

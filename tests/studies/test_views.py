@@ -4,7 +4,7 @@ import pytest
 import torch
 from study_fakes import digits
 
-from levelhead.studies.views import Inputs, RandomLabels, Rows, Wave
+from levelhead.studies.views import Inputs, Outliers, RandomLabels, Rows, Wave
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,15 @@ def test_random_labels_have_nothing_to_do_with_the_rows(data):
     # Chance agrees in a tenth; standard deviation 0.013.
     assert abs(float((true.train.targets == random.train.targets).double().mean()) - 0.1) < 0.06
     assert torch.equal(random.validation.targets, data.validation.targets)
+
+
+def test_outliers_are_a_share_of_the_training_rows_and_nothing_else(data):
+    plain, got = Rows(40)(data, 0), Outliers(40, 0.05, 10)(data, 0)
+    times = (got.train.inputs.flatten(1).sum(1) / plain.train.inputs.flatten(1).sum(1)).round(decimals=3)
+    assert sorted(times.tolist()) == [1.0] * 38 + [10.0] * 2
+    assert torch.equal(got.train.targets, plain.train.targets)
+    assert got.validation is data.validation
+    assert got.test is data.test
 
 
 @pytest.mark.parametrize("kind", ["raw", "centred", "standardized", "whitened"])

@@ -15,14 +15,14 @@ from levelhead.studies.claims import Claim, values
 from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 
-UNITS = 8
+DEPTH = 5
 
 
-def _moves(samples: Samples, arm: str, seed: int) -> float:
+def _moves(samples: Samples, arm: str, seed: int, layer: int = DEPTH) -> float:
     """How far a unit's mean input moves from one evaluation to the next, in its own deviations; mean over units."""
     moves = []
-    for unit in range(UNITS):
-        means, spreads = (samples.curve(arm, seed, f"{name}/{unit}").values for name in ("mean", "spread"))
+    for unit in range(observers.UNITS):
+        means, spreads = (samples.curve(arm, seed, f"{name}/{layer}/{unit}").values for name in ("mean", "spread"))
         pairs = zip(means, means[1:], spreads, strict=False)
         moves += [abs(after - before) / spread for before, after, spread in pairs if spread > 0]
     return statistics.fmean(moves) if moves else math.nan
@@ -40,10 +40,21 @@ def _draw(samples: Samples) -> list[Chart]:
             note="Mean over layers; one plain gradient step on 250 fixed rows.",
         ),
         drawing.curves(
-            samples, samples.arms, "mean/0", "The mean input of one unit of the last hidden layer", "mean over 250 rows"
+            samples,
+            samples.arms,
+            f"mean/{DEPTH}/0",
+            "The mean input of one unit of the last hidden layer",
+            "mean over 250 rows",
         ),
-        drawing.curves(
-            samples, samples.arms, "spread/0", "The spread of that unit's input", "standard deviation over 250 rows"
+        drawing.points(
+            "Distance from the unit Gaussian by layer",
+            "hidden layer",
+            "KL divergence of a unit's input, mean over training, nats",
+            {
+                arm: {i: samples.every(arm, "geometric", f"deviation/{i}") for i in range(1, DEPTH + 1)}
+                for arm in samples.arms
+            },
+            log_y=True,
         ),
     ]
 
@@ -53,7 +64,7 @@ STUDY = Lecture(
     QUESTION="Does batch normalization reduce internal covariate shift?",
     setting="With and without batch norm.",
     DATA="digits",
-    recipe={"depth": 5, "learning_rate": 0.1, "steps": 600, "initialization": "he"},
+    recipe={"depth": DEPTH, "learning_rate": 0.1, "steps": 600, "initialization": "he"},
     quick={"steps": 200},
     arms={"plain": Arm(), "BN": Arm({"normalization": "batch"})},
     observe=observers.drift,
@@ -65,6 +76,27 @@ STUDY = Lecture(
             "without",
             measure=lambda samples, seed: (_moves(samples, "BN", seed), _moves(samples, "plain", seed)),
             side="below",
+            threshold=1.0,
+            unit="times",
+        ),
+        Claim(
+            text="The further up, the more the inputs of a layer move, without batch norm.",
+            source="lecture 002 (the distribution depends on the parameters of all the preceding layers)",
+            effect="move of a unit's mean input between evaluations in its own deviations, last hidden layer over "
+            "first",
+            measure=lambda samples, seed: (_moves(samples, "plain", seed), _moves(samples, "plain", seed, 1)),
+            threshold=1.0,
+            unit="times",
+        ),
+        Claim(
+            text="The further up, the more the inputs of a layer deviate from the unit Gaussian, without batch norm.",
+            source='lecture 002 ("the extent of deviation increases as the network becomes deeper")',
+            effect="KL divergence of a unit's input from N(0, 1), geometric mean over training, last hidden layer over "
+            "first",
+            measure=lambda samples, seed: (
+                samples.geometric("plain", seed, f"deviation/{DEPTH}"),
+                samples.geometric("plain", seed, "deviation/1"),
+            ),
             threshold=1.0,
             unit="times",
         ),

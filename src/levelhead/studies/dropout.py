@@ -18,6 +18,7 @@ from levelhead.studies.claims import Claim, Measure, points, values
 from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import Rows
+from levelhead.training.networks import build
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -36,9 +37,9 @@ def averaged(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict
     ``averaged_score`` is the validation accuracy of the mean of the probabilities, ``unscaled_score`` that of
     evaluation where training did not scale by 1/(1-p).
     """
-    if step < recipe.steps or not recipe.dropout:
-        return {}
     found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    if step < recipe.steps or not found:
+        return {}
     seen: dict[str, list[float]] = {"first_ratio": [], "last_ratio": []}
     for name, module in (("first_ratio", found[0]), ("last_ratio", found[-1])):
         means = seen[name]
@@ -66,6 +67,30 @@ def _arm(width: int, rate: float) -> str:
 
 
 ON, OFF = _arm(WIDE, RATE), _arm(WIDE, 0.0)
+ONCE = f"{ON}, one mask"
+
+
+class Thinned(nn.Module):
+    """Dropout whose mask was drawn once, for training and evaluation: the network is one of the thinned ones."""
+
+    mask: torch.Tensor
+
+    def __init__(self, width: int, p: float) -> None:
+        super().__init__()
+        self.register_buffer("mask", (torch.rand(width) >= p) / (1 - p))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The rest of the units."""
+        return x * self.mask
+
+
+def fixed(recipe: Recipe, data: Dataset) -> nn.Module:
+    """The recipe's MLP with one mask in each hidden layer, drawn by the recipe's seed."""
+    model = build(recipe.replace(network="mlp"), data)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Dropout):
+            model.get_submodule(name.rpartition(".")[0]).dropout = Thinned(recipe.width, module.p)
+    return model
 
 
 def _activation(name: str) -> Callable[[Samples, int], float]:
@@ -93,7 +118,7 @@ def _draw(samples: Samples) -> list[Chart]:
             "Accuracy by rate", "dropout rate", "last validation accuracy, %", by_rate("validation_score", 100)
         ),
         drawing.points("Loss by rate", "dropout rate", "last validation loss", by_rate("validation_loss", 1)),
-        drawing.curves(samples, [OFF, ON], "validation_loss", "Validation loss over training", "validation loss"),
+        drawing.curves(samples, [OFF, ON, ONCE], "validation_loss", "Validation loss over training", "validation loss"),
     ]
 
 
@@ -101,14 +126,15 @@ STUDY = Lecture(
     name="dropout",
     QUESTION="Does dropout prevent overfitting, and is evaluation without it the mean of training with it?",
     setting="Layers of 64 and of 512 units, dropout in the hidden layers. The claims are judged at 512 units and a "
-    "rate of 0.5.",
+    "rate of 0.5. With one mask for all of training, evaluation has it too: that network is one of the thinned ones.",
     DATA="digits",
     view=Rows(200),
     observe=averaged,
     recipe={"depth": 2, "steps": 600, "initialization": "he"},
     quick={"steps": 250},
-    quick_arms=(_arm(64, 0.0), _arm(64, 0.5), OFF, ON),
-    arms={_arm(width, rate): Arm({"width": width, "dropout": rate}) for width in WIDTHS for rate in RATES},
+    quick_arms=(_arm(64, 0.0), _arm(64, 0.5), OFF, ON, ONCE),
+    arms={_arm(width, rate): Arm({"width": width, "dropout": rate}) for width in WIDTHS for rate in RATES}
+    | {ONCE: Arm({"width": WIDE, "dropout": RATE, "network": f"{__name__}:fixed"})},
     claims=(
         Claim(
             text="Dropout prevents overfitting.",
@@ -124,6 +150,13 @@ STUDY = Lecture(
             source="lectures 001, 004",
             effect="validation accuracy at the end, with dropout less without",
             measure=points("last", ON, OFF, "validation_score"),
+            unit="percentage points",
+        ),
+        Claim(
+            text="The units to drop are to be drawn anew for each minibatch.",
+            source="lecture 003",
+            effect="validation accuracy at the end, a mask for each minibatch less one mask for all of training",
+            measure=points("last", ON, ONCE, "validation_score"),
             unit="percentage points",
         ),
         *(

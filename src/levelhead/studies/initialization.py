@@ -19,6 +19,22 @@ STARTS = {
 }
 NORMS = {"plain": "none", "BN": "batch"}
 RANDOM = ("small", "large", "calibrated")
+DEPTH, CALIBRATED = 5, "plain calibrated"
+#: What the variance of a layer's sums is held against, by the name of the curve.
+FORMULAS = {"centred": "n Var(w) Var(x)", "variance": "n Var(w) E[x²]"}
+
+
+def _variance(text: str, name: str, layer: int, where: str) -> Claim:
+    return Claim(
+        text=text,
+        source="lecture 001 (Var(s) = n Var(w) Var(x), for inputs without a mean)",
+        effect=f"variance of the sums of the {where} hidden layer before training over {FORMULAS[name]}, less 1, "
+        "calibrated",
+        measure=lambda samples, seed: 100 * (samples.first(CALIBRATED, seed, f"{name}/{layer}") - 1),
+        side="within",
+        threshold=20.0,
+        unit="per cent",
+    )
 
 
 def _range(samples: Samples, norm: str, seed: int) -> float:
@@ -35,6 +51,15 @@ def _draw(samples: Samples) -> list[Chart]:
     return [
         drawing.bars(samples, list(STARTS), "What each start comes to", "best validation accuracy, %", groups),
         drawing.curves(samples, samples.arms, "train_loss", "The way there", "training loss", log_y=True),
+        drawing.points(
+            "The variance of a layer's sums before training, calibrated",
+            "hidden layer",
+            "over what the formula says",
+            {
+                label: {i: samples.every(CALIBRATED, "first", f"{name}/{i}") for i in range(1, DEPTH + 1)}
+                for name, label in FORMULAS.items()
+            },
+        ),
     ]
 
 
@@ -44,7 +69,7 @@ STUDY = Lecture(
     setting="Weights are all zero, "
     "normal of deviation 0.01 (small) or 1 (large), or calibrated to the number of inputs (He); biases are zero.",
     DATA="digits",
-    recipe={"depth": 5, "steps": 500},
+    recipe={"depth": DEPTH, "steps": 500},
     quick={"steps": 200},
     arms={
         f"{norm} {start}": Arm({"normalization": name, **fields})
@@ -53,16 +78,9 @@ STUDY = Lecture(
     },
     observe=observers.variances,
     claims=(
-        Claim(
-            text="A layer's sums have the variance n Var(w) E[x²].",
-            source="lecture 001 (Var(s) = n Var(w) Var(x), for inputs without a mean)",
-            effect="variance of the sums of the last hidden layer before training over n Var(w) E[x²], less 1, "
-            "calibrated",
-            measure=lambda samples, seed: 100 * (samples.first("plain calibrated", seed, "variance_ratio") - 1),
-            side="within",
-            threshold=20.0,
-            unit="per cent",
-        ),
+        _variance("The first layer's sums have the variance n Var(w) Var(x).", "centred", 1, "first"),
+        _variance("Behind ReLUs a layer's sums have the variance n Var(w) Var(x).", "centred", DEPTH, "last"),
+        _variance("A layer's sums have the variance n Var(w) E[x²].", "variance", DEPTH, "last"),
         Claim(
             text="Batch normalization makes training less sensitive to the initialization.",
             source="lectures 002, 003, 004",

@@ -6,6 +6,9 @@ After Ioffe & Szegedy 2015, section 3.3, and Bjorck et al. 2018, "Understanding 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from levelhead.records import Chart
 from levelhead.studies import drawing
@@ -15,46 +18,53 @@ from levelhead.studies.samples import Samples
 
 #: Two a decade, from where nothing moves to where nothing trains.
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-NORMS = {"plain": "none", "BN": "batch"}
 SHARE = 0.9
 #: Decades between two rates: two figures that are known to it differ by an error of this deviation, GRID / √6.
 GRID = 0.5
+IN_DECADES: dict[str, Any] = {"unit": "decades", "delta": GRID / 2, "floor": GRID / math.sqrt(6)}
 
 
-def _arm(norm: str, rate: float) -> str:
-    return f"{norm} lr{rate:g}"
+def by_rate(rates: Sequence[float], **kinds: Arm) -> dict[str, Arm]:
+    """Arms of several kinds at each learning rate."""
+    return {
+        f"{kind} lr{rate:g}": replace(arm, fields={**arm.fields, "learning_rate": rate})
+        for kind, arm in kinds.items()
+        for rate in rates
+    }
 
 
-def _good(samples: Samples, norm: str, seed: int) -> list[float]:
-    """The rates at which a network comes to 90 % of the best that either of the two has with this seed."""
-    best = max(samples.best(arm, seed) for arm in samples.arms)
-    return [rate for rate in RATES if samples.best(_arm(norm, rate), seed) >= SHARE * best]
+def chart(samples: Samples, *kinds: str, rates: Sequence[float] = RATES) -> Chart:
+    """What each kind comes to at each rate."""
+    groups = {
+        kind: {rate: [100 * score for score in samples.every(f"{kind} lr{rate:g}", "best")] for rate in rates}
+        for kind in kinds
+    }
+    return drawing.points(
+        "What each learning rate comes to",
+        "learning rate",
+        "best validation accuracy, %",
+        groups,
+        log_x=True,
+        note="A run that diverged counts by what it had reached.",
+    )
+
+
+def good(samples: Samples, seed: int, *kinds: str, rates: Sequence[float] = RATES) -> list[list[float]]:
+    """Of each kind, the rates at which it comes to 90 % of the best that any of them has with this seed."""
+    scores = [{rate: samples.best(f"{kind} lr{rate:g}", seed) for rate in rates} for kind in kinds]
+    best = max(score for found in scores for score in found.values())
+    return [[rate for rate, score in found.items() if score >= SHARE * best] for found in scores]
+
+
+def highest(samples: Samples, seed: int, *kinds: str, rates: Sequence[float] = RATES) -> tuple[float, float]:
+    """The highest good rates of two kinds, in decades."""
+    one, other = (math.log10(max(found, default=math.nan)) for found in good(samples, seed, *kinds, rates=rates))
+    return one, other
 
 
 def _width(samples: Samples, seed: int) -> tuple[float, float]:
-    return len(_good(samples, "BN", seed)) / 2, len(_good(samples, "plain", seed)) / 2
-
-
-def _highest(samples: Samples, seed: int) -> tuple[float, float]:
-    plain, normed = (max(_good(samples, norm, seed), default=math.nan) for norm in NORMS)
-    return math.log10(normed), math.log10(plain)
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    groups = {
-        norm: {rate: [100 * score for score in samples.every(_arm(norm, rate), "best")] for rate in RATES}
-        for norm in NORMS
-    }
-    return [
-        drawing.points(
-            "What each learning rate comes to",
-            "learning rate",
-            "best validation accuracy, %",
-            groups,
-            log_x=True,
-            note="A run that diverged counts by what it had reached.",
-        )
-    ]
+    normed, plain = good(samples, seed, "BN", "plain")
+    return GRID * len(normed), GRID * len(plain)
 
 
 STUDY = Lecture(
@@ -64,30 +74,24 @@ STUDY = Lecture(
     "least 90 % of the best that any of the runs has with the same seed.",
     recipe={"depth": 3, "steps": 400},
     quick={"steps": 200},
-    arms={
-        _arm(norm, rate): Arm({"normalization": NORMS[norm], "learning_rate": rate}) for norm in NORMS for rate in RATES
-    },
+    arms=by_rate(RATES, plain=Arm(), BN=Arm({"normalization": "batch"})),
     claims=(
         Claim(
             text="Batch normalization allows higher learning rates.",
             source="lectures 001, 002, 004",
             effect="highest good learning rate, with batch norm over without",
-            measure=_highest,
-            unit="decades",
-            delta=GRID / 2,
-            floor=GRID / math.sqrt(6),
+            measure=lambda samples, seed: highest(samples, seed, "BN", "plain"),
+            **IN_DECADES,
         ),
         Claim(
             text="Batch normalization allows a larger range of learning rates.",
             source="lecture 002",
             effect="range of good learning rates, with batch norm less without",
             measure=_width,
-            unit="decades",
-            delta=GRID / 2,
-            floor=GRID / math.sqrt(6),
+            **IN_DECADES,
         ),
     ),
-    draw=_draw,
+    draw=lambda samples: [chart(samples, "plain", "BN")],
     notes=(
         "Changed after a first look: the depth was 6, where the plain network came to 90 % of batch norm's best at no "
         "rate within the steps of a quick run, so that there was no range to compare.",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Training rows that gradients and activations are measured on.
 ROWS = 250
+#: Units of a layer that are followed one by one.
+UNITS = 8
 _ACTIVATIONS = tuple(ACTIVATIONS.values())
 
 
@@ -42,13 +44,23 @@ def loss_of(model: nn.Module, recipe: Recipe, data: Dataset) -> Tensor:
 
 
 def variances(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
-    """``variance_ratio``: before training, the variance of the last hidden layer's sums over n Var(w) E[x²]."""
+    """Before training, the variance of each hidden layer's sums: ``variance/i`` over n Var(w) E[x²] of layer i.
+
+    ``centred/i`` is over n Var(w) Var(x), which is the same where the layer's inputs have no mean.
+    """
     if step:
         return {}
+    x = batch(data)[0].flatten(1)
     with _inputs(model) as sums, torch.no_grad():
         model(batch(data)[0])
-    (*_, below), last = _outputs(model, batch(data)[0])[:-1], weights(model)[-2].detach()
-    return {"variance_ratio": float(sums[-1].var() / (last.shape[1] * last.var() * below.square().mean()))}
+    found = {}
+    for i, (out, weight, below) in enumerate(
+        zip(sums, weights(model), [x, *_outputs(model, batch(data)[0])], strict=False), start=1
+    ):
+        gain = weight.shape[1] * weight.detach().var()
+        found[f"variance/{i}"] = float(out.var() / (gain * below.square().mean()))
+        found[f"centred/{i}"] = float(out.var() / (gain * below.var()))
+    return found
 
 
 def saturation(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
@@ -62,8 +74,10 @@ def saturation(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> di
 
 
 def drift(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
-    """``shift``, ``turn``, and ``mean/i``, ``spread/i`` of the inputs of eight units of the last hidden layer.
+    """``shift``, ``turn``; ``deviation/i`` of hidden layer i; ``mean/i/j``, ``spread/i/j`` of eight units of it.
 
+    The latter are of a unit's inputs, its weighted sums, over rows. ``deviation`` is how far they are from the unit
+    Gaussian, the divergence KL(N(mean, spread²) ‖ N(0, 1)) in nats, mean over units.
     ``shift`` is how much a plain gradient step on the layers below a layer changes the gradient of that layer,
     relative to it, mean over layers; ``turn`` one less the cosine between the two (Santurkar et al. 2018, "How does
     batch normalization help optimization?", definition 2.1).
@@ -72,8 +86,12 @@ def drift(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[st
     seen: dict[str, float] = {}
     with _inputs(model) as inputs, torch.no_grad():
         model(batch(data)[0])
-    for i, unit in enumerate(inputs[-1].T[:8].double()):
-        seen |= {f"mean/{i}": float(unit.mean()), f"spread/{i}": float(unit.std())}
+    for i, sums in enumerate(inputs, start=1):
+        means, spreads = sums.double().mean(0), sums.double().std(0)
+        apart = (spreads.square() + means.square() - 1) / 2 - spreads.clamp_min(1e-12).log()
+        seen[f"deviation/{i}"] = float(apart.mean())
+        for j in range(min(UNITS, len(means))):
+            seen |= {f"mean/{i}/{j}": float(means[j]), f"spread/{i}/{j}": float(spreads[j])}
     before = _gradients(model, recipe, data)
     moved = weights(model)
     changes, turns = [], []

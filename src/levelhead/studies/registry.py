@@ -38,6 +38,7 @@ LECTURES = {
     "inference-statistics": "levelhead.studies.inference_statistics",
     "overparameterization": "levelhead.studies.overparameterization",
     "where-to-normalize": "levelhead.studies.where_to_normalize",
+    "architecture": "levelhead.studies.architecture",
 }
 #: All studies. Each is a module, or the ``STUDY`` in it, with a ``QUESTION``, its ``DATA``, whether it takes them with
 #: ``STANDARDIZE``, and ``run(settings, data, pool, folder)``.

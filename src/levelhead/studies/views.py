@@ -42,6 +42,22 @@ class RandomLabels:
 
 
 @dataclass(frozen=True)
+class Outliers:
+    """So many training rows, as ``Rows`` draws them, and the inputs of a share of these so many times as large."""
+
+    count: int
+    share: float
+    times: float
+
+    def __call__(self, data: Dataset, seed: int) -> Dataset:
+        """The data with outliers in the training rows alone, which are drawn in random order."""
+        train = Rows(self.count)(data, seed).train
+        inputs = train.inputs.clone()
+        inputs[: round(self.share * self.count)] *= self.times
+        return replace(data, train=replace(train, inputs=inputs))
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Inputs as flat features, ``raw`` or normalized with the mean and covariance of the training rows.
 
