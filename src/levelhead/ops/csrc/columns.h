@@ -65,17 +65,17 @@ template <class A> struct ChannelSums {
 template <class A> struct Channels {
     Buffer<A> block1, block2, constants;
     Buffer<double> sum1, sum2, mean, var;
-    int64_t channels, slices;
+    int64_t channels, step;
 
-    Channels(int64_t channels, int64_t slices)
-        : block1(channels * slices), block2(channels * slices), constants(8 * channels * slices),
-          sum1(channels * slices), sum2(channels * slices), mean(channels * slices), var(channels * slices),
-          channels(channels), slices(slices) {}
+    Channels(int64_t channels, int64_t slices) : Channels(channels, apart<A>(channels), slices) {}
+    Channels(int64_t channels, int64_t step, int64_t slices)
+        : block1(step * slices), block2(step * slices), constants(8 * step * slices), sum1(step * slices),
+          sum2(step * slices), mean(step * slices), var(step * slices), channels(channels), step(step) {}
     bool ok() const {
         return block1.data && block2.data && constants.data && sum1.data && sum2.data && mean.data && var.data;
     }
     ChannelSums<A> sums(int64_t slice) {
-        int64_t at = slice * channels;
+        int64_t at = slice * step;
         return {block1.data + at, block2.data + at, sum1.data + at, sum2.data + at, channels};
     }
 
@@ -85,9 +85,9 @@ template <class A> struct Channels {
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
         for (int k = 0; k < threads; ++k)
             ChannelSums<A>::add(sums(slice + k), rows * k / threads, rows * (k + 1) / threads, together, f);
-        double *all1 = sum1.data + slice * channels, *all2 = sum2.data + slice * channels;
-        for (int64_t at = channels; at < channels * threads; ++at)
-            all1[at % channels] += all1[at], all2[at % channels] += all2[at];
+        double *all1 = sum1.data + slice * step, *all2 = sum2.data + slice * step;
+        for (int64_t k = 1; k < threads; ++k)
+            for (int64_t c = 0; c < channels; ++c) all1[c] += all1[k * step + c], all2[c] += all2[k * step + c];
     }
 };
 
@@ -95,7 +95,7 @@ template <class A> struct Channels {
 template <class T> void channel_moments(const T* x, int64_t rows, bool center, Channels<Wide<T>>& mem, int64_t slice,
                                         int threads) {
     using A = Wide<T>;
-    const int64_t channels = mem.channels, at = slice * channels;
+    const int64_t channels = mem.channels, at = slice * mem.step;
     A* shift = mem.constants.data + 8 * at;
     double *mean = mem.mean.data + at, *var = mem.var.data + at, *sum = mem.sum1.data + at, *sq = mem.sum2.data + at;
     const bool large = leaves_caches<T>(rows * channels);
@@ -149,7 +149,7 @@ template <class A> struct Constants {
 
     template <class Act>
     Constants(const Task& t, const Act&, Channels<A>& mem, int64_t slice, int64_t example)
-        : data(mem.constants.data + 8 * slice * mem.channels), channels(mem.channels) {
+        : data(mem.constants.data + 8 * slice * mem.step), channels(mem.channels) {
         const int64_t size = t.across ? 1 : t.c / t.groups, sets = t.c / size;
         for (int64_t c = 0; c < channels; ++c) {
             const int64_t s = example * sets + c / size;
@@ -206,7 +206,7 @@ template <class T, class Act> bool columns_forward(const Task& t) {
         if (!t.given) {
             channel_moments(x, t.l, t.center, mem, slice, threads);
             for (int64_t g = 0; g < groups; ++g) {
-                const int64_t at = slice * channels + g * size;
+                const int64_t at = slice * mem.step + g * size;
                 Moments m = merged(mem.mean.data + at, mem.var.data + at, size);
                 t.mean[example * groups + g] = m.mean;
                 t.var[example * groups + g] = m.var;
@@ -271,7 +271,7 @@ template <class T, class Act> bool columns_backward(const Task& t) {
             if (dresidual) store(dresidual + i, g, part);
         };
         mem.add(slice, threads, t.l, rows, add);
-        const double *sum_g = mem.sum1.data + slice * channels, *sum_gz = mem.sum2.data + slice * channels;
+        const double *sum_g = mem.sum1.data + slice * mem.step, *sum_gz = mem.sum2.data + slice * mem.step;
         for (int64_t g = 0; g < groups; ++g) {
             double all_g = 0, all_gz = 0;
             for (int64_t c = g * size; c < (g + 1) * size; ++c) {

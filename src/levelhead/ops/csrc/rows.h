@@ -109,19 +109,19 @@ template <class T, class Act> bool rows_backward(const Task& t) {
     using A = Wide<T>;
     const bool summed = t.dweight || t.dbias;
     const bool streamed = streams(static_cast<const T*>(t.dx), t.n * t.l, t.l);
-    const int64_t length = summed ? t.l : 0, sums = length * t.threads;
+    const int64_t length = summed ? t.l : 0, step = apart<A>(length), sums = step * t.threads;
     Buffer<double> sum_g(sums), sum_gz(sums);
     Buffer<A> block_g(sums), block_gz(sums);
     if (!sum_g.data || !sum_gz.data || !block_g.data || !block_gz.data) return false;
 #pragma omp parallel for schedule(static, 1) num_threads(t.threads)
     for (int k = 0; k < t.threads; ++k) {
-        const int64_t at = length * k;
+        const int64_t at = step * k;
         PositionSums<A> of{sum_g.data + at, sum_gz.data + at, block_g.data + at, block_gz.data + at};
         rows_backward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads, of, summed, streamed);
     }
     for (int64_t i = 0; i < length; ++i) {
         double g = 0, gz = 0;
-        for (int k = 0; k < t.threads; ++k) g += sum_g[length * k + i], gz += sum_gz[length * k + i];
+        for (int k = 0; k < t.threads; ++k) g += sum_g[step * k + i], gz += sum_gz[step * k + i];
         if (t.dbias) static_cast<A*>(t.dbias)[i] = A(g);
         if (t.dweight) static_cast<A*>(t.dweight)[i] = A(gz);
     }
