@@ -274,7 +274,8 @@ template <class A> struct TwoSums {
 };
 
 // Two lines of the caches, which are fetched together: what threads write side by side is as far apart, or else each
-// store takes the lines away from the other (layer norm of 80 values backward with two threads: 255 us, and 64 apart).
+// store takes the lines away from the other (layer norm of 3,136 rows of 80 values backward with two threads: 255 us, and
+// 71 apart).
 constexpr int64_t LINES = 128;
 
 // At least n values, so that what follows them begins on a line of its own.
