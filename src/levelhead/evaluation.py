@@ -35,3 +35,20 @@ def undisturbed(model: nn.Module, but: Collection[nn.Module] = ()) -> Iterator[N
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(evaluation(model, but))
         yield
+
+
+#: Where a module keeps who listens to its calls.
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@contextlib.contextmanager
+def unheard(model: nn.Module) -> Iterator[None]:
+    """Nobody who listens to the calls of its modules hears of them; a copy that is made meanwhile has no listeners."""
+    held = [(vars(module), name, vars(module)[name]) for module in model.modules() for name in HOOKS]
+    try:
+        for own, name, hooks in held:
+            own[name] = type(hooks)()
+        yield
+    finally:
+        for own, name, hooks in held:
+            own[name] = hooks

@@ -326,6 +326,19 @@ def test_it_verifies_itself():
         torch.testing.assert_close(found.model(x), model.eval()(x), rtol=1e-12, atol=1e-12)
 
 
+def test_who_listens_with_a_hook_does_not_hear_of_the_trial():
+    model, heard = ready(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU())), []
+    for module in (model, model[2]):
+        module.register_forward_hook(lambda *_: heard.append("after"))
+        module.register_forward_pre_hook(lambda *_: heard.append("before"))
+    for inputs in (None, double(3, 3)):
+        found = lh.fold(model, inputs)
+        assert found.folded == {"1": "0"}
+        assert not heard
+    found.model(double(3, 3))
+    assert heard == ["before", "before", "after", "after"]
+
+
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 def test_tensors_that_are_no_plain_ones():
     class Quantized(torch.Tensor):

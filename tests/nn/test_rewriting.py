@@ -41,6 +41,15 @@ def opaque(function):
     return wrapper
 
 
+def silent(function):
+    """A decorator without ``functools.wraps``."""
+
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
 class Base(nn.Module):
     def __init__(self):
         super().__init__()
@@ -65,6 +74,12 @@ class Decorated(Base):
 
 class Opaque(Base):
     @opaque
+    def forward(self, x):
+        return self.act(self.norm(self.linear(x)))
+
+
+class Unnamed(Base):
+    @silent
     def forward(self, x):
         return self.act(self.norm(self.linear(x)))
 
@@ -134,11 +149,18 @@ def test_it_is_fused(make, activations):
     assert vars(model).get("calls") == vars(plain).get("calls")
 
 
-def test_a_decorator_that_hides_the_method_is_named():
-    plain, x = Opaque(), torch.randn(3, 6)
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Opaque, "opaque.<locals>.wrapper does not hold it as it is"),
+        (Unnamed, "its methods name none of its norms, or a decorator hides them"),
+    ],
+)
+def test_a_decorator_that_hides_the_method_is_named(kind, said):
+    plain, x = kind(), torch.randn(3, 6)
     model = lh.convert(copy.deepcopy(plain))
     torch.testing.assert_close(model(x), plain(x))
-    assert "opaque.<locals>.wrapper does not hold it as it is" in lh.nn.explain(model).left[""]
+    assert said in lh.nn.explain(model).left[""]
 
 
 def test_dropout_as_a_function(monkeypatch):

@@ -297,6 +297,8 @@ def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Na
         except Unreadable:
             if name == "forward" and held:
                 raise
+    if held and not trees:
+        raise Unreadable("its methods name none of its norms, or a decorator hides them, without functools.wraps")
     roles: dict[str, str] = {}
     for tree in trees.values():
         for text in rewriting.callees(tree):

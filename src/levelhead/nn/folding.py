@@ -96,7 +96,7 @@ def fold(model: Model, inputs: Any = None) -> Folding[Model]:
     a subclass with one of its own is folded only where a trial shows that it is the norm and then its own parts.
 
     The result is then tried in float64, on the inputs given or on random ones of a shape that the model takes: what
-    changes an output by more than rounding is left.
+    changes an output by more than rounding is left. Hooks are not called in it.
 
     Args:
         model: any module; it is not changed.

@@ -14,6 +14,7 @@ from torch.fx import Proxy
 from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds, ops
+from levelhead.evaluation import HOOKS, unheard
 from levelhead.nn.extras import is_traced, recorded
 from levelhead.ops import spec
 
@@ -154,17 +155,14 @@ def _behind(module: Any, parts: Parts, x: Tensor) -> Any:
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether somebody listens to the module's calls, or has put another forward in its place."""
-    return any(_hooks(module)) or "forward" in module.__dict__ or bool(_has_any_global_hook())
-
-
-def _hooks(module: nn.Module) -> tuple[dict[int, Any], ...]:
-    return module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    own = module.__dict__
+    return any(map(own.get, HOOKS)) or "forward" in own or bool(_has_any_global_hook())
 
 
 def _twin(module: nn.Module) -> Any:
     """A copy for a trial, to which nobody listens."""
-    silent: dict[int, Any] = {id(hooks): type(hooks)() for each in module.modules() for hooks in _hooks(each)}
-    return copy.deepcopy(module, silent).cpu()
+    with unheard(module):
+        return copy.deepcopy(module).cpu()
 
 
 def recognise(module: nn.Module, known: dict[Any, Any]) -> Formula | Parts | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from levelhead import kinds
+from levelhead.evaluation import unheard
 
 #: How much outputs may differ, as a share of the largest: roundings of float64, summed over a deep model; and of the
 #: types that a model holds on to.
@@ -21,8 +22,8 @@ Arguments = tuple[Any, ...]
 
 @torch.no_grad()
 def outputs(model: nn.Module, arguments: Arguments) -> list[Tensor]:
-    """All tensors that a model returns, with the same chance each time."""
-    with torch.random.fork_rng(devices=[]):
+    """All tensors that a model returns, with the same chance each time; who listens with hooks does not hear of it."""
+    with torch.random.fork_rng(devices=[]), unheard(model):
         torch.manual_seed(0)
         return [leaf for leaf in pytree.tree_leaves(model(*arguments)) if isinstance(leaf, Tensor)]
 
