@@ -134,6 +134,15 @@ def group(decay):
     return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay)}
 
 
+COUNTS = dict.fromkeys(range(4), 100)
+
+
+def runs(labels):
+    """Batches of 20 rows of one class each."""
+    found = Data(sizes=[20] * 32, batch_means=[float(n) for n in labels], target_std=1.1, counts=COUNTS)
+    return {"train": found, "loss": LossKind("", "classes", False), "history": History()}
+
+
 def norms(rows):
     norm = nn.BatchNorm1d(4)
     found = Loop(calls=[call(norm, torch.randn(rows, 4), "1")], modes={"1": {True}})
@@ -233,7 +242,6 @@ def test_the_penalty_of_a_loss_is_the_term_without_targets_on_a_part_of_the_para
 
 X, Y = programs.clusters(400, 0)
 LABELLED = {"loss": LossKind("softmax", "classes", False), "val": Data(kept=(X, Y))}
-COUNTS = dict.fromkeys(range(4), 100)
 NUMBERS = {"outputs": torch.zeros(5, 3), "targets": torch.zeros(5, 3), "loss": LossKind("squared", "quantity", False)}
 SCORES = {"outputs": torch.zeros(4, 3), "loss": LossKind("softmax", "classes", False)}
 FALLING = [1.0] * 20 + [0.1] * 20
@@ -254,6 +262,8 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
     (data.unshuffled, "no-shuffle",
      {"train": Data(sizes=[20] * 8, batch_means=[0.0, 0.1] * 4, target_std=0.5, fixed_order=True)},
      {"train": Data(sizes=[20] * 8, batch_means=[0.0] * 4 + [1.0] * 4, target_std=0.5, fixed_order=True)}),
+    (data.in_runs, "no-shuffle", runs([0, 2, 1, 3] * 8), runs([0] * 8 + [1] * 8 + [2] * 8 + [3] * 8)),
+    (data.in_runs, "no-shuffle", runs([0, 1] * 16), None),  # the real and the made ones of a critic
     (loop.accumulating, "gradients-accumulate", {"loop": Loop(updates=[update()] * 3)},
      {"loop": Loop(updates=[update(cleared=0.5, kept=0.001)] * 3)}),
     (loop.never_cleared, "gradients-accumulate", {"history": History(uncleared=loop.UNCLEARED - 1)},
@@ -325,6 +335,8 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
     (weights.weights_too_small, "init-too-small", drawn(1.01 * weights.SMALL), drawn(0.99 * weights.SMALL)),
     (network.linear_stack, "missing-nonlinearity", ran(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)),
      ran(nn.Linear(8, 16), nn.Linear(16, 4))),
+    (network.linear_stack, "missing-nonlinearity", ran(nn.Linear(8, 16), nn.LayerNorm(16), nn.Linear(16, 4)),
+     ran(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Linear(16, 4))),
     (network.unnormalized, "missing-normalization", ran(*programs.mlp(*[16] * (network.DEEP - 2))),
      ran(*programs.mlp(*[16] * (network.DEEP - 1)))),
     (network.strong_dropout, "dropout-too-strong",

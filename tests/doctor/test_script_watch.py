@@ -223,3 +223,44 @@ for _ in range(20):
 def test_a_generator_that_is_cut_off_from_its_judge(watched, here, expected):
     _, seen = watched(ADVERSARIAL.replace("HERE", here))
     assert [f.cause for each in seen for f in each.findings if f.severity == "critical"] == expected
+
+
+QUANTITY = """
+torch.manual_seed(0)
+x = torch.randn(256, 4)
+y = x[:, 0] - x[:, 1]
+model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
+o = torch.optim.Adam(model.parameters(), 1e-2)
+for i in range(40):
+    o.zero_grad()
+    F.mse_loss(ANSWER, y).backward()
+    o.step()
+"""
+CLASSES = """
+torch.manual_seed(0)
+y = torch.arange(4).repeat_interleave(80)
+x = F.one_hot(y, 4) + 0.3 * torch.randn(320, 4)
+model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
+o = torch.optim.SGD(model.parameters(), 0.5)
+for epoch in range(3):
+    for i in ORDER.split(20):
+        o.zero_grad()
+        F.cross_entropy(model(x[i]), y[i]).backward()
+        o.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (QUANTITY.replace("ANSWER", "model(x).squeeze(1)"), []),
+        (QUANTITY.replace("ANSWER", "model(x).relu().squeeze(1)"), [("output-mismatch", "2", "critical")]),
+        (QUANTITY.replace("ANSWER", "model(x)"), [("loss-broadcast", "loss", "critical")]),
+        (CLASSES.replace("ORDER", "torch.randperm(320)"), []),
+        (CLASSES.replace("ORDER", "torch.arange(320)"), [("no-shuffle", "data", "warning")]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_what_the_losses_of_a_script_compare(watched, text, expected):
+    _, (found,) = watched(text)
+    assert [(f.cause, f.where, f.severity) for f in found.findings if f.severity != "info"] == expected

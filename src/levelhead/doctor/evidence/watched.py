@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, loss, structure
 from levelhead.doctor.evidence.data import Columns, Data, moments_of
 from levelhead.doctor.evidence.history import History
-from levelhead.doctor.evidence.loop import Call, Loop, Update
+from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
 from levelhead.doctor.evidence.structure import LINEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One call of a loss.
+
+    Args:
+        ask: the loss, of outputs and targets.
+        outputs: what it was given; targets likewise.
+        node: of the graph, that made the outputs.
+    """
+
+    ask: Callable[[Tensor, Tensor], Any]
+    outputs: Tensor
+    targets: Tensor
+    node: Any
 
 
 @dataclass(kw_only=True, eq=False)
 class Watched(Evidence):
-    """What a watch knows; scores, targets and outputs of the loss it never sees."""
+    """What a watch knows; of scores nothing, and of targets and outputs what a script's first comparisons show."""
 
     history: History
     #: What a run of its own found out of a script's model: see ``mixing``.
@@ -29,6 +45,18 @@ class Watched(Evidence):
     def mixing(self) -> str | None:
         """Asked of the first batch of a script that is run for an examination; a watch asks nothing of the model."""
         return self.mixed
+
+    @property
+    def usual_targets(self) -> bool:
+        """Rows are kept with what the loss saw."""
+        return self.train.kept is not None
+
+    def compare(self, seen: Compared) -> None:
+        """Judge this call of a loss with what else is known."""
+        value = float(seen.ask(seen.outputs, seen.targets).detach().mean())
+        self.loop.losses = [LossCall(seen.outputs, seen.targets, value, True, seen.node)]
+        self.loss = loss.measure(seen.ask, seen.outputs, seen.targets)
+        self.output = structure.output(seen.node, self.loop.calls)
 
     @classmethod
     def of(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns, ordered
@@ -15,6 +17,8 @@ from levelhead.doctor.trials import Outcome
 
 #: Neighbours' agreement in training by that in validation data, beyond chance; batches' variance by random ones'.
 AGREE, ORDERED = 0.6, 10.0
+#: Squared differences of the means of neighbouring batches, by what they are in a random order (von Neumann 1941).
+ALIKE = 0.5
 #: The share by which the loss of labels that fit their inputs falls, from the first or from a constant answer's.
 FALL = 0.3
 #: Targets further away than so many times the way that the outputs can go are out of reach.
@@ -211,7 +215,8 @@ NO_SHUFFLE = Rule(
     Why: An update from one class only moves the output's bias; sorted batches make the network forget class after
     class.
     Threshold: batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of random
-    batches; {PAYS}
+    batches; {PAYS}; watched, class numbers that vary so, while the means of batches that follow each other differ by
+    {ALIKE:g} of what they would in a random order or less
     Remedy: shuffle=True in the training loader
     Example: DataLoader(data, batch_size=..., shuffle=True)"""
 )
@@ -227,6 +232,19 @@ def unshuffled(facts: Evidence) -> list[Suspicion]:
     summary = f"each epoch has the same order, and batches differ {ratio:.0f} times as much as random ones"
     cure = remedies.batches(None, "batches drawn at random")
     return [NO_SHUFFLE.suspect("data", summary, figures, remedies=(cure,))]
+
+
+@NO_SHUFFLE.check("history")
+def in_runs(facts: Evidence, history: History) -> list[Suspicion]:
+    """Batches of a script whose class numbers hardly change from one to the next, and change over many."""
+    means, ratio = torch.tensor(facts.train.batch_means, dtype=torch.float64), ordered(facts.train)
+    if not facts.train.counts or facts.loss.task != "classes" or ratio < ORDERED:
+        return []
+    if float(means.diff().square().mean()) > 2 * ALIKE * float(means.var()):  # twice the variance, of random ones
+        return []
+    figures = {"variance of batch means, by that of random batches": ratio}
+    summary = f"batches follow each other with like labels, and differ {ratio:.0f} times as much as random ones"
+    return [NO_SHUFFLE.suspect("data", summary, figures, True, "warning")]
 
 
 LABELS_CORRUPTED = Rule(
@@ -290,7 +308,7 @@ def learnt_by_heart(facts: Evidence, base: Outcome) -> list[Suspicion]:
 def strangers(facts: Evidence, history: History) -> list[Suspicion]:
     """Rows of a script whose neighbours have their labels by chance, and whose loss is near a constant answer's."""
     ends, kept = history.ends, facts.train.kept
-    ours = agreement(*kept) if kept is not None else None
+    ours = agreement(*kept) if kept is not None and not kept[1].is_floating_point() else None
     if kept is None or ours is None or ends is None or ours[0] > ours[1] + 3 * ours[2]:
         return []
     shares = kept[1].unique(return_counts=True)[1].double() / len(kept[1])

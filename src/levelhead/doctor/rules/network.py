@@ -9,6 +9,7 @@ from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.evaluation import ROUNDING
 from levelhead.doctor.evidence.history import History, place_of, share_of
 from levelhead.doctor.evidence.structure import (
+    BATCH_NORM,
     DROPOUT,
     LINEAR,
     NORM,
@@ -31,7 +32,7 @@ HALF, FLAT, DEEP, STRONG = 0.5, 0.05, 5, 0.3
 MISSING_NONLINEARITY = Rule(
     """LH301 missing-nonlinearity: stacked linear layers with nothing between them
     Why: The product of two matrices is one matrix. A narrow layer between them is a bottleneck (it limits the rank) and
-    is left in peace, as are depthwise convolutions.
+    is left in peace, as are depthwise convolutions. A batch normalization between them is linear, too.
     Threshold: two linear layers in a row whose product one layer can hold (no bottleneck between); style, unless its
     repair pays
     Remedy: put an activation between them, or leave one out
@@ -44,7 +45,7 @@ MISSING_NONLINEARITY = Rule(
 def linear_stack(facts: Evidence) -> list[Suspicion]:
     """Two linear layers in a row that one could stand for."""
     found = []
-    for first, second in skipping(facts.loop.calls, (*DROPOUT, nn.Flatten, nn.Identity)):
+    for first, second in skipping(facts.loop.calls, (*DROPOUT, *BATCH_NORM, nn.Flatten, nn.Identity)):
         if not isinstance(first.module, LINEAR) or not isinstance(second.module, LINEAR) or first.name == second.name:
             continue
         if getattr(first.module, "groups", 1) > 1 or getattr(second.module, "groups", 1) > 1:

@@ -20,6 +20,7 @@ from levelhead.doctor.evidence.structure import DROPOUT, name_of, penalties, thr
 from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import mapped
 from levelhead.doctor.remedies.network import LetThrough
+from levelhead.doctor.script.rows import QUANTITIES
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.watching import watch
@@ -194,10 +195,6 @@ def _targets_standardized(sight: Sight, _: str) -> None:
         return args[0] * scale[0][1] + scale[0][0], *args[1:]
 
     _compared(change)(sight, _)
-
-
-#: PyTorch's losses of quantities.
-QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
 @_opened

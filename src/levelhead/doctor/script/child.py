@@ -114,8 +114,6 @@ def _end(sight: Sight, facts: _Facts, order: Order, error: str) -> None:
     sight.__exit__()
     main_watch = max(sight.watches, key=lambda each: each.history.steps, default=None)
     history = main_watch.history if main_watch is not None else None
-    if len(sight.watches) == 1 and facts.whole:
-        sight.watches[0].rows = facts.labelled()
     result = Ran(
         steps=history.steps if history is not None else 0,
         losses=list(history.losses) if history is not None else [],
@@ -169,8 +167,6 @@ class _Facts:
         sight.compared.append(self._compared)
         sight.opened.append(self._opened)
         self.squashed = self.penalized = self.ended = False
-        self.rows: list[tuple[Tensor, Tensor]] = []
-        self.entered: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
         listen(self._heard)
         for name in ("__sub__", "__rsub__"):
@@ -193,19 +189,12 @@ class _Facts:
         if not self.penalized and not any(each.history.steps for each in self.sight.watches):
             self.penalized = bool(penalties(loss.grad_fn))
 
-    def _pair(self, targets: Tensor) -> None:
-        """Keep rows with their class numbers."""
-        x = self.entered
-        if x is not None and targets.ndim == 1 and len(x) == len(targets) and not targets.is_floating_point():
-            self.rows.append((x.detach().flatten(1).clone(), targets.detach().clone()))
-
     def _compared(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if torch.is_grad_enabled() and len(args) > 1 and isinstance(args[1], Tensor):
             self.named.add(name)
             self.differ(args[0], args[1])
             if len(self.targets) < 64:
                 self.targets.append(args[1].detach().clone())
-                self._pair(args[1])
             self.last = args[0].detach(), args[1].detach()
         return args
 
@@ -215,8 +204,6 @@ class _Facts:
             kept = self.inputs[torch.is_grad_enabled()]
             if x is not None and x.numel() > 1 and len(kept) < 64:
                 kept.append((float(x.detach().mean()), float(x.detach().std())))
-            if x is not None and x.ndim > 1 and torch.is_grad_enabled():
-                self.entered = x
 
         if opened.entries == [opened.model] and self.whole:
             self.sight.paused = True
@@ -254,17 +241,6 @@ class _Facts:
             return 1.0
         ours, theirs = (float(each.double().var(0).mean()) for each in self.last)
         return ours / theirs if theirs else 1.0
-
-    def labelled(self) -> tuple[Tensor, Tensor] | None:
-        """Different rows, each once, with their class numbers."""
-        rows = [(x, y) for x, y in self.rows if x.shape[1:] == self.rows[0][0].shape[1:]]
-        if not rows:
-            return None
-        x, y = (torch.cat(part) for part in zip(*rows, strict=True))
-        group = x.unique(dim=0, return_inverse=True)[1]
-        order = group.argsort(stable=True)
-        first = torch.cat([torch.ones(1, dtype=torch.bool), group[order][1:] != group[order][:-1]])
-        return x[order[first]], y[order[first]]
 
     def found(self) -> dict[str, Any]:
         """All of them as plain data."""

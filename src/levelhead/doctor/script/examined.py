@@ -19,9 +19,10 @@ from levelhead.doctor.rules.optimization import still_falls
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
 from levelhead.doctor.rules.weights import LARGE, SMALL
 from levelhead.doctor.script.again import Runs
-from levelhead.doctor.script.changes import CHANGES, QUANTITIES, RATES
+from levelhead.doctor.script.changes import CHANGES, RATES
 from levelhead.doctor.script.child import Ran
 from levelhead.doctor.script.patch import patch
+from levelhead.doctor.script.rows import QUANTITIES
 from levelhead.doctor.script.run import Script
 from levelhead.records import environment
 

@@ -21,8 +21,12 @@ from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from levelhead.doctor.evidence.data import Data
+from levelhead.doctor.evidence.watched import Compared
 from levelhead.doctor.findings import Finding
+from levelhead.doctor.program import first_tensor
 from levelhead.doctor.script.parts import Parts, held, live, trained_by
+from levelhead.doctor.script.rows import COMPARING, Rows
 from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.watching import watch
 from levelhead.doctor.watching.backward import listen
@@ -72,6 +76,7 @@ class Sight:
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._validating: list[tuple[float, int]] = []
         self._before = 0
+        self._rows = {True: Rows(), False: Rows()}
         self.paused = False  # while a copy of a model is asked, which is none of the script's evaluations
 
     def __enter__(self) -> Self:
@@ -128,6 +133,7 @@ class Sight:
         for optimizer in [o for o in waiting if held(o).keys() & own]:
             if optimizer in self._waiting():
                 self._open(optimizer, module)
+                self._enters(module, args, {})
                 for each in self.opened:
                     each(self.watches[-1], args)
                 self.watches[-1].batch(args)  # the hook of the watch comes too late for this call
@@ -178,6 +184,8 @@ class Sight:
         opened = watch(root, together, every=self.every, on_finding=self.on_finding)
         if called is not None and called is not root:
             opened.entries = list(root.children()) if isinstance(root, Parts) else [called]
+        for entry in opened.entries:
+            entry.register_forward_pre_hook(self._enters, with_kwargs=True)
         opened.__enter__()
         self.watches.append(opened)
 
@@ -198,12 +206,34 @@ class Sight:
     def _compared(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for change in self.compared:
             args = change(name, args, kwargs)
+        if name in COMPARING and not self.paused:
+            self._compares(original, args, kwargs)
         result = original(*args, **kwargs)
         if isinstance(result, Tensor) and result.numel() == 1 and not torch.is_grad_enabled() and not self.paused:
             rows = len(args[0]) if args and isinstance(args[0], Tensor) and args[0].ndim else 1
             share = rows if kwargs.get("reduction") == "sum" else 1
             self._validating.append((float(result.detach()) / share, rows))
         return result
+
+    def _compares(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the first comparisons of a training, and rows of it and of evaluations with what they should give."""
+        given = {**dict(zip(("input", "target"), args, strict=False)), **kwargs}
+        outputs, targets = given.pop("input", None), given.pop("target", None)
+        if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+            return
+        self._rows[torch.is_grad_enabled()].compare(targets)
+        for each in self.watches if outputs.requires_grad else ():
+            if each.history.steps == 0:
+                ask = functools.partial(_ask, original, args[2:], given)
+                each.compared.append(Compared(ask, outputs.detach(), targets.detach(), outputs.grad_fn))
+
+    def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not self.paused:
+            self._rows[torch.is_grad_enabled()].entered = first_tensor(args or kwargs)
+
+    def data(self) -> tuple[Data | None, Data | None]:
+        """Rows of the training and of its evaluations, with what the losses say that they should give."""
+        return self._rows[True].data(), self._rows[False].data()
 
     def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
         value = original(tensor)
@@ -239,6 +269,10 @@ class Sight:
         total = sum(value * count for value, count in seen)
         if rows and len(evaluated) == 1 and math.isfinite(total):
             evaluated[0].validation(total / rows)
+
+
+def _ask(loss: Callable[..., Any], args: Any, kwargs: Any, outputs: Tensor, targets: Tensor) -> Any:
+    return loss(outputs, targets, *args, **kwargs)
 
 
 @functools.cache

@@ -18,7 +18,8 @@ def judge(seen: Watched, structure: Sequence[Suspicion]) -> tuple[Finding, ...]:
     A suspicion that only a trial could prove is a warning where the training shows harm that it may have done, and a
     remark elsewhere.
     """
-    raised = suspicions(seen) if seen.history.measured else []
+    placed = {s.cause for s in structure if s.certain and s.severity == "critical"}
+    raised = [s for s in suspicions(seen) if s.cause not in placed] if seen.history.measured else []
     raised = [*raised, *(s for s in structure if (s.cause, s.where) not in {(r.cause, r.where) for r in raised})]
     if not any(s.certain and s.severity != "info" for s in raised) and seen.history.measured:
         raised += suspicions(seen, last=True)

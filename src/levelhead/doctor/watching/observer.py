@@ -6,16 +6,19 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.charts import of_history
+from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import equal_rows, squashed_twice
-from levelhead.doctor.evidence.watched import Watched
+from levelhead.doctor.evidence.watched import Compared, Watched
 from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError, first_tensor
 from levelhead.doctor.rules import Suspicion, suspicions
@@ -95,7 +98,9 @@ class watch:
         self._looked = False
         self.entries: list[nn.Module] = [model]
         self.mixing: str | None = None
-        self.rows: tuple[Tensor, Tensor] | None = None
+        self.data: tuple[Data | None, Data | None] = None, None
+        self.compared: list[Compared] = []
+        self._task = ""
         self._losses: list[tuple[int, float]] = []
         self._on_cpu = all(p.is_cpu for p in model.parameters())
         self._explicit = False
@@ -131,7 +136,11 @@ class watch:
     def _evidence(self, calls: list[Call]) -> Watched:
         known = frozenset(map(id, self._first))
         seen = Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached, known)
-        seen.mixed, seen.train.kept = self.mixing, self.rows
+        seen.mixed = self.mixing
+        seen.loss = LossKind("", self._task, False)
+        train, seen.val = self.data
+        if train is not None:
+            seen.train = replace(train, inputs=seen.train.inputs)
         return seen
 
     def examination(self) -> Examination:
@@ -342,8 +351,15 @@ class watch:
             self.modes.setdefault(name, set()).add(mode)
         if probe.calls:
             known = {(s.cause, s.where) for s in suspicions(self._evidence([]))}
-            seen = suspicions(self._evidence(probe.calls))
-            self.structure = [s for s in seen if (s.cause, s.where) not in known]
+            raised: dict[tuple[str, str], Suspicion] = {}
+            for each in (*self.compared, None):
+                seen = self._evidence(probe.calls)
+                if each is not None:
+                    seen.compare(each)
+                    self._task = self._task or seen.loss.task
+                for suspicion in suspicions(seen):
+                    raised.setdefault((suspicion.cause, suspicion.where), suspicion)
+            self.structure, self.compared = [s for key, s in raised.items() if key not in known], []
         if step == 0 or (self.history.same_units and step <= SEPARATED + self._every):
             same = {n for n, p in self._parameters.items() if p.ndim > 1 and len(p) > 1 and equal_rows(p)}
             if step == 0:
