@@ -75,7 +75,7 @@ def slow_train(recipe, data, **rest):
 
 
 def raises_for_sigmoid(recipe, data, **rest):
-    if recipe.activation == "sigmoid":
+    if recipe.activation == "sigmoid" and "FAKE_HEALED" not in os.environ:
         raise RuntimeError("the network of the user\nhas a mistake")
     return train(recipe, data, **rest)
 

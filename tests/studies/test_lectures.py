@@ -1,5 +1,7 @@
 """Every study of claims, from its arms to its verdicts and its page, at toy sizes and without processes."""
 
+from dataclasses import replace
+
 import pytest
 from study_fakes import digits
 
@@ -27,7 +29,8 @@ class Inline:
         self.titles.append(title)
         package = Package(self.data, described(self.data), options={"accelerator": "cpu"})
         for job in jobs:
-            package.make([job], lambda done, of: None)[0].save(job.path)
+            run = package.make([job], lambda done, of: None)[0]
+            replace(run, asked=package.asked(job)).save(job.path)
         return [Run.load(job.path) for job in jobs]
 
 

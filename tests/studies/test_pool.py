@@ -1,6 +1,7 @@
 """Runs in parallel: kept, resumed, and never lost with a worker or the parent."""
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,14 +78,34 @@ def test_runs_of_another_recipe_or_data_or_that_are_damaged_are_made_again_and_i
     assert "is of another data (checksum " in other.said[0]
 
 
-def test_a_run_that_raises_is_a_failed_run_and_the_study_goes_on(tmp_path):
+def test_runs_of_a_training_function_that_changed_are_made_again(tmp_path, monkeypatch):
+    source = (
+        "from study_fakes import train as inner\n\n\ndef train(*args, **options):\n    return inner(*args, **options)\n"
+    )
+    (tmp_path / "own_training.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("own_training")
+    counts = []
+    for change in ("", "", "# mended"):
+        (tmp_path / "own_training.py").write_text(source + change)
+        listener = Listener()
+        study().run(tmp_path, workers=1, watcher=listener, train=own.train)
+        counts.append((listener.fresh, listener.reused))
+    assert counts == [(6, 0), (0, 6), (6, 0)]
+    assert "is of another measurement (train 'train of own_training " in listener.said[0]
+    study().run(tmp_path, workers=1, watcher=(other := Listener()), train=partial(own.train, odd=1))
+    assert other.fresh == 6, "an argument counts as code does"
+
+
+def test_a_run_that_raises_is_a_failed_run_and_the_study_goes_on(tmp_path, monkeypatch):
     arms = {**fakes.RECIPES, "odd": fakes.RECIPES["plain"].replace(activation="sigmoid")}
     answer = study(arms=arms).run(tmp_path, workers=2, train=fakes.raises_for_sigmoid)
     assert [(row.failed, row.reached > 0) for row in answer.rows] == [(0, True), (0, True), (3, False)]
     assert Run.load(tmp_path / "runs" / "odd-0.json").message == "RuntimeError: the network of the user"
     assert any("odd, seed 0: RuntimeError" in note for note in answer.notes)
     listener = Listener()
-    healed = study(arms=arms).run(tmp_path, workers=2, watcher=listener, train=fakes.train)
+    monkeypatch.setenv("FAKE_HEALED", "1")
+    healed = study(arms=arms).run(tmp_path, workers=2, watcher=listener, train=fakes.raises_for_sigmoid)
     assert (listener.fresh, healed.rows[2].failed) == (3, 0), "a failed run is made again"
 
 
@@ -148,7 +170,7 @@ def test_names_of_arms_are_safe_and_distinct_as_files(tmp_path):
     assert all(name and "/" not in name and not name.startswith(".") and len(name) < 100 for name in names)
     job = Job.of("../x", fakes.RECIPES["plain"], tmp_path)
     assert job.path.parent == tmp_path / "runs"
-    assert kept(job, {}) == (None, "")
+    assert kept(job, {}, {}) == (None, "")
 
 
 @pytest.mark.parametrize(

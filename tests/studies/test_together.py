@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from levelhead import cli
 from levelhead.data import load
 from levelhead.records import Run
+from levelhead.references import source
 from levelhead.report import write
 from levelhead.studies import Settings, SettingsError, run_all
-from levelhead.studies.experiment import Experiment, source
+from levelhead.studies.experiment import Experiment
 from levelhead.studies.jobs import Job, kept
 from levelhead.training import Recipe
 
@@ -50,7 +51,7 @@ def test_a_run_of_another_view_or_observer_is_made_again(tmp_path):
     job = Job.of("plain", recipe, tmp_path, experiment=Experiment(study.view))
     run = Run("plain", 0, "finished", 1, 0.1, "accuracy", recipe.to_dict(), {}, {}, asked={"view": "Rows(count=41)"})
     run.save(job.path)
-    assert kept(job, {})[1].startswith(
+    assert kept(job, {}, job.asked)[1].startswith(
         "plain-0.json is of another measurement (view 'Rows(count=41)', now 'Rows(count=40)')"
     )
 
@@ -61,9 +62,9 @@ def test_a_run_of_changed_code_is_made_again(tmp_path, monkeypatch):
         (tmp_path / "mine.py").write_text("def net(recipe, data): ...")
         job = Job.of("plain", Recipe(network=network), tmp_path)
         Run("plain", 0, "finished", 1, 0.1, "accuracy", job.recipe.to_dict(), {}, {}, asked=job.asked).save(job.path)
-        assert kept(job, {})[0] is not None
+        assert kept(job, {}, job.asked)[0] is not None
         (tmp_path / "mine.py").write_text("def net(recipe, data): return 1")
-        assert kept(job, {})[1].startswith("plain-0.json is of another measurement (network 'mine")
+        assert kept(job, {}, job.asked)[1].startswith("plain-0.json is of another measurement (network 'mine")
 
 
 @pytest.mark.parametrize(

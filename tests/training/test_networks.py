@@ -233,8 +233,8 @@ def test_the_users_network_is_built_from_recipe_and_data(mine):
 @pytest.mark.parametrize(
     ("function", "normalization", "words"),
     [
-        ("nothing", "none", "has no nothing"),
-        ("constant", "none", "must be a function.*got int"),
+        ("nothing", "none", "has no function 'nothing'"),
+        ("constant", "none", "'constant' is not a function but of type int"),
         ("no_module", "none", "torch.nn.Module, got str"),
         ("wrong_shape", "none", r"\(2, 3\), got \(2, 7\)"),
         ("wrong_input", "none", r"fails on an input of shape \(2, 6\)"),

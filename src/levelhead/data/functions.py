@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levelhead import references
 from levelhead.data import arrays
 from levelhead.data.arrays import channel_axis, feature_names, less, offsets
 from levelhead.data.dataset import Task, Unsplit, as_float
@@ -150,27 +147,20 @@ def find(reference: str) -> Any:
     if match is None:
         raise DataError(f"{reference}: not of the form module:function")
     module, function = match["module"], match["function"]
+    if module.endswith(".py") and not Path(module).is_file():
+        raise DataError(f"{module}: there is no such file")
     try:
-        if module.endswith(".py"):
-            if not Path(module).is_file():
-                raise DataError(f"{module}: there is no such file")
-            spec = importlib.util.spec_from_file_location(Path(module).stem, module)
-            if spec is None or spec.loader is None:
-                raise DataError(f"{module}: not a Python file")
-            loaded = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(loaded)
-        else:
-            if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-                sys.path.insert(0, os.getcwd())  # noqa: PTH109
-            loaded = importlib.import_module(module)
-    except DataError:
-        raise
+        loaded = references.load(module)
     except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        looked = f"; looked in {Path.cwd()} and the installed packages" if missing else ""
         raise DataError(
-            f"{reference}: importing {module} failed, {type(error).__name__}: {first_line(error)}"
+            f"{reference}: importing {module} failed, {type(error).__name__}: {first_line(error)}{looked}"
         ) from error
     found = getattr(loaded, function, None)
-    if not callable(found):
+    if found is not None and not callable(found):
+        raise DataError(f"{reference}: {function!r} is not a function but of type {type(found).__name__}")
+    if found is None:
         names = [name for name in vars(loaded) if callable(getattr(loaded, name)) and not name.startswith("_")]
         raise DataError(f"{reference}: {module} has no function {function!r}{closest(function, names)}")
     return found

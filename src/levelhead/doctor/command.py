@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib
-import importlib.util
 import inspect
 import sys
 import traceback
@@ -15,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from levelhead import references
 from levelhead.doctor.findings import Examination, Treated
 from levelhead.doctor.program import Program, ProgramError
 
@@ -172,32 +171,12 @@ def build(what: str) -> Program:
 
 def _module(source: str) -> types.ModuleType:
     path = Path(source)
-    if path.suffix != ".py":
-        if path.exists():
-            raise ProgramError(f"{source} is no Python file; give file.py:build or module:function")
-        return _imported(source, lambda: importlib.import_module(source))
-    if not path.is_file():
+    if path.suffix == ".py" and not path.is_file():
         raise ProgramError(f"{source}: there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # as `python file.py` does
-    sys.modules.setdefault(path.stem, module)  # classes of a module that is not there cannot be copied
-    loader = spec.loader
-
-    def load() -> types.ModuleType:
-        loader.exec_module(module)
-        return module
-
-    return _imported(source, load)
-
-
-def _imported(source: str, load: Callable[[], types.ModuleType]) -> types.ModuleType:
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if path.suffix != ".py" and path.exists():
+        raise ProgramError(f"{source} is no Python file; give file.py:build or module:function")
     try:
-        return load()
+        return references.load(source)
     except KeyboardInterrupt:
         raise
     except SyntaxError as error:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from levelhead import references
 from levelhead.records import Run, environment, read_json
-from levelhead.studies.experiment import source
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -63,7 +63,7 @@ class Job:
         """What is asked for beside the recipe, with a checksum of the code that it is: what changed is run again."""
         asked = {} if self.experiment is None else self.experiment.asked
         network, _, _ = self.recipe.network.rpartition(":")
-        return asked | {"network": source(network)} if network else asked
+        return asked | {"network": references.source(network)} if network else asked
 
 
 def file_name(arm: str) -> str:
@@ -72,8 +72,8 @@ def file_name(arm: str) -> str:
     return safe if safe and safe == arm else f"{safe or 'arm'}-{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
 
 
-def kept(job: Job, data: dict[str, Any]) -> tuple[Run | None, str]:
-    """The run of an earlier start, if it is of the same recipe and data; else None and the reason, if there is one.
+def kept(job: Job, data: dict[str, Any], asked: dict[str, str]) -> tuple[Run | None, str]:
+    """The run of an earlier start, if it is of the same recipe, data and code; else None and the reason, if any.
 
     A failed run is made again: its cause may be mended.
     """
@@ -90,7 +90,7 @@ def kept(job: Job, data: dict[str, Any]) -> tuple[Run | None, str]:
     for name, kept_value, value in (
         ("recipe", found["recipe"], recipe),
         ("data", found["data"], data),
-        ("measurement", found.get("asked", {}), job.asked),
+        ("measurement", found.get("asked", {}), asked),
     ):
         if _plain(kept_value) != _plain(value):
             return None, f"{job.path.name} is of another {name} ({_difference(kept_value, value)}) and is run again"

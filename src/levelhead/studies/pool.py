@@ -144,7 +144,7 @@ class Pool:
         self.watcher.stage(title, jobs)
         found: dict[int, Run] = {}
         for index, job in enumerate(jobs):
-            run, reason = kept(job, self._package.described)
+            run, reason = kept(job, self._package.described, self._package.asked(job))
             if run is not None:
                 found[index] = run
                 self.watcher.end(job, run, True)
@@ -188,7 +188,7 @@ class Pool:
 
     def _store(self, made: Mapping[int, Run], jobs: Sequence[Job], found: dict[int, Run]) -> None:
         for index, run in made.items():
-            save(run, jobs[index].path)
+            save(replace(run, asked=self._package.asked(jobs[index])), jobs[index].path)
             found[index] = Run.load(jobs[index].path)
             self.watcher.end(jobs[index], found[index], False)
 

@@ -16,6 +16,7 @@ from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
 
+from levelhead import references
 from levelhead.allocator import tune_allocator
 from levelhead.records import Run
 from levelhead.studies.experiment import Experiment
@@ -49,6 +50,13 @@ class Package:
     train: Train | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
+    def asked(self, job: Job) -> dict[str, str]:
+        """What a run is asked for beside recipe and data: a training function of the user's own counts, too."""
+        if self.train is None:
+            return job.asked
+        options = f", options {self.options}" if self.options else ""
+        return job.asked | {"train": references.described(self.train) + options}
+
     def make(self, jobs: Sequence[Job], report: Callable[[int, int], None]) -> list[Run]:
         """The runs of jobs that differ in their seeds alone; whatever one raises is that run's result."""
         first = jobs[0]
@@ -70,7 +78,7 @@ class Package:
                 return [run for job in jobs for run in self.make([job], report)]
             text = str(error).strip().splitlines()
             return [failed(first, self.described, f"{type(error).__name__}: {text[0] if text else 'no message'}")]
-        return [dataclasses.replace(run, data=self.described, asked=first.asked) for run in runs]
+        return [dataclasses.replace(run, data=self.described) for run in runs]
 
 
 class Worker:

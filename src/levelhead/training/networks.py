@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -158,22 +155,10 @@ def _bias(recipe: Recipe) -> bool:
 def _users(recipe: Recipe, data: Dataset) -> nn.Module:
     """Call the user's function and check what it returns."""
     where = f"network {recipe.network!r}"
-    module_name, _, function_name = recipe.network.rpartition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # a console script does not have it
     try:
-        if module_name.endswith(".py"):
-            function = find(recipe.network)
-        else:
-            function = getattr(importlib.import_module(module_name), function_name)
+        function = find(recipe.network)
     except DataError as error:
         raise RecipeError(f"network {error}") from error
-    except ModuleNotFoundError as error:
-        raise RecipeError(f"{where}: {error}; looked in {here} and the installed packages") from error
-    except AttributeError as error:
-        raise RecipeError(f"{where}: the module {module_name} has no {function_name}") from error
-    if not callable(function):
-        raise RecipeError(f"{where} must be a function of recipe and data, got {type(function).__name__}")
     model = function(recipe, data)
     if not isinstance(model, nn.Module):
         raise RecipeError(f"{where} must return a torch.nn.Module, got {type(model).__name__}")
