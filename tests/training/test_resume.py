@@ -151,7 +151,7 @@ def test_a_checkpoint_of_an_earlier_format_is_one_clear_line(tmp_path, monkeypat
         earlier.setattr("levelhead.training.checkpoints._FORMAT", "levelhead checkpoint 1")
         with pytest.raises(Stop):
             fit(small(), classes(), tmp_path, progress=stop_at(45))
-    with pytest.raises(CheckpointError, match=r"is not a levelhead checkpoint 2 .*'levelhead checkpoint 1'\); delete"):
+    with pytest.raises(CheckpointError, match=r"is not a levelhead checkpoint 3 .*'levelhead checkpoint 1'\); delete"):
         fit(small(), classes(), tmp_path)
 
 

@@ -1,11 +1,11 @@
-"""The state of a run in one safetensors file, written whole, checked when it is read."""
+"""The state of a run in one file, written whole, checked when it is read."""
 
 from __future__ import annotations
 
-import json
+import io
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ from levelhead.records import write_bytes
 if TYPE_CHECKING:
     from levelhead.data import Dataset
 
-CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
-#: 2: the optimizer's state of an MLP has the seeds in front.
-_FORMAT = "levelhead checkpoint 2"
+CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+#: The first line of a checkpoint, with the checksum of what follows: an archive of ``torch.save``, which has none.
+_FORMAT = "levelhead checkpoint 3"
 
 
 class CheckpointError(ValueError):
@@ -32,36 +32,36 @@ def fingerprint(data: Dataset) -> str:
     for split in (data.train, data.validation, data.test):
         for tensor in (split.inputs, split.targets):
             crc = zlib.crc32(repr((tuple(tensor.shape), tensor.dtype)).encode(), crc)
-            crc = zlib.crc32(_bytes(tensor), crc)
+            crc = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, crc)
     return f"{crc:08x}"
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file beside ``path`` and rename it into place: a killed writer leaves no half file."""
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
     from safetensors.torch import save
 
     # A clone: safetensors refuses tensors that share memory.
-    payload = save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, dict(metadata or {}))
-    write_bytes(path, payload)
+    write_bytes(path, save({name: tensor.detach().cpu().clone() for name, tensor in weights.items()}))
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def save(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before is kept, and read where this one turns out damaged.
 
     Args:
         folder: the run's folder.
-        tensors: by name, on any device.
-        state: JSON values; NaN and infinity are kept.
+        state: tensors on any device and plain values, in dicts and lists.
     """
-    text = json.dumps(state)
+    archive = io.BytesIO()
+    torch.save(dict(state), archive)
+    payload = archive.getvalue()
     current = folder / CURRENT
     if current.exists():
         current.replace(folder / PREVIOUS)
-    save_tensors(current, tensors, {"format": _FORMAT, "state": text, "crc32": _checksum(tensors, text)})
+    write_bytes(current, f"{_FORMAT} {zlib.crc32(payload):08x}\n".encode() + payload)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest whole checkpoint of a folder: its tensors and its state; None where there is none.
+def load(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest whole checkpoint of a folder, on the CPU; None where there is none.
 
     A damaged one is passed over with a warning where the one before is whole.
 
@@ -85,23 +85,19 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return None
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
+def _read(path: Path) -> dict[str, Any]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        what = "is a folder" if path.is_dir() else f"is damaged ({error})"
+        head, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        what = "is a folder" if path.is_dir() else f"cannot be read ({error.strerror})"
         raise CheckpointError(f"{path} {what}") from error
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(f"{path} is not a {_FORMAT} (its format: {metadata.get('format')!r})")
-    text = metadata.get("state", "")
-    if metadata.get("crc32") != _checksum(tensors, text):
+    kind, _, checksum = head.decode("ascii", "replace").rpartition(" ")
+    if kind.startswith("levelhead checkpoint") and kind != _FORMAT:
+        raise CheckpointError(f"{path} is not a {_FORMAT} (its format: {kind!r})")
+    if kind != _FORMAT or checksum != f"{zlib.crc32(payload):08x}":
         raise CheckpointError(f"{path} is damaged (its checksum does not agree with its content)")
-    state: dict[str, Any] = json.loads(text)
-    return tensors, state
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state
 
 
 def check_same(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
@@ -124,42 +120,3 @@ def check_same(folder: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any])
         raise CheckpointError(
             f"{folder} holds a checkpoint of another run: {'; '.join(differences)}; choose another folder, or delete it"
         )
-
-
-def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors by ``<parameter>/<name>``, and apart from them what is not a tensor."""
-    tensors, rest = {}, {}
-    for parameter, name, value in _entries(state):
-        if isinstance(value, Tensor):
-            tensors[f"{parameter}/{name}"] = value
-        else:
-            rest[f"{parameter}/{name}"] = value
-    return tensors, rest
-
-
-def unflatten_optimizer(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """The ``state`` of an optimizer's state_dict from what ``flatten_optimizer`` gave."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in {**tensors, **rest}.items():
-        parameter, name = key.split("/", 1)
-        state.setdefault(int(parameter), {})[name] = value
-    return state
-
-
-def _entries(state: Mapping[str, Any]) -> Iterator[tuple[int, str, Any]]:
-    for parameter, values in state["state"].items():
-        for name, value in values.items():
-            yield parameter, name, value
-
-
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    crc = zlib.crc32(text.encode())
-    for name in sorted(tensors):
-        crc = zlib.crc32(name.encode(), crc)
-        crc = zlib.crc32(_bytes(tensors[name]), crc)
-    return f"{crc:08x}"
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return flat.numpy().data

@@ -450,20 +450,16 @@ class _Training:
         if self.fabric.is_global_zero:
             network = self.members.current(0).state_dict()
             if state.status:  # before the checkpoint that says that there is nothing left to do
-                checkpoints.save_tensors(folder / "model.safetensors", network)
-            tensors, rest = checkpoints.flatten_optimizer(self.members.optimizer.state_dict())
+                checkpoints.save_weights(folder / "model.safetensors", network)
             checkpoints.save(
                 folder,
                 {
-                    **{f"model/{name}": tensor for name, tensor in network.items()},
-                    **{f"optimizer/{name}": tensor for name, tensor in tensors.items()},
-                    **random,
-                },
-                {
                     "identity": self._identity(),
                     "run": dataclasses.asdict(state),
-                    "optimizer": rest,
+                    "network": network,
+                    "optimizer": self.members.optimizer.state_dict(),
                     "precision": self.fabric.strategy.precision.state_dict(),
+                    "random": random,
                 },
             )
         self.fabric.barrier()
@@ -472,25 +468,14 @@ class _Training:
         found = checkpoints.load(folder)
         if found is None:
             return
-        tensors, state = found
-        checkpoints.check_same(folder, state["identity"], self._identity())
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "random": {}}
-        for name, tensor in tensors.items():
-            part, key = name.split("/", 1)
-            parts[part][key] = tensor
-        self.members.networks[0].load_state_dict(parts["model"])
+        checkpoints.check_same(folder, found["identity"], self._identity())
+        self.members.networks[0].load_state_dict(found["network"])
         self.members.load()
-        optimizer = self.members.optimizer
-        optimizer.load_state_dict(
-            {
-                "state": checkpoints.unflatten_optimizer(parts["optimizer"], state["optimizer"]),
-                "param_groups": optimizer.state_dict()["param_groups"],
-            }
-        )
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        for device, generator in self._generators().items():
-            generator.set_state(parts["random"][f"{device}/{self.fabric.global_rank}"])
-        self.states = [_State(**state["run"])]
+        self.members.optimizer.load_state_dict(found["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(found["precision"])
+        for name, generator in self._generators().items():
+            generator.set_state(found["random"][name][self.fabric.global_rank].clone())  # it crashes on a view
+        self.states = [_State(**found["run"])]
         self.step = self.states[0].step
 
     def _generators(self) -> dict[str, torch.Generator]:
@@ -502,14 +487,9 @@ class _Training:
         return {"cpu": torch.default_generator, **cuda}
 
     def _random_states(self) -> dict[str, Tensor]:
-        """The states of the random generators of all processes; every process must call it."""
-        found = {}
-        for name, generator in self._generators().items():
-            gathered = self.fabric.all_gather(generator.get_state().to(self.fabric.device))
-            assert isinstance(gathered, Tensor)
-            for rank, row in enumerate(gathered.reshape(self.fabric.world_size, -1)):
-                found[f"random/{name}/{rank}"] = row.cpu()
-        return found
+        """The states of the random generators, a row a process; every process must call it."""
+        gathered = {name: self.fabric.all_gather(g.get_state()) for name, g in self._generators().items()}
+        return {name: rows.reshape(self.fabric.world_size, -1).cpu() for name, rows in gathered.items()}  # type: ignore[union-attr]
 
     def _result(self, arm: str, recipe: Recipe, data: Dataset, state: _State) -> Run:
         assert state.status is not None
