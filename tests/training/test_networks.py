@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -254,6 +255,21 @@ def test_a_users_network_is_found_in_a_file(tmp_path):
         build(Recipe(network=f"{file}:nets"), classes())
     with pytest.raises(RecipeError, match=r"none\.py: there is no such file"):
         build(Recipe(network=f"{tmp_path}/none.py:net"), classes())
+
+
+def test_a_file_can_use_what_lies_beside_it_and_define_dataclasses(tmp_path, monkeypatch):
+    folder = tmp_path / "my nets"  # a path with a space
+    folder.mkdir()
+    (folder / "beside_own.py").write_text("from torch import nn\n")
+    (folder / "own_net.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from beside_own import nn\n\n\n"
+        "@dataclass\nclass Sizes:\n    inputs: int = 6\n\n\n"
+        "def net(recipe, data):\n    return nn.Linear(Sizes().inputs, data.outputs)\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert isinstance(build(Recipe(network=f"{folder}/own_net.py:net"), classes()), nn.Linear)
 
 
 def test_a_missing_module_is_named(mine):

@@ -19,7 +19,7 @@ from levelhead.data.source import DataError, closest, first_line
 from levelhead.data.split import choose_task, class_indices
 from levelhead.terminal import printable
 
-_REFERENCE = re.compile(r"(?P<module>[\w./\\-]+):(?P<function>[A-Za-z_]\w*)")
+_REFERENCE = re.compile(r"(?P<module>[\w./\\-]+|.+\.py):(?P<function>[A-Za-z_]\w*)")
 
 
 def is_reference(text: str) -> bool:

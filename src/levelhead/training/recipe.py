@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import json
 import math
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from levelhead.data.augmentation import AUGMENTATIONS
+from levelhead.data.functions import is_reference
 
 #: The choices of each field that has a closed list of them.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -56,7 +56,6 @@ _RANGES: dict[str, _Range] = {
 _WHOLE = {
     *("width", "depth", "groups", "batch_size", "steps", "evaluate_every", "patience", "checkpoint_every", "seed")
 }
-_USER_NETWORK = re.compile(r"([\w.]+|[\w./\\-]+\.py):\w+")
 
 
 class RecipeError(ValueError):
@@ -218,7 +217,7 @@ class Recipe:
 
 def _check_name(field: str, value: Any) -> None:
     choices = NETWORKS if field == "network" else CHOICES[field]
-    if isinstance(value, str) and (value in choices or (field == "network" and _USER_NETWORK.fullmatch(value))):
+    if isinstance(value, str) and (value in choices or (field == "network" and is_reference(value))):
         return
     more = ", or your own 'module:function'" if field == "network" else ""
     allowed = ", ".join(map(repr, choices)) + more
