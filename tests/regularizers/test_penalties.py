@@ -177,6 +177,19 @@ def test_spectral_norm_goes_on_from_its_last_vectors():
     assert max(values) <= exact * (1 + 1e-12)
 
 
+def test_spectral_norm_keeps_the_vectors_of_each_part_of_a_tensor_apart():
+    w, penalty = weight(40, 20), SpectralNorm(2.0)
+    parts = w[:20], 3 * w[20:].clone()
+    w[20:] = parts[1]
+    found = [float(penalty([w[:20], w[20:]])) for _ in range(60)][-1]
+    assert found == pytest.approx(sum(float(torch.linalg.matrix_norm(part, 2)) ** 2 for part in parts), rel=1e-6)
+
+
+def test_a_strength_can_be_a_number_of_numpy():
+    w = weight(3, 4)
+    assert float(L2(np.float32(0.5))(w)) == pytest.approx(0.25 * float(w.square().sum()))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -144,12 +144,12 @@ def test_augmentation_changes_a_batch_by_its_step_alone():
     recipe, data = small(augmentation=["noise", "mixup"]), classes()
     augment, later = augmentation(recipe, data), augmentation(recipe, data)
     batch = data.train.inputs[:20], data.train.targets[:20]
-    augment(batch, 0)
-    (a, b), (c, d) = augment(batch, 5), later(batch, 5)
+    augment(*batch, 0)
+    (a, b), (c, d) = augment(*batch, 5), later(*batch, 5)
     assert torch.equal(a, c)
     assert torch.equal(b, d)
     torch.testing.assert_close(b.sum(1), torch.ones(20))
-    assert not torch.equal(augment(batch, 6)[0], a)
+    assert not torch.equal(augment(*batch, 6)[0], a)
     assert augmentation(recipe.replace(augmentation_strength=0), data) is None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,9 +29,6 @@ class L1(Penalty):
     "Proximal algorithms", section 6.5.2.
     """
 
-    def __init__(self, strength: Schedule, where: Where = None) -> None:
-        super().__init__(strength, where=where)
-
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ Σ|w|."""
         return strengths[0] * absolute(weights)
@@ -55,9 +50,6 @@ class L2(Penalty):
     2019, "Decoupled weight decay regularization", algorithm 2.
     """
 
-    def __init__(self, strength: Schedule, where: Where = None) -> None:
-        super().__init__(strength, where=where)
-
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ/2 Σw²."""
         return strengths[0] / 2 * squares(weights)
@@ -71,15 +63,12 @@ class L2(Penalty):
     def attach(self, optimizer: Optimizer, model: nn.Module | None = None) -> Attachment:
         """As ``Penalty.attach``, but at the beginning of each step, as ``AdamW`` does; see ``Shrinking``."""
 
-        def act(weights: list[Tensor], rate: float, step: int) -> None:
-            self.move_(weights, rate, *self.at(step))
-
         def strength(step: int, rate: float) -> float:
             (value,) = self.at(step)
             _check_shrink(value, rate)
             return value
 
-        return Shrinking(optimizer, act, strength, self.where, model, type(self).__name__)
+        return Shrinking(optimizer, self._act, strength, self.where, model, type(self).__name__)
 
 
 class ElasticNet(Penalty):
@@ -100,10 +89,8 @@ class ElasticNet(Penalty):
     2014, "Proximal algorithms", section 6.5.3.
     """
 
-    strengths: ClassVar[tuple[str, ...]] = ("l1", "l2")
-
     def __init__(self, l1: Schedule, l2: Schedule, where: Where = None) -> None:
-        super().__init__(l1, l2, where=where)
+        self._begin(where, l1=l1, l2=l2)
 
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ₁ Σ|w| + λ₂/2 Σw²."""

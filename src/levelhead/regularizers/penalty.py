@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +24,17 @@ class Penalty(ABC):
     :math:`\alpha` times the penalty alone, with the group's learning rate :math:`\alpha`, whatever the optimizer.
 
     Args:
+        strength: λ, at least 0; may follow the step.
         where: which parameters; by default the weights, without biases and normalizers. See ``select``.
     """
 
-    #: The names of the strengths that the constructor takes, in order.
-    strengths: ClassVar[tuple[str, ...]] = ("strength",)
+    def __init__(self, strength: Schedule, where: Where = None) -> None:
+        self._begin(where, strength=strength)
 
-    def __init__(self, *strengths: Schedule, where: Where = None) -> None:
-        for name, strength in zip(self.strengths, strengths, strict=True):
+    def _begin(self, where: Where, **strengths: Schedule) -> None:
+        for name, strength in strengths.items():
             schedules.check(strength, f"{type(self).__name__}'s {name}")
-        self._schedules, self.where = strengths, where
+        self._strengths, self.where = strengths, where
 
     def __call__(self, of: nn.Module | Tensor | Iterable[Tensor], step: int = 0) -> Tensor:
         """The penalty of a model, or of given tensors.
@@ -79,17 +79,16 @@ class Penalty(ABC):
             ValueError: ``where`` chooses nothing, or a parameter group has no learning rate; at a step, a weight is
                 calculated from others in a way that cannot give the result.
         """
+        return Attachment(optimizer, self._act, self.where, model, type(self).__name__)
 
-        def act(weights: list[Tensor], rate: float, step: int) -> None:
-            self.move_(weights, rate, *self.at(step))
-
-        return Attachment(optimizer, act, self.where, model, type(self).__name__)
+    def _act(self, weights: list[Tensor], rate: float, step: int) -> None:
+        self.move_(weights, rate, *self.at(step))
 
     def at(self, step: int) -> tuple[float, ...]:
         """The strengths at a step."""
         return tuple(
             schedules.value(schedule, step, f"{type(self).__name__}'s {name}")
-            for name, schedule in zip(self.strengths, self._schedules, strict=True)
+            for name, schedule in self._strengths.items()
         )
 
     @abstractmethod
@@ -104,10 +103,8 @@ class Penalty(ABC):
         torch._foreach_add_(weights, gradients, alpha=-rate)
 
     def __repr__(self) -> str:
-        values = [f"{name}={value!r}" for name, value in zip(self.strengths, self._schedules, strict=True)]
-        return (
-            f"{type(self).__name__}({', '.join([*values, *([] if self.where is None else [f'where={self.where!r}'])])})"
-        )
+        shown = self._strengths | ({} if self.where is None else {"where": self.where})
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 def row_norms(weight: Tensor, order: int) -> Tensor:
@@ -115,9 +112,7 @@ def row_norms(weight: Tensor, order: int) -> Tensor:
 
     By rows, because the norm of a million values in one float32 sum loses two digits, or more.
     """
-    wide = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else None
-    rows = weight.flatten(1) if weight.ndim > 1 else weight.reshape(1, -1)
-    norms: Tensor = torch.linalg.vector_norm(rows, order, 1, dtype=wide)
+    norms: Tensor = torch.linalg.vector_norm(as_matrix(weight), order, 1, dtype=_wide(weight))
     return norms
 
 
@@ -130,6 +125,14 @@ def unit_norms(weight: Tensor, dim: int) -> Tensor:
     if not -weight.ndim <= dim < weight.ndim:
         raise ValueError(f"units are along dimension {dim}, and a weight has the shape {tuple(weight.shape)}")
     others = [d for d in range(weight.ndim) if d != dim % weight.ndim]
-    wide = torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else None
-    norms: Tensor = torch.linalg.vector_norm(weight, 2, others or None, keepdim=True, dtype=wide)
+    norms: Tensor = torch.linalg.vector_norm(weight, 2, others or None, keepdim=True, dtype=_wide(weight))
     return norms if others else weight.abs()
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight as (units, everything else)."""
+    return weight.flatten(1) if weight.ndim > 1 else weight.reshape(1, -1)
+
+
+def _wide(weight: Tensor) -> torch.dtype | None:
+    return torch.float32 if weight.dtype in (torch.float16, torch.bfloat16) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 #: A number; a function of the step (0 is the first); or one number a step.
@@ -48,7 +49,7 @@ class Cosine(_Way):
 
 def check(schedule: Schedule, what: str, below: float = math.inf) -> None:
     """Refuse a schedule whose first value cannot be; see ``value``."""
-    if isinstance(schedule, str) or not (callable(schedule) or isinstance(schedule, int | float | Sequence)):
+    if isinstance(schedule, str) or not (callable(schedule) or isinstance(schedule, Real | Sequence)):
         raise TypeError(f"{what} must be a number, a function of the step or one number a step, got {schedule!r}")
     value(schedule, 0, what, below)
 

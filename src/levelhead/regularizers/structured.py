@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from levelhead.regularizers.penalty import Penalty, unit_norms
+from levelhead.regularizers.penalty import Penalty, as_matrix, unit_norms
 from levelhead.regularizers.schedules import Schedule
 from levelhead.regularizers.selection import Where
 
@@ -35,16 +35,13 @@ class GroupLasso(Penalty):
     """
 
     def __init__(self, strength: Schedule, where: Where = None, dim: int = 0) -> None:
-        super().__init__(strength, where=where)
+        super().__init__(strength, where)
         self.dim = dim
 
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ Σ √n ‖w_g‖."""
-        sums = []
-        for weight in weights:
-            norms = unit_norms(weight, self.dim)
-            sums.append(norms.sum() * math.sqrt(weight.numel() / max(norms.numel(), 1)))
-        return strengths[0] * torch.stack(sums).sum()
+        norms = [unit_norms(weight, self.dim) for weight in weights]
+        return strengths[0] * torch.stack([n.sum() * _root(w, n) for w, n in zip(weights, norms, strict=True)]).sum()
 
     def move_(self, weights: list[Tensor], rate: float, *strengths: float) -> None:
         """Soft thresholding of each unit's norm."""
@@ -52,8 +49,12 @@ class GroupLasso(Penalty):
             return
         for weight in weights:
             norms = unit_norms(weight, self.dim)
-            threshold = rate * strengths[0] * math.sqrt(weight.numel() / max(norms.numel(), 1))
-            weight.mul_((1 - threshold / norms).clamp_(min=0))
+            weight.mul_((1 - rate * strengths[0] * _root(weight, norms) / norms).clamp_(min=0))
+
+
+def _root(weight: Tensor, norms: Tensor) -> float:
+    """√n of the groups that have these norms."""
+    return math.sqrt(weight.numel() / max(norms.numel(), 1))
 
 
 class Orthogonal(Penalty):
@@ -67,9 +68,6 @@ class Orthogonal(Penalty):
     Source: Bansal et al. 2018, "Can we gain more from orthogonality regularizations in training deep networks?",
     equation 1 (SO).
     """
-
-    def __init__(self, strength: Schedule, where: Where = None) -> None:
-        super().__init__(strength, where=where)
 
     def term(self, weights: list[Tensor], *strengths: float) -> Tensor:
         """λ Σ ‖WWᵀ - I‖²."""
@@ -104,7 +102,7 @@ class SpectralNorm(Penalty):
     """
 
     def __init__(self, strength: Schedule, where: Where = None, iterations: int = 2) -> None:
-        super().__init__(strength, where=where)
+        super().__init__(strength, where)
         if iterations < 1:
             raise ValueError(f"iterations must be at least 1, got {iterations}")
         self.iterations = iterations
@@ -124,9 +122,10 @@ class SpectralNorm(Penalty):
 
     def _largest(self, weight: Tensor, key: Tensor) -> Tensor:
         matrix = as_matrix(weight)
-        key = key if key._base is None else key._base  # of a view, which is made anew at each call
+        whole = key if key._base is None else key._base  # a view is made anew at each call
+        kept, place = self._vectors.setdefault(whole, {}), (key.storage_offset(), key.shape, key.stride())
         with torch.no_grad():
-            v, more = self._vectors.get(key), 0
+            v, more = kept.get(place), 0
             if v is None:
                 random = torch.Generator().manual_seed(0)
                 v, more = torch.randn(matrix.shape[1], generator=random).to(matrix), 20
@@ -135,11 +134,6 @@ class SpectralNorm(Penalty):
                 u = torch.nn.functional.normalize(matrix @ v, dim=0)
                 v = torch.nn.functional.normalize(matrix.T @ u, dim=0)
             if bool(v.any()):  # else the weight is 0, and there is no direction to keep
-                self._vectors[key] = v.clone()
+                kept[place] = v.clone()
         largest: Tensor = u @ matrix @ v
         return largest
-
-
-def as_matrix(weight: Tensor) -> Tensor:
-    """A weight as (units, everything else)."""
-    return weight.flatten(1) if weight.ndim > 1 else weight[None]

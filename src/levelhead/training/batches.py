@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -74,36 +74,12 @@ class Batches:
         return self._order
 
 
-class Augment:
-    """What a recipe does to each training batch, as a pure function of batch and step.
-
-    Args:
-        change: of the inputs alone; None leaves them.
-        mixes: ``mixup`` and ``cutmix``, in their order.
-        classes: how many; None for numbers.
-        seed: of the mixing.
-    """
-
-    def __init__(
-        self, change: Augmentation | None, mixes: Sequence[Callable[..., tuple[Tensor, Tensor]]], classes: int | None,
-        seed: int,
-    ) -> None:  # fmt: skip
-        self.change, self.mixes, self.classes, self.seed = change, mixes, classes, seed
-
-    def __call__(self, batch: tuple[Tensor, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step; mixed targets are distributions over the classes."""
-        inputs, targets = batch
-        if self.change is not None:
-            inputs = self.change(inputs, step)
-        if self.mixes:
-            random = generator(self.seed, AUGMENTATION, step)
-            for mix in self.mixes:
-                inputs, targets = mix(inputs, targets, classes=self.classes, generator=random)
-        return inputs, targets
+#: The inputs and targets of a batch and its step, to what is trained on; mixed targets are distributions.
+Augment = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 def augmentation(recipe: Recipe, data: Dataset, rank: int = 0) -> Augment | None:
-    """What the recipe does to each training batch; None where it does nothing.
+    """What the recipe does to each training batch, as a pure function of it and its step; None where it does nothing.
 
     Mixing has α = 0.2·strength for ``mixup`` and α = strength for ``cutmix``.
 
@@ -123,4 +99,13 @@ def augmentation(recipe: Recipe, data: Dataset, rank: int = 0) -> Augment | None
     except AugmentationError as error:
         raise RecipeError(f"augmentation: {error}") from error
     classes = data.outputs if data.task == "classification" else None
-    return Augment(change, [known[name] for name in recipe.augmentation if name in known], classes, seed)
+    mixes = [known[name] for name in recipe.augmentation if name in known]
+
+    def augment(inputs: Tensor, targets: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        inputs = inputs if change is None else change(inputs, step)
+        random = generator(seed, AUGMENTATION, step) if mixes else None
+        for mix in mixes:
+            inputs, targets = mix(inputs, targets, classes=classes, generator=random)
+        return inputs, targets
+
+    return augment

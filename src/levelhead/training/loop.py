@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,7 +21,7 @@ from levelhead.nn import SyncBatchNorm
 from levelhead.records import Curve, Run, Status, environment
 from levelhead.training import checkpoints, probes
 from levelhead.training.batches import Batches, augmentation
-from levelhead.training.networks import build
+from levelhead.training.networks import build, evenly
 from levelhead.training.objectives import evaluate, improved, row_losses
 from levelhead.training.recipe import Recipe
 from levelhead.training.seeding import LOOK, NOISE, derive
@@ -35,11 +36,8 @@ if TYPE_CHECKING:
 _LOOK = 50
 #: Rows that the training loss is measured on; an evaluation should cost no more than a few steps.
 _TRAIN_ROWS = 250
-#: Where Fabric has nothing to do in a step, so that the network is called without it.
-_PLAIN = ("32-true", "64-true")
 #: Rows that the unit's input is measured on: its percentiles come to about 3 percentage points.
 _PROBE_ROWS = 250
-
 
 #: Inputs (seeds, rows, ...) and targets (seeds, rows, ...); the seeds share their memory where their data are alike.
 _Split: TypeAlias = tuple[Tensor, Tensor]
@@ -117,7 +115,8 @@ def train(
         ValueError: several devices without torchrun.
     """
     fabric = _fabric(accelerator, devices, precision)
-    return _run(fabric, [recipe], [data], arm, progress, folder, probe, observe)[0]
+    with _own_random_numbers(fabric):
+        return _Training(fabric, [recipe], [data], folder, probe, observe).run(arm, progress)[0]
 
 
 def train_seeds(
@@ -154,26 +153,13 @@ def train_seeds(
         raise ValueError("train_seeds needs recipes that differ in nothing but their seeds")
     made = _fabric(**{"accelerator": "auto", "devices": 1, "precision": "32-true", **fabric})
     alike = len({tuple(map(len, (one.train, one.validation, one.test))) for one in data}) == 1
-    size = len(recipes) if alike and _as_one(made, recipes[0]) else 1
+    size = len(recipes) if alike and _plain(made) and stackable(recipes[0]) else 1
     runs = []
     for i in range(0, len(recipes), size):
         group = slice(i, i + size)
-        runs += _run(made, recipes[group], data[group], arm, progress, None, probe, observe)
+        with _own_random_numbers(made):
+            runs += _Training(made, recipes[group], data[group], None, probe, observe).run(arm, progress)
     return runs
-
-
-def _run(
-    fabric: Fabric,
-    recipes: Sequence[Recipe],
-    data: Sequence[Dataset],
-    arm: str,
-    progress: Callable[[int, int], None] | None,
-    folder: Path | None,
-    probe: bool,
-    observe: probes.Observer | None,
-) -> list[Run]:
-    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
-        return _Training(fabric, recipes, data, folder, probe, observe).run(arm, progress)
 
 
 def _fabric(accelerator: str, devices: int | str | Sequence[int], precision: Any) -> Fabric:
@@ -198,9 +184,14 @@ def _fabric(accelerator: str, devices: int | str | Sequence[int], precision: Any
     return fabric
 
 
-def _as_one(fabric: Fabric, recipe: Recipe) -> bool:
-    """Whether the networks of a recipe's seeds are one network here."""
-    return stackable(recipe) and fabric.world_size == 1 and fabric.strategy.precision.precision in _PLAIN
+def _plain(fabric: Fabric) -> bool:
+    """Whether Fabric has nothing to do in a step, so that the network is called without it."""
+    return fabric.world_size == 1 and fabric.strategy.precision.precision in ("32-true", "64-true")
+
+
+def _own_random_numbers(fabric: Fabric) -> AbstractContextManager[None]:
+    """The generators of PyTorch are put back at the end."""
+    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
 
 
 class _Training:
@@ -219,7 +210,7 @@ class _Training:
         self.recipe = recipe = recipes[0]  # all but its seed holds for every run
         self.losses = row_losses(recipe, data[0])  # first, as it is quick to refuse
         pairs = list(zip(recipes, data, strict=True))
-        self.plain = fabric.world_size == 1 and fabric.strategy.precision.precision in _PLAIN
+        self.plain = _plain(fabric)
         self.members = self._members([build(*pair) for pair in pairs])
         self.train_split = self._place([one.train for one in data])
         self.validation = self._place([one.validation for one in data])
@@ -244,7 +235,7 @@ class _Training:
         # In their final type before the optimizer is chosen, which depends on it.
         networks = [fabric.strategy.precision.convert_module(network) for network in networks]
         seeds = [derive(one.seed, NOISE, fabric.global_rank) for one in self.recipes]
-        if _as_one(fabric, recipe):
+        if self.plain and stackable(recipe):
             networks = [fabric.to_device(network) for network in networks]
             return Stacked(recipe, networks, [torch.Generator(fabric.device).manual_seed(seed) for seed in seeds])
         torch.manual_seed(seeds[0])
@@ -319,15 +310,13 @@ class _Training:
         """The batches of all seeds: inputs (seeds, rows, ...), targets (seeds, rows) or (seeds, columns, rows)."""
         rows = torch.stack([batches.rows(start, stop) for batches in self.batches], 1)
         inputs, targets = (part[0] for part in self.train_split)
-        if (
-            self.train_split[0].stride(0) and len(self.batches) > 1
-        ):  # each seed has data of its own: those of the second follow the first's
+        if self.train_split[0].stride(0) and len(self.batches) > 1:  # data of their own: those of the seeds in a row
+            rows += torch.arange(len(self.batches), device=rows.device)[:, None] * len(inputs)
             inputs, targets = (part.flatten(0, 1) for part in self.train_split)
-            rows += torch.arange(len(self.batches), device=rows.device)[:, None] * (len(inputs) // len(self.batches))
         for step, index in enumerate(rows.flatten(1), start):
             x, y = (part.index_select(0, index).unflatten(0, rows.shape[1:]) for part in (inputs, targets))
             if self.augments[0] is not None:
-                changed = [augment((a, b), step) for augment, a, b in zip(self.augments, x, y, strict=True) if augment]
+                changed = [augment(a, b, step) for augment, a, b in zip(self.augments, x, y, strict=True) if augment]
                 x, y = (torch.stack(parts) for parts in zip(*changed, strict=True))
             yield x, y if y.ndim == 2 else y.transpose(1, 2)
 
@@ -384,7 +373,7 @@ class _Training:
         """Let the observer see a copy, so that neither weights nor buffers nor random numbers move by it."""
         if self.observe is None:
             return
-        with torch.random.fork_rng([self.fabric.device] if self.fabric.device.type == "cuda" else []):
+        with _own_random_numbers(self.fabric):
             recipe = self.recipes[seed]
             torch.manual_seed(derive(recipe.seed, LOOK, self.step))
             seen = self.observe(copy.deepcopy(self.members.current(seed)), recipe, self.data[seed], self.step)
@@ -508,10 +497,7 @@ class _Training:
             metric="accuracy" if data.task == "classification" else "r2",
             recipe=recipe.to_dict(),
             data=data.describe(),
-            curves={
-                name: Curve(tuple(step for step, _ in points), tuple(value for _, value in points))
-                for name, points in state.curves.items()
-            },
+            curves={name: Curve(*zip(*points, strict=True)) for name, points in state.curves.items()},
             test_score=state.test_score,
             message=state.message,
             environment={**environment(), "training": settings},
@@ -520,9 +506,8 @@ class _Training:
 
 
 def _evenly(split: _Split, count: int) -> _Split:
-    """At most so many rows of a split, evenly spaced, so that a sorted one is sampled fairly."""
-    rows = split[0].shape[1]
-    index = torch.linspace(0, rows - 1, min(rows, count)).long().to(split[0].device)
+    """At most so many rows of a split; see ``evenly``."""
+    index = evenly(split[0].shape[1], count).to(split[0].device)
     inputs, targets = (part[:1] if part.stride(0) == 0 else part for part in split)
     x, y = inputs[:, index], targets[:, index]
     return x.expand(len(split[0]), *x.shape[1:]), y.expand(len(split[0]), *y.shape[1:])

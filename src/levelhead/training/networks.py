@@ -12,9 +12,10 @@ from levelhead import kinds
 from levelhead import nn as lh
 from levelhead.data.functions import find
 from levelhead.data.source import DataError
-from levelhead.training.initialization import activation, calibrate, initialize
+from levelhead.init import calibrate_, initialize_
+from levelhead.training.initialization import activation
 from levelhead.training.recipe import Recipe, RecipeError
-from levelhead.training.seeding import NOISE, WEIGHTS, derive
+from levelhead.training.seeding import NOISE, WEIGHTS, derive, generator
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -105,12 +106,24 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
 
 
 def _begin(model: nn.Module, recipe: Recipe, data: Dataset) -> nn.Module:
-    """Draw the weights, and calibrate them where the recipe says so."""
-    initialize(model, recipe)
-    if recipe.initialization == "calibrated":
-        inputs = data.train.inputs
-        calibrate(model, inputs[torch.linspace(0, len(inputs) - 1, min(len(inputs), _CALIBRATION_ROWS)).long()])
+    """Draw the weights, all before the first bias, and calibrate them where the recipe says so.
+
+    Two networks that differ only in their biases and normalizers begin with the same weights.
+    """
+    scheme = "orthogonal" if recipe.initialization == "calibrated" else recipe.initialization
+    try:
+        initialize_(model, scheme, generator=generator(recipe.seed, WEIGHTS))
+        if recipe.initialization == "calibrated":
+            inputs = data.train.inputs
+            calibrate_(model, inputs[evenly(len(inputs), _CALIBRATION_ROWS)])
+    except ValueError as error:
+        raise RecipeError(f"initialization {recipe.initialization!r}: {error}") from error
     return model
+
+
+def evenly(rows: int, most: int) -> Tensor:
+    """At most so many row numbers, evenly spaced, so that sorted rows are sampled fairly."""
+    return torch.linspace(0, rows - 1, min(rows, most)).long().clamp(max=rows - 1)  # beyond 2**24 float32 rounds up
 
 
 def _mlp(recipe: Recipe, data: Dataset) -> nn.Module:

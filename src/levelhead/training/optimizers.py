@@ -22,6 +22,10 @@ from levelhead.regularizers import (
 )
 from levelhead.training.recipe import Recipe
 
+_PENALTIES: dict[str, type[Penalty]] = {
+    "l1": L1, "l2": L2, "group_lasso": GroupLasso, "orthogonal": Orthogonal, "spectral": SpectralNorm
+}  # fmt: skip
+
 
 def optimizer(recipe: Recipe, model: nn.Module, of: Callable[[Tensor], Tensor] | None = None) -> Optimizer:
     """The recipe's optimizer over the parameters of a model, or over what ``of`` gives in the place of each.
@@ -39,17 +43,12 @@ def optimizer(recipe: Recipe, model: nn.Module, of: Callable[[Tensor], Tensor] |
     if of is not None:
         groups = [{**group, "params": [of(parameter) for parameter in group["params"]]} for group in groups]
         fused = fused and recipe.optimizer == "sgd" and not (recipe.momentum or recipe.weight_decay)
-    match recipe.optimizer:
-        case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=fused, foreach=not fused)
-        case "adam":
-            return torch.optim.Adam(groups, lr=rate, fused=fused, foreach=not fused)
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=rate, fused=fused, foreach=not fused)
-        case "rmsprop":
-            return torch.optim.RMSprop(groups, lr=rate, momentum=recipe.momentum, foreach=True)
-        case _:
-            raise ValueError(f"no optimizer {recipe.optimizer!r}")
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, momentum=recipe.momentum, foreach=True)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, fused=fused, foreach=not fused)
+    adam: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return adam(groups, lr=rate, fused=fused, foreach=not fused)
 
 
 def penalty(recipe: Recipe) -> Penalty | None:
@@ -57,21 +56,9 @@ def penalty(recipe: Recipe) -> Penalty | None:
     strength, share = recipe.penalty_strength, recipe.penalty_l1_share
     if strength == 0:
         return None
-    match recipe.penalty:
-        case "l1":
-            return L1(strength)
-        case "l2":
-            return L2(strength)
-        case "elastic_net":
-            return ElasticNet(strength * share, strength * (1 - share))
-        case "group_lasso":
-            return GroupLasso(strength)
-        case "orthogonal":
-            return Orthogonal(strength)
-        case "spectral":
-            return SpectralNorm(strength)
-        case _:
-            raise ValueError(f"no penalty {recipe.penalty!r}")
+    if recipe.penalty == "elastic_net":
+        return ElasticNet(strength * share, strength * (1 - share))
+    return _PENALTIES[recipe.penalty](strength)
 
 
 def regularize(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> Callable[[], Tensor] | None:

@@ -14,13 +14,15 @@ from typing import Any, Self
 
 from levelhead.data.augmentation import AUGMENTATIONS
 from levelhead.data.functions import is_reference
+from levelhead.init import SCHEMES
+from levelhead.training.initialization import ACTIVATIONS
 
 #: The choices of each field that has a closed list of them.
 CHOICES: dict[str, tuple[str, ...]] = {
     "normalization": ("none", "batch", "layer", "rms", "group", "instance"),
     "placement": ("before", "after"),
-    "activation": ("relu", "leaky_relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh"),
-    "initialization": ("default", "zero", "small", "large", "xavier", "he", "lecun", "orthogonal", "calibrated"),
+    "activation": (*ACTIVATIONS, "gelu_tanh"),
+    "initialization": (*SCHEMES, "calibrated"),
     "optimizer": ("sgd", "adam", "adamw", "rmsprop"),
     "loss": ("auto", "cross_entropy", "kl", "hinge", "mse", "l1", "huber"),
     "penalty": ("none", "l1", "l2", "elastic_net", "group_lasso", "orthogonal", "spectral"),
@@ -75,7 +77,9 @@ class Recipe:
         placement: the normalization stands ``before`` the activation, σ(norm(Wx)), or ``after`` it.
         groups: the groups of group normalization; they divide the width.
         activation: σ, by name.
-        initialization: of the weights; see ``training.initialize``.
+        initialization: of the weights, from the seed alone: a scheme of ``levelhead.init.initialize_``; ``calibrated``
+            is ``orthogonal``, and then each layer scaled until its output has unit variance on training rows (see
+            ``levelhead.init.calibrate_``).
         optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``, with PyTorch's defaults for what has no field here.
         learning_rate: the step size, constant over the run.
         momentum: of ``sgd`` and ``rmsprop``.
