@@ -72,6 +72,16 @@ def test_what_is_behind_the_mask_has_no_influence():
     assert int(Comoments.of(x, 1, torch.zeros(1, 1, 1, dtype=torch.bool)).count) == 0
 
 
+def test_integers_beyond_float64_keep_their_differences():
+    x = torch.tensor([[0, 5], [1000, 2], [2000, 9], [3000, 1]]).repeat(100, 1)
+    seen = Comoments.of(x + torch.tensor([2**60, -(2**61)]))
+    np.testing.assert_allclose(seen.cov(), np.cov(x.double().numpy().T, ddof=0), rtol=1e-12)
+    np.testing.assert_allclose(seen.mean, [2**60 + 1500, -(2**61)], rtol=1e-15)
+    mask = (torch.arange(len(x)) % 2 > 0)[:, None]
+    half = Comoments.of(x + 2**60, 1, mask)
+    np.testing.assert_allclose(half.cov(), np.cov(x[1::2].double().numpy().T, ddof=0), rtol=1e-12)
+
+
 def test_bad_input():
     x = mixed(5)
     with pytest.raises(TypeError, match="real numbers"):

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from levelhead.moments import Moments, statistics_dtype
+from levelhead.moments import Moments, exact_origin, statistics_dtype
 
 #: Values a block: the wide copy stays in the cache, and the product is large enough to be worth its call.
 _BLOCK = 2**18
@@ -43,7 +43,7 @@ class Comoments:
 
     @classmethod
     def of(cls, x: Tensor, dim: int = 1, mask: Tensor | None = None) -> Self:
-        """The comoments of the vectors that lie along the dimension ``dim`` of ``x``.
+        """The comoments of the vectors that lie along the dimension ``dim`` of ``x``, in the arithmetic of ``Moments``.
 
         Args:
             x: real values; (rows, features), (rows, channels, height, width), ...
@@ -76,6 +76,10 @@ class Comoments:
             return cls.empty(x.shape[dim], x.device)
         if rows.ndim == 1:
             rows = rows.unsqueeze(0)
+        axes = tuple(range(rows.ndim - 1))
+        if x.dtype == torch.int64 and bool((origin := exact_origin(rows, axes)).any()):
+            near = cls.of(rows - origin, -1)
+            return cls(near.count, near.mean + origin.squeeze(axes), near.comoment)
         length = max(1, _BLOCK * len(rows) // rows.numel())
         return reduce(cls.merge, (cls._of_block(block) for block in torch.split(rows, length)))
 

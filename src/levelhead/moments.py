@@ -96,7 +96,7 @@ class Moments:
                 raise IndexError(f"dimension {d} is out of range for x of shape {tuple(x.shape)}")
         dims = tuple({d % x.ndim: None for d in dims})
         ignore_nan = ignore_nan and x.is_floating_point()
-        if x.dtype == torch.int64 and x.numel() and dims and bool((origin := _origin(x, dims)).any()):
+        if x.dtype == torch.int64 and x.numel() and dims and bool((origin := exact_origin(x, dims)).any()):
             near = cls.of(x - origin, dims, mask)
             return cls(near.count, near.mean + origin.squeeze(dims), near.m2)
         if mask is None and dims:
@@ -235,7 +235,7 @@ def statistics_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _origin(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+def exact_origin(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """What is to be taken off integers that float64 does not hold; 0 where it does, or where nothing would help."""
     low, high = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
     return low.where(((low < -(2**53)) | (high > 2**53)) & (high - low >= 0), 0)  # below 0 where it does not fit

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import sys
 
 import numpy as np
@@ -293,6 +294,42 @@ def test_a_function_of_the_users(module):
         other = load(reference, standardize=False)
         assert torch.equal(other.test.inputs, data.test.inputs)
         assert torch.equal(other.test.targets, data.test.targets)
+
+
+def test_targets_are_whole_numbers_of_any_size_and_booleans(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    for values, names in (
+        (np.arange(60) % 2 > 0, ("0", "1")),
+        (np.arange(60) % 3 + 2**62, tuple(str(2**62 + i) for i in range(3))),
+        ((np.arange(60) % 2).astype(np.uint8), ("0", "1")),
+    ):
+        np.savez(tmp_path / "t.npz", x=x, y=values)
+        data = load(tmp_path / "t.npz")
+        assert data.classes == names
+        assert sorted(torch.cat([data.train.targets, data.validation.targets, data.test.targets]).bincount().tolist()) \
+            == [60 // len(names)] * len(names)  # fmt: skip
+    np.savez(tmp_path / "t.npz", x=x, y=np.arange(60, dtype=np.uint64) % np.uint64(2) + np.uint64(2**63))
+    with pytest.raises(lhd.DataError, match=r"t\.npz: y holds integers of 2\*\*63 and more"):
+        load(tmp_path / "t.npz")
+    text = "x,y\n" + "".join(f"{i / 7},{2**62 + i % 3}\n" for i in range(60))
+    (tmp_path / "t.csv").write_text(text)
+    assert load(tmp_path / "t.csv").classes == tuple(str(2**62 + i) for i in range(3))
+
+
+def test_one_column_of_inputs_needs_no_second_dimension(tmp_path):
+    np.savez(tmp_path / "t.npz", x=np.arange(60.0), y=np.arange(60) % 2)
+    assert load(tmp_path / "t.npz").input_shape == (1,)
+
+
+def test_what_float64_cannot_square_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{(i + 1) * 1e200},{i % 2}\n" for i in range(40)))
+    with pytest.raises(lhd.DataError, match=r"column 'x': values too large for their squares; rescale them"):
+        load(tmp_path / "t.csv")
+    np.savez(tmp_path / "x.npz", x=np.array([1e200, -1e200, 3e200])[:, None].repeat(2, 1))
+    for file in ("t.csv", "x.npz"):  # and says so without a warning where it is described
+        assert lhd.describe(tmp_path / file).features[0].std == math.inf
+    with pytest.raises(lhd.DataError, match="the seed must be at least 0, got -1"):
+        load("wine", seed=-1)
 
 
 def test_public_names():

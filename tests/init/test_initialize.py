@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import levelhead as lh
-from levelhead.init import audit, calibrate_, gain, initialize_
+from levelhead.init import SCHEMES, audit, calibrate_, gain, initialize_
 
 
 class Swish(nn.Module):
@@ -281,6 +281,31 @@ def test_what_cannot_be_calibrated_is_refused():
         calibrate_(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), torch.randn(5, 3))
     with pytest.raises(ValueError, match="above 0, got 0"):
         calibrate_(twice, torch.randn(5, 4), variance=0)
+
+
+def test_a_batch_without_rows_is_named():
+    with pytest.raises(ValueError, match="the output of layer '0' is empty; give a batch with rows"):
+        calibrate_(deep(2), torch.randn(0, 50))
+    with pytest.raises(ValueError, match="the output of layer '0' is empty"):
+        audit(deep(2), torch.randn(0, 50))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_orthogonal_weights_of_every_type(dtype):
+    layer = nn.Linear(12, 8).to(dtype)
+    initialize_(layer, "orthogonal")
+    # Half a unit in the last place of entries up to 1, in sums of 12 products.
+    most = 12 * torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        layer.weight.double() @ layer.weight.double().T, torch.eye(8).double(), rtol=0, atol=most
+    )
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_weights_has_nothing_to_draw(scheme):
+    model = nn.Sequential(nn.Linear(0, 3), nn.Linear(3, 0))
+    assert len(initialize_(model, scheme)) == 2
 
 
 def test_levelheads_own_layers_are_known():

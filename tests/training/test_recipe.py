@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from levelhead.training import Recipe, RecipeError
@@ -93,12 +94,20 @@ def test_a_whole_number_becomes_a_float_where_a_float_is_meant():
         ({"augmentation": ["crop", "noise", "crop"]}, ["'crop' twice"]),
         ({"normalization": "group", "width": 10, "groups": 4}, ["groups = 4", "width = 10"]),
         ({"normalization": "instance"}, ["'instance'", "'convnet'"]),
+        ({"normalization": "batch", "batch_size": 1}, ["batch_size = 1", "use 2 or more"]),
     ],
 )
 def test_what_cannot_be_is_refused_with_name_value_and_repair(changes, words):
     with pytest.raises(RecipeError) as error:
         Recipe().replace(**changes)
     assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_numbers_of_numpy_are_numbers():
+    recipe = Recipe(steps=np.int64(5), learning_rate=np.float32(0.5), seed=np.uint8(3))
+    assert recipe == Recipe(steps=5, learning_rate=0.5, seed=3)
+    assert {type(recipe.steps), type(recipe.seed)} == {int}
+    assert "learning_rate = 0.5" in recipe.to_toml()
 
 
 @pytest.mark.parametrize("text", ["width = ", "widht = 3", "width = 'x'"])

@@ -159,6 +159,7 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
     return 3 if len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3) else 1
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of squares beyond float64, whose deviation is told as infinite
 def summary_of(block: NDArray[Any]) -> Summary:
     """Of an array (rows, features) or (rows, features, ...), as arrays of one entry a feature."""
     values, taken = np.moveaxis(block, 1, 0).reshape(block.shape[1], -1), np.zeros(block.shape[1])

@@ -49,7 +49,8 @@ def read_table(path: Path, target: str | None, task: Task | None, reading: Readi
         row = rows[cells.is_null().arg_true()[0]]
         problem = "the target is missing; fill it in, remove the row, or use --drop-missing"
         raise DataError.at(path, problem, row=row, column=target)
-    y, classes, chosen, why = _target_values(cells, path, rows, target, task)
+    offset = next(column.offset for column in table.columns if column.name == target)
+    y, classes, chosen, why = _target_values(cells, path, rows, task, offset)
     columns: list[Tensor] = []
     features: list[str] = []
     for name in frame.columns:
@@ -90,11 +91,12 @@ def _find_target(path: Path, columns: Sequence[str], target: str | None) -> tupl
 
 
 def _target_values(
-    cells: pl.Series, path: Path, rows: pl.Series, target: str, task: Task | None
+    cells: pl.Series, path: Path, rows: pl.Series, task: Task | None, offset: int
 ) -> tuple[Tensor, tuple[str, ...], Task, str]:
-    """Targets, names of classes, the task and why."""
+    """Targets, names of classes, the task and why; of numbers that an offset was taken off."""
     import polars as pl
 
+    target = str(cells.name)
     what = f"column {target!r}"
     if cells.dtype == pl.String:
         if task == "regression":
@@ -113,7 +115,7 @@ def _target_values(
         if _counts_up(cells):
             why += f" It looks like an identifier: each of {len(cells):,} is one more than the one before."
         return values.view(-1, 1), (), chosen, why
-    return *class_indices(values), chosen, why
+    return *class_indices(values, offset), chosen, why
 
 
 def _encode(cells: pl.Series, path: Path, rows: pl.Series) -> tuple[list[Tensor], list[str], list[str]]:

@@ -128,6 +128,9 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
         notes.append("Missing values were filled with the mean of the training rows.")
     shape = [-1 if d == 1 else 1 for d in range(train.ndim)]
     mean, scale = moments.mean.view(shape), moments.std().view(shape)
+    if standardize and not bool(scale.isfinite().all()):
+        much = data.features[int((~scale.flatten().isfinite()).nonzero()[0])]
+        raise DataError.at(data.source, "values too large for their squares; rescale them", column=much)
     inputs = [part if complete else part.double().where(~part.isnan(), mean) for part in (train, *others)]
     if standardize:
         # Exact: the spread of a constant that has no short binary form would come out as rounding, not as 0.

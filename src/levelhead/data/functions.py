@@ -114,11 +114,13 @@ def _inputs(source: str, x: Any) -> tuple[Tensor, list[str]]:
         )
         return values.view(len(x), -1), large
     inputs = as_float(_numbers(source, x, "x"))
-    axis = channel_axis(tuple(inputs.shape))
+    axis, notes = channel_axis(tuple(inputs.shape)), []
     if axis is None:
-        images = [f"x was read as grey images of {inputs.shape[2]} x {inputs.shape[1]} pixels."] * (inputs.ndim == 3)
-        return inputs.unsqueeze(1), images
-    notes = ["x was read as images with the channels last; they were put first."] * (axis != 1)
+        if inputs.ndim == 3:
+            notes = [f"x was read as grey images of {inputs.shape[2]} x {inputs.shape[1]} pixels."]
+        return inputs.unsqueeze(1), notes
+    if axis != 1:
+        notes = ["x was read as images with the channels last; they were put first."]
     return inputs.movedim(axis, 1), notes
 
 
@@ -126,8 +128,10 @@ def _numbers(source: str, values: Any, name: str) -> Tensor:
     """An array as a tensor of finite numbers."""
     if values.dtype.kind not in "fiub":
         raise DataError(f"{source}: {name} must hold numbers, got the type {values.dtype}")
-    if values.dtype.kind == "u":
-        values = values.astype(np.int64)  # torch has little arithmetic for the wider unsigned types
+    if values.dtype.kind in "ub":
+        if values.size and int(values.max()) >= 2**63:
+            raise DataError(f"{source}: {name} holds integers of 2**63 and more; take a number off them")
+        values = values.astype(np.int64)  # torch has little arithmetic for booleans and the wider unsigned types
     if values.dtype == np.longdouble or not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("=") if values.dtype != np.longdouble else np.float64)
     finite = np.isfinite(values)

@@ -52,6 +52,8 @@ def load(
     """
     if task not in (None, "classification", "regression"):
         raise DataError(f"task must be 'classification' or 'regression', got {task!r}")
+    if seed < 0:
+        raise DataError(f"the seed must be at least 0, got {seed}")
     data = read(name_or_path, target, task, reading)
     parts, sentence = split(data, seed)
     return prepare(replace(data, notes=(*data.notes, sentence)), parts, standardize=standardize)

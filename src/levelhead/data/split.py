@@ -43,10 +43,10 @@ def choose_task(values: Tensor, what: str, task: Task | None) -> tuple[Task, str
     return "regression", f"Task: regression, because {what} holds {k} distinct numbers, more than {MOST_CLASSES}."
 
 
-def class_indices(values: Tensor) -> tuple[Tensor, tuple[str, ...]]:
-    """Numbers as class indices, and the names of the classes in ascending order."""
+def class_indices(values: Tensor, offset: int = 0) -> tuple[Tensor, tuple[str, ...]]:
+    """Numbers as class indices, and the names of the classes in ascending order; ``offset`` was taken off them."""
     distinct, indices = values.flatten().unique(return_inverse=True)
-    names = tuple(str(int(v)) if float(v).is_integer() else str(v) for v in distinct.tolist())
+    names = tuple(str(int(v) + offset) if float(v).is_integer() else str(v) for v in distinct.tolist())
     return indices, names
 
 

@@ -121,11 +121,14 @@ def _of_column(column: pl.Series) -> Summary:
 
 
 def _describe_array(source: arrays.Arrays, report: Progress) -> Description:
+    import numpy as np
+
     from levelhead.data import arrays
 
     seen: dict[int, Summary] = defaultdict(Summary)  # by the first of the features that are read together
-    for block, first in source.blocks(report):
-        seen[first] = seen[first].merge(arrays.summary_of(block))
+    with np.errstate(over="ignore", invalid="ignore"):  # as in ``summary_of``
+        for block, first in source.blocks(report):
+            seen[first] = seen[first].merge(arrays.summary_of(block))
     each = [one for together in seen.values() for one in arrays.each_of(together)]
     return Description(str(source.path), source.rows, tuple(map(_feature, source.names, each)), source.notes)
 
@@ -154,7 +157,7 @@ def _feature(name: str, seen: Summary, kind: Kind = "number", offset: int = 0) -
     mean = std = low = high = math.nan
     if seen.count and kind == "number":
         mean, low, high = _total(offset, seen.origin, seen.mean), _total(offset, seen.low), _total(offset, seen.high)
-        std = math.sqrt(max(seen.m2, 0) / seen.count)  # below 0 by rounding
+        std = math.sqrt(max(seen.m2, 0) / seen.count) if math.isfinite(seen.m2) else math.inf  # below 0 by rounding
     return Feature(name, kind, seen.count, mean, std, low, high, seen.missing, seen.infinite)
 
 

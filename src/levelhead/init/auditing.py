@@ -81,7 +81,7 @@ def audit(model: nn.Module, batch: Batch) -> Audit:
         A table, and a verdict in words. Attention is not taken apart here; its projections are in ``calibrate_``.
 
     Raises:
-        ValueError: there is no layer, or an output is not finite.
+        ValueError: there is no layer, or an output is empty or not finite.
 
     Source: He et al. 2015, "Delving deep into rectifiers", equation 7; Glorot & Bengio 2010, equation 5.
     """
@@ -92,8 +92,8 @@ def audit(model: nn.Module, batch: Batch) -> Audit:
     start: list[float] = []
 
     def look(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        if not bool(output.isfinite().all()):
-            raise ValueError(f"the output of layer {name!r} is not finite")
+        if not output.numel() or not bool(output.isfinite().all()):
+            raise ValueError(f"the output of layer {name!r} is {'not finite' if output.numel() else 'empty'}")
         square = float(args[0].double().square().mean())
         start.append(square)
         weight = module.weight

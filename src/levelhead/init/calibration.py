@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +53,8 @@ def calibrate_(
 
     Source: Mishkin & Matas 2016, "All you need is a good init" (LSUV), algorithm 1.
     """
-    if not variance > 0:
-        raise ValueError(f"the variance must be above 0, got {variance}")
+    if not 0 < variance < math.inf:
+        raise ValueError(f"the variance must be above 0 and finite, got {variance}")
     layers = named_layers(model)
     if not layers:
         raise ValueError("the model has no linear map, convolution or attention to calibrate")
@@ -101,6 +102,8 @@ class _Scaler:
         """What to multiply the weights with; 1 for a layer that is right, or that has run before in this pass."""
         if name in self.seen:
             return 1.0
+        if not output.numel():
+            raise ValueError(f"the output of layer {name!r} is empty; give a batch with rows")
         found = float(output.detach().double().var(correction=0))
         if not 0 < found < float("inf"):
             why = "does not vary: its weights or its input are constant" if found == 0 else f"has the variance {found}"

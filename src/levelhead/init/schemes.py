@@ -161,13 +161,17 @@ class _Draw:
 
     def _one(self, weight: Tensor, g: float, ins: float, outs: float, bound: float) -> None:
         """One tensor, by the gain and the fans, or the bound of PyTorch's own draw."""
+        if not weight.numel():
+            return
         match self.scheme:
             case "xavier":
                 init.normal_(weight, std=g * math.sqrt(2 / (ins + outs)), generator=self.generator)
             case "he" | "lecun":
                 init.normal_(weight, std=g / math.sqrt(ins), generator=self.generator)
             case "orthogonal":
-                init.orthogonal_(weight, gain=g, generator=self.generator)
+                # Not in half precision, which has no QR decomposition.
+                wide = torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+                weight.copy_(init.orthogonal_(wide, gain=g, generator=self.generator))
             case "default":
                 init.uniform_(weight, -bound, bound, generator=self.generator)
             case "zero":
@@ -179,7 +183,7 @@ class _Draw:
 def _bound(layer: nn.Module) -> float:
     """Of the uniform draw of PyTorch's linear maps and convolutions."""
     weight = weight_of(layer).value()
-    return 1 / math.sqrt(weight.shape[1] if isinstance(layer, nn.Bilinear) else weight[0].numel())
+    return 1 / math.sqrt(max(1, weight.shape[1] if isinstance(layer, nn.Bilinear) else math.prod(weight.shape[1:])))
 
 
 def fans(layer: nn.Module) -> tuple[float, float]:

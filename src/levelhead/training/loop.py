@@ -147,8 +147,10 @@ def train_seeds(
         A run for each recipe, in their order.
 
     Raises:
-        ValueError: the recipes differ in more than their seeds; and as ``train``.
+        ValueError: the recipes differ in more than their seeds, or are not as many as the data; and as ``train``.
     """
+    if len(recipes) != len(data):
+        raise ValueError(f"train_seeds needs the data of each recipe, got {len(data)} for {len(recipes)} recipes")
     if len({recipe.replace(seed=0) for recipe in recipes}) > 1:
         raise ValueError("train_seeds needs recipes that differ in nothing but their seeds")
     made = _fabric(**{"accelerator": "auto", "devices": 1, "precision": "32-true", **fabric})

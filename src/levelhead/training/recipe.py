@@ -9,6 +9,7 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,31 +33,17 @@ CHOICES: dict[str, tuple[str, ...]] = {
 NETWORKS = ("mlp", "convnet")
 
 # The range of each number, in words and as a test; None is allowed where the field's default is None.
-_Range = tuple[str, Callable[[float], bool]]
-_COUNT: _Range = ("at least 1", lambda value: value >= 1)
-_SHARE: _Range = ("at least 0 and below 1", lambda value: 0 <= value < 1)
-_RANGES: dict[str, _Range] = {
-    "width": _COUNT,
-    "depth": ("at least 0", lambda value: value >= 0),
-    "groups": _COUNT,
-    "learning_rate": ("above 0", lambda value: value > 0),
-    "momentum": _SHARE,
-    "weight_decay": ("at least 0", lambda value: value >= 0),
-    "penalty_strength": ("at least 0", lambda value: value >= 0),
-    "penalty_l1_share": ("from 0 to 1", lambda value: 0 <= value <= 1),
-    "max_norm": ("above 0", lambda value: value > 0),
-    "augmentation_strength": ("from 0 to 1", lambda value: 0 <= value <= 1),
-    "dropout": _SHARE,
-    "label_smoothing": _SHARE,
-    "batch_size": _COUNT,
-    "steps": _COUNT,
-    "evaluate_every": _COUNT,
-    "patience": _COUNT,
-    "checkpoint_every": _COUNT,
-    "seed": ("from 0 to 2**63 - 1", lambda value: 0 <= value < 2**63),
-}
-_WHOLE = {
-    *("width", "depth", "groups", "batch_size", "steps", "evaluate_every", "patience", "checkpoint_every", "seed")
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    name: (words, allowed)
+    for words, allowed, names in (
+        ("at least 1", lambda n: n >= 1, "width groups batch_size steps evaluate_every patience checkpoint_every"),
+        ("at least 0", lambda n: n >= 0, "depth weight_decay penalty_strength"),
+        ("above 0", lambda n: n > 0, "learning_rate max_norm"),
+        ("at least 0 and below 1", lambda n: 0 <= n < 1, "momentum dropout label_smoothing"),
+        ("from 0 to 1", lambda n: 0 <= n <= 1, "penalty_l1_share augmentation_strength"),
+        ("from 0 to 2**63 - 1", lambda n: 0 <= n < 2**63, "seed"),
+    )
+    for name in names.split()
 }
 
 
@@ -152,7 +139,7 @@ class Recipe:
             elif isinstance(field.default, tuple):
                 object.__setattr__(self, field.name, _names(field.name, value))
             elif not (value is None and field.default is None):
-                object.__setattr__(self, field.name, _number(field.name, value))
+                object.__setattr__(self, field.name, _number(field, value))
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise RecipeError(
                 f"momentum = {self.momentum} is a setting of sgd and rmsprop, and the optimizer is {self.optimizer!r}, "
@@ -166,6 +153,8 @@ class Recipe:
             raise RecipeError(f"penalty_strength = {self.penalty_strength} needs a penalty; set penalty = 'l2', say")
         if self.normalization == "group" and self.network in NETWORKS and self.width % self.groups:
             raise RecipeError(f"groups = {self.groups} does not divide width = {self.width}; choose a divisor of it")
+        if self.normalization == "batch" and self.network == "mlp" and self.batch_size == 1:
+            raise RecipeError("normalization 'batch' has no variance of batch_size = 1; use 2 or more, or 'layer'")
         if self.normalization == "instance" and self.network == "mlp":
             raise RecipeError(
                 "normalization 'instance' takes its statistics over the pixels of one image, and an mlp has one value "
@@ -238,14 +227,15 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _number(field: str, value: Any) -> int | float:
-    whole = field in _WHOLE
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise RecipeError(f"{field} must be a {'whole ' if whole else ''}number, got {value!r}")
-    words, allowed = _RANGES.get(field, ("finite", math.isfinite))
+def _number(field: dataclasses.Field[Any], value: Any) -> int | float:
+    whole = "int" in str(field.type)
+    fits = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not fits:
+        raise RecipeError(f"{field.name} must be a {'whole ' if whole else ''}number, got {value!r}")
+    words, allowed = _RANGES.get(field.name, ("finite", math.isfinite))
     if not math.isfinite(value) or not allowed(value):
-        raise RecipeError(f"{field} must be {words}, got {value!r}")
-    return value if whole else float(value)
+        raise RecipeError(f"{field.name} must be {words}, got {value!r}")
+    return int(value) if whole else float(value)
 
 
 def _suggest(value: Any, known: tuple[str, ...] | list[str]) -> str:
