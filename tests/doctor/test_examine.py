@@ -14,9 +14,9 @@ from torch import nn
 
 import levelhead as lh
 from levelhead.doctor import comparison, remedies, treat, trials
+from levelhead.doctor.copies import Copies
 from levelhead.doctor.evidence.examined import gather
 from levelhead.doctor.findings import Examination, Scores
-from levelhead.doctor.interventions import Interventions
 from levelhead.doctor.rules.network import squashing
 
 #: Seconds: far more than they take, so that a busy machine cuts no examination short.
@@ -129,7 +129,7 @@ def test_the_clock_stands_while_others_have_the_processor():
 
 
 def test_a_suspicion_that_there_was_no_time_to_try_leaves_the_verdict_open(monkeypatch):
-    monkeypatch.setattr(Interventions, "_affords", lambda self, cost: False)
+    monkeypatch.setattr(Copies, "affords", lambda self, cost: False)
     found = lh.examine(programs.inputs_in_bytes(), budget=BUDGET)
     assert not found.healthy
     assert found.verdict.startswith("undecided: time ran out before what speaks for inputs-not-normalized")

@@ -1,5 +1,7 @@
 """The remedies are the library's own, and do what they say."""
 
+import pickle
+
 import faulty_programs as programs
 import pytest
 import torch
@@ -63,3 +65,34 @@ def test_an_evaluation_without_dropout_has_one_score():
     remedies.without_dropout()(program)
     plain = programs.dropout_at_evaluation()
     assert len({program.final_score() for _ in range(4)}) == 1 < len({plain.final_score() for _ in range(4)})
+
+
+FOR_SCRIPTS = [
+    remedies.learning_rate(0.1, [1.0]),
+    remedies.set_in_optimizer("weight_decay", 0.0, "without"),
+    remedies.together([remedies.inputs_standardized(), remedies.targets_standardized()]),
+    remedies.dropout(["0"], 0.0),
+    remedies.relu_between(["0"], ""),
+    remedies.validation_like_training(0, 1, 0, 1),
+    *(remedies.let_through(), remedies.all_parameters(), remedies.aligned_loss(), remedies.squashed_once()),
+    *(remedies.cleared(), remedies.train_mode(), remedies.standard_evaluation(), remedies.batch_statistics()),
+    *(remedies.clipped(), remedies.turned_round(), remedies.drawn_anew(), remedies.penalty_lightened()),
+    *(remedies.one_batch(), remedies.permuted()),
+]
+
+
+@pytest.mark.parametrize("remedy", FOR_SCRIPTS, ids=lambda remedy: remedy.words)
+def test_what_is_done_to_a_script_can_be_sent_to_another_process(remedy):
+    assert callable(pickle.loads(pickle.dumps(remedy.outside)))
+
+
+def test_a_rate_is_another_one_for_the_time_of_a_step_alone(monkeypatch):
+    before, after = [], []
+    monkeypatch.setattr("levelhead.doctor.remedies.outside.register_optimizer_step_pre_hook", before.append)
+    monkeypatch.setattr("levelhead.doctor.remedies.outside.register_optimizer_step_post_hook", after.append)
+    remedies.learning_rate(0.1, [1.0]).outside(None)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    before[0](optimizer)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    after[0](optimizer)
+    assert optimizer.param_groups[0]["lr"] == 1.0

@@ -110,7 +110,8 @@ def update(cleared=0.0, kept=1.0, descent=1.0, move=-0.5, held=1.0):
 
 def trained(score=0.9, losses=(), scores=(), **more):
     program = programs.plain()
-    return Outcome(program, score, list(losses or [1.0] * 40), list(scores), [0.1] * 40, 40, 40, **more)
+    figures = {"losses": list(losses or [1.0] * 40), "scores": list(scores), "rates": [0.1] * 40}
+    return Outcome(program=program, score=score, **figures, updates=40, planned=40, **more)
 
 
 def call(module, x=None, name="0"):

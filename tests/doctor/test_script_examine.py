@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,16 @@ import torch
 
 from levelhead.doctor import ProgramError, command
 from levelhead.doctor.comparison import gain
+from levelhead.doctor.remedies import learning_rate, mismatched, penalty_lightened
 from levelhead.doctor.script import Script
 from levelhead.doctor.script.again import Runs
-from levelhead.doctor.script.changes import mismatched
 from levelhead.doctor.script.child import Ran
-from levelhead.doctor.script.examined import CONSTANT, Measure, _Search, examine_script
+from levelhead.doctor.script.examined import examine_script
+from levelhead.doctor.script.measure import Measure
 from levelhead.doctor.script.patch import patch
+from levelhead.doctor.script.reruns import Reruns
+from levelhead.doctor.script.suspected import CONSTANT, _rates
+from levelhead.doctor.search import Search
 
 LOOP = """
 import torch
@@ -76,19 +81,37 @@ def test_gain(before, after, floor, expected):
     assert gain(before, after, floor) == expected
 
 
-@pytest.mark.parametrize(("training", "expected"), [(0.5, 0.5), (1.5, 0.0)])
+FACTS = {"trained": 1, "usual": False, "ended": True, "rates": [0.001]}
+
+
+class Made:
+    """Runs that have been made: the unchanged one, and one with a change."""
+
+    def __init__(self, plain, changed):
+        self.plain, self.changed = plain, changed
+
+    def begin(self, changes, seed, steps):
+        done = Future()
+        done.set_result(self.changed if changes else self.plain)
+        return done
+
+
+def searched(plain, changed, measure):
+    """The verdicts of a search among rates, and its trials."""
+    again = Reruns(Made(plain, changed), plain, measure)
+    search = Search(again, again, lambda _: None, rounds=1)
+    return search.causes(_rates(plain.facts, again.base, measure.validated)), search.trials
+
+
+@pytest.mark.parametrize(("training", "expected"), [(0.5, ["learning-rate-too-high"]), (1.5, [])])
 def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfits_less(training, expected):
     def ran(loss, validation):
-        return Ran(10, [[i, loss] for i in range(10)], [[9, validation]], [], "", [], {}, [], 0.0)
-
-    class Fake:
-        def all(self, orders):
-            return [ran(training, 1.0) if order[0] else ran(1.0, 2.0) for order in orders]
+        return Ran(10, [[i, loss] for i in range(10)], [[9, validation]], [], "", [], FACTS, [], 0.0)
 
     measure = Measure("loss", lambda each: -each.validation[-1][1], -3.0, True)
-    search = _Search(Fake(), ran(1.0, 2.0), measure, lambda _: None)
-    search.run(["rate / 10"], [])
-    assert search.gains["rate / 10"] == expected
+    found, trials = searched(ran(1.0, 2.0), ran(training, 1.0), measure)
+    assert [v.suspicion.cause for v in found] == expected
+    assert trials[1].gain == 0.5
 
 
 @pytest.mark.parametrize(
@@ -101,22 +124,13 @@ def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfi
     ],
 )
 def test_a_training_that_is_given_up_while_its_loss_falls(usual, ended, last, cause):
-    facts = {"usual": usual, "ended": ended, "rates": [0.001], "dropout": "", "batch_norm": ""}
+    facts = FACTS | {"usual": usual, "ended": ended}
     losses = [[i, max(3.0 - 2 * i / 60, last)] for i in range(60)]
-
-    def ran(losses):
-        return Ran(60, losses, [], [], "", [], facts, [], 0.0)
-
-    class Fake:
-        def all(self, orders):
-            return [ran([[0, 0.1]] * 60 if order[0] else losses) for order in orders]
-
     measure = Measure("loss", lambda each: -each.losses[-1][1], -3.0, False)
-    search = _Search(Fake(), ran(losses), measure, lambda _: None)
-    search.run(["rate x 10"], [])
-    found = search.finding(search.best(), [])
-    assert found.cause == cause
-    assert ("epochs" in found.patch) is (cause == "too-few-updates")
+    base = measure.of(Ran(60, losses, [], [], "", [], facts, [], 0.0))
+    _, higher = _rates(facts, base, False)
+    assert higher.cause == cause
+    assert ("epochs" in higher.remedies[0].patch) is (cause == "too-few-updates")
 
 
 @pytest.mark.parametrize(
@@ -177,31 +191,38 @@ def test_a_patch_is_a_diff_of_the_script(tmp_path, cause, faulty, mended):
     assert path.read_text() == mended
 
 
+def one(script, steps, *changes):
+    with Runs(script, deadline=120) as runs:
+        return runs.begin(changes, 0, steps).result()
+
+
 def test_runs_are_cut_off_seeded_and_kept(script):
-    runs = Runs(script(LOOP), deadline=120)
-    first, same, other = runs.all([("", "", 0, 30, 0.0), ("rate x 10", "", 0, 30, 0.0), ("", "", 1, 30, 0.0)])
+    text = script(LOOP)
+    with Runs(text, deadline=120) as runs:
+        orders = [([], 0), ([learning_rate(10, [])], 0), ([], 1)]
+        first, same, other = (run.result() for run in [runs.begin(*order, 30) for order in orders])
     assert first.steps == 30
     assert first.losses[0] == same.losses[0]  # the script sets no seed; the first loss is before any change
     assert first.losses[0] != other.losses[0]
     assert first.losses[-1] != same.losses[-1]
     assert [step for step, _ in first.validation] == [20]
-    runs._run = None  # nothing is run again
-    assert runs.one("", "", 0, 30, 0.0) == first
-    runs.forget()
-    with pytest.raises(TypeError):
-        runs.one("", "", 0, 30, 0.0)
+    with Runs(text, deadline=120) as runs:
+        runs._run = None  # nothing is run again
+        assert runs.begin([], 0, 30).result() == first
+        runs.forget()
+        with pytest.raises(TypeError):
+            runs.begin([], 0, 30).result()
 
 
 def test_what_a_script_writes_stays_in_a_scratch_copy(script, tmp_path):
     outside = tmp_path / "precious.pt"
     outside.write_text("precious")
     inside = "torch.save(model.state_dict(), 'best.pt')\nopen('log.txt', 'w').write('x')\n"
-    runs = Runs(script(LOOP + inside), deadline=120)
-    done = runs.one("", "", 0, 1000, 0.0)
+    done = one(script(LOOP + inside), 1000)
     assert (done.steps, done.error) == (80, "")
     assert [path.name for path in Path().iterdir()] == ["train.py"]
     for line in (f"torch.save(model.state_dict(), {str(outside)!r})", f"open({str(outside)!r}, 'w')"):
-        done = Runs(script(LOOP + line), deadline=120).one("", "", 0, 1000, 0.0)
+        done = one(script(LOOP + line), 1000)
         assert outside.read_text() == "precious"
         assert "exit status 1" in done.error
 
@@ -237,7 +258,7 @@ def test_what_trains_nothing_is_one_line(script, text, said):
 def test_what_the_unchanged_run_is_asked(script, old, new, cause):
     """A fault, and the same script without it."""
     for text, expected in ((LOOP.replace(old, new).replace("+ (x[:, 2] > 1).long()", ""), True), (LOOP, False)):
-        done = Runs(script(text), deadline=120).one("", "", 0, 200, 0.0)
+        done = one(script(text), 200)
         causes = [f["cause"] for each in done.examinations for f in each["findings"]]
         assert (cause in causes) is expected, done.error
         assert len(done.validation) == 4  # what the model was asked is none of the script's evaluations
@@ -271,8 +292,8 @@ for i in range(150):
 
 
 def test_a_penalty_that_outweighs_the_comparison_is_lightened(script):
-    runs = Runs(script(VARIATIONAL), deadline=120)
-    plain, lighter = runs.all([("", "", 0, 1000, 0.0), ("penalty", "", 0, 1000, 0.0)])
+    text = script(VARIATIONAL)
+    plain, lighter = one(text, 1000), one(text, 1000, penalty_lightened())
     assert plain.facts["penalized"]
     assert plain.facts["spread"] < CONSTANT
     (line,) = plain.readings  # handed back by a function, and read with gradients on
@@ -299,7 +320,7 @@ def test_a_softmax_too_many_is_proven_and_patched(script):
 def test_a_healthy_script_has_no_finding(script):
     found = examine_script(script(LOOP), budget=60)
     assert [f for f in found.findings if f.severity == "critical"] == []
-    assert {t.change for t in found.trials} >= {"as it is", "other seeds", "a tenth of the learning rate"}
+    assert {t.change for t in found.trials} >= {"as it is", "other seeds", "learning rate x 0.1"}
 
 
 def test_a_script_of_tensors_alone_can_be_run(script):
@@ -308,9 +329,7 @@ def test_a_script_of_tensors_alone_can_be_run(script):
         .replace("model(x[200:])", "x[200:] @ w")
         .replace("model.parameters()", "[w]")
     )
-    done = Runs(script("import torch\nw = torch.zeros(4, 3, requires_grad=True)\n" + text), deadline=120).one(
-        "", "", 0, 10, 0.0
-    )
+    done = one(script("import torch\nw = torch.zeros(4, 3, requires_grad=True)\n" + text), 10)
     assert done.steps == 10
 
 

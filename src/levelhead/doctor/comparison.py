@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from levelhead.doctor.findings import Scores, Severity
@@ -42,6 +42,57 @@ def number(score: float) -> float:
 def severity_of(won: float) -> Severity:
     """How grave a fault is whose repair wins so much."""
     return "critical" if won >= CRITICAL else "warning"
+
+
+@dataclass
+class Result:
+    """How a training did.
+
+    Args:
+        score: at its end, on validation data; minus infinity where it has none.
+        losses: of each update.
+        updates: how many updates were done.
+        planned: how many there were to be.
+        seconds: wall-clock time.
+        cost: what of a budget it took.
+        error: what it raised, if it did.
+    """
+
+    score: float = -math.inf
+    losses: list[float] = field(default_factory=list)
+    updates: int = 0
+    planned: int = 0
+    seconds: float = 0.0
+    cost: float = 0.0
+    error: Exception | str | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss stopped being finite."""
+        return any(not math.isfinite(loss) for loss in self.losses)
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss over the last tenth of the updates."""
+        return average(self.losses[-max(1, len(self.losses) // 10) :])
+
+    @property
+    def first_loss(self) -> float:
+        """Mean loss over the first twentieth of the updates."""
+        return average(self.losses[: max(1, len(self.losses) // 20)])
+
+    @property
+    def note(self) -> str:
+        """How it ended, where not as planned."""
+        if self.error:
+            said = self.error if isinstance(self.error, str) else f"{type(self.error).__name__}: {self.error}"
+            return said.splitlines()[0][:80]
+        return "diverged" if self.diverged else ""
+
+
+def average(values: list[float]) -> float:
+    """The mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan
 
 
 @dataclass(frozen=True)

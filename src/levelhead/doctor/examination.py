@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -13,15 +13,17 @@ from typing import Any
 from torch import nn
 
 from levelhead.doctor.charts import of_outcome
+from levelhead.doctor.copies import Copies
 from levelhead.doctor.evidence.data import Columns
 from levelhead.doctor.evidence.evaluation import traced
 from levelhead.doctor.evidence.examined import Examined, gather
 from levelhead.doctor.evidence.structure import rows_of
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Stage
-from levelhead.doctor.interventions import Interventions, Verdict
-from levelhead.doctor.isolation import Untouched, clone, random_state_kept
+from levelhead.doctor.isolation import Untouched, clone, random_state_kept, seeded
 from levelhead.doctor.program import Program, ProgramError
-from levelhead.doctor.rules import Wanted, chosen, finding, suspicions
+from levelhead.doctor.remedies import Remedy, several
+from levelhead.doctor.rules import Suspicion, Wanted, chosen, finding, suspicions
+from levelhead.doctor.search import Search, Verdict
 from levelhead.doctor.treat import treat
 from levelhead.doctor.trials import now
 from levelhead.records import environment
@@ -90,9 +92,8 @@ def _examine(
 
     progress("short run")
     clock = time.perf_counter()
-    trying = Interventions(facts, budget, deadline, progress)
-    trying.run_base(max(2.0, budget / 6))
-    base = trying.base
+    copies = Copies(program, budget, deadline)
+    base = facts.base = copies.base
     note = "" if base.updates >= base.planned else f"{base.updates} of {base.planned} updates, for lack of time"
     stages.append(Stage("short run", time.perf_counter() - clock, note))
     notes = (
@@ -104,29 +105,29 @@ def _examine(
     clock = time.perf_counter()
     trained = suspicions(facts, trained=True) if base.error is None else []
     known = {(s.cause, s.where) for s in untrained}
-    verdicts = trying.judge(
-        [s for s in untrained if wanted(s.cause)],
-        [s for s in trained if wanted(s.cause) and (s.cause, s.where) not in known],
-    )
+    trained = [s for s in trained if (s.cause, s.where) not in known]
+    search = Search(facts, copies, progress, partial(_still, program, untrained))
+    facts.tried = search.trials
+    verdicts = search.judge([s for s in (*untrained, *trained) if wanted(s.cause)])
     undecided = ""
     if not any(v.severity != "info" for v in verdicts):
-        if trying.untried:
-            causes = ", ".join(dict.fromkeys(s.cause for s in trying.untried))
+        if search.untried:
+            causes = ", ".join(dict.fromkeys(s.cause for s in search.untried))
             undecided = f"time ran out before what speaks for {causes} was tried; give a larger budget"
-        elif trying.whole:
+        elif copies.whole:
             verdicts += [Verdict(s, s.severity) for s in suspicions(facts, last=True) if wanted(s.cause)]
         elif facts.idle(base.score):
             undecided = (
                 f"after {base.updates} of {base.planned} updates the program is no better than a constant answer; "
                 "a larger budget judges more of its training"
             )
-    stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(trying.trials) - 1} copies trained"))
-    notes += trying.notes
+    stages.append(Stage("interventions", time.perf_counter() - clock, f"{len(search.trials) - 1} copies trained"))
+    notes += search.notes
     return Examination(
         findings=_findings(verdicts, facts),
         stages=tuple(stages),
-        trials=tuple(trying.trials),
-        charts=tuple(of_outcome({n: o.losses for n, o in trying.kept.items()}, base.scores, facts.loop.first_norms)),
+        trials=tuple(search.trials),
+        charts=tuple(of_outcome({n: o.losses for n, o in search.kept.items()}, base.scores, facts.loop.first_norms)),
         measured=_measured(facts),
         notes=tuple(notes),
         environment=environment(),
@@ -134,6 +135,22 @@ def _examine(
         undecided=undecided,
         _remedies=tuple(v for v in verdicts if v.remedy is not None),
     )
+
+
+def _still(
+    program: Program, untrained: Sequence[Suspicion], applied: Sequence[Remedy], open_: Sequence[Suspicion]
+) -> list[Suspicion]:
+    """The suspicions that the program raises with these remedies, too, as far as it takes no training to raise them."""
+    mended = clone(program)
+    try:
+        seeded(0)
+        several(applied)(mended)
+        facts = gather(mended)
+    except Exception:
+        return list(open_)
+    causes = {s.cause for s in suspicions(facts, trained=False)}
+    seen = {s.cause for s in open_ if not s.generic and s.measured is None and s in untrained}
+    return [s for s in open_ if s.cause in causes or s.cause not in seen]
 
 
 def _failure(facts: Examined, error: Exception | None = None, batch: int = 0) -> ProgramError:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from levelhead.doctor.comparison import number
+from levelhead.doctor.comparison import Result, number
 from levelhead.doctor.isolation import Change, clone, random_state_kept, seeded
 from levelhead.doctor.program import Program, ProgramError
 
@@ -22,19 +22,14 @@ PACED = 5
 _CHECKED = (0.01, 0.02, 0.04, 0.07, 0.12, 0.2, 0.3, 0.45, 0.6, 0.8)
 
 
-@dataclass
-class Outcome:
-    """How a copy did.
+@dataclass(kw_only=True)
+class Outcome(Result):
+    """How a copy of a program did.
 
     Args:
         program: the copy, trained.
-        score: its final validation score; minus infinity where it has none.
-        losses: what each update returned.
         scores: validation scores during training: (updates done, score).
         rates: the largest learning rate at each update.
-        updates: how many updates were done.
-        planned: how many there were to be.
-        seconds: wall-clock time.
         pace: seconds of the fastest of the first updates; ``cost``: of all updates and scores, at that pace.
         finite_when_lost: whether the weights were finite after the first lost loss, a NaN.
         eval_since: the first of the latest updates that all left the model in eval mode, or -1.
@@ -42,15 +37,9 @@ class Outcome:
     """
 
     program: Program
-    score: float = -math.inf
-    losses: list[float] = field(default_factory=list)
     scores: list[tuple[int, float]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
-    updates: int = 0
-    planned: int = 0
-    seconds: float = 0.0
     pace: float = math.nan
-    cost: float = 0.0
     finite_when_lost: bool = False
     eval_since: int = -1
     error: Exception | None = None
@@ -58,22 +47,7 @@ class Outcome:
     @property
     def diverged(self) -> bool:
         """Whether the loss or the weights stopped being finite."""
-        return any(not math.isfinite(loss) for loss in self.losses) or not finite(self.program)
-
-    @property
-    def train_loss(self) -> float:
-        """Mean loss over the last tenth of the updates."""
-        return mean(self.losses[-max(1, len(self.losses) // 10) :])
-
-    @property
-    def first_loss(self) -> float:
-        """Mean loss over the first twentieth of the updates."""
-        return mean(self.losses[: max(1, len(self.losses) // 20)])
-
-
-def mean(values: list[float]) -> float:
-    """The mean; NaN of nothing."""
-    return sum(values) / len(values) if values else math.nan
+        return super().diverged or not finite(self.program)
 
 
 def finite(program: Program) -> bool:
@@ -138,7 +112,7 @@ def train(
     """
     start = now()
     copy = clone(program)
-    done = Outcome(copy)
+    done = Outcome(program=copy)
     scored: list[float] = []
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")  # what the program warns of, its own run warns of

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from levelhead.doctor.evidence.evaluation import WithoutDropout
 from levelhead.doctor.evidence.structure import DROPOUT, loose_parts
 from levelhead.doctor.program import Program, standard_evaluate, standard_step
+from levelhead.doctor.remedies import outside
 from levelhead.doctor.remedies.base import Remedy
+from levelhead.doctor.remedies.outside import Outside, Running
 
 
 def learning_rate(factor: float, rates: Sequence[float]) -> Remedy:
@@ -31,7 +36,31 @@ def learning_rate(factor: float, rates: Sequence[float]) -> Remedy:
         f"learning rate x {factor:g}",
         f"lr = {shown}  # instead of {', '.join(f'{r:g}' for r in dict.fromkeys(rates))}",
         change,
+        partial(outside.in_steps, "lr", partial(operator.mul, factor)),
     )
+
+
+def clipped() -> Remedy:
+    """Clip the gradients of a script."""
+    code = "nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # before optimizer.step()"
+    return Remedy("gradients clipped to a norm of 1", code, outside=partial(outside.before_steps, _clip))
+
+
+def _clip(optimizer: torch.optim.Optimizer) -> None:
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+
+
+def turned_round() -> Remedy:
+    """Take the gradients of a script with the opposite sign."""
+    code = "loss.backward()  # no minus in front of the loss, no maximize=True"
+    return Remedy("gradients turned round", code, outside=partial(outside.before_steps, _turn))
+
+
+def _turn(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                p.grad.neg_()
 
 
 def _schedules(program: Program) -> Iterator[Any]:
@@ -63,26 +92,29 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
     """In place of a schedule's step."""
 
 
-def _in_groups(act: Callable[[dict[str, Any]], object], words: str, code: str) -> Remedy:
-    """Do something to each of the optimizer's groups."""
-    return Remedy(words, code, lambda program: [act(group) for group in program.optimizer.param_groups])
-
-
 def one_rate(rate: float) -> Remedy:
     """The same rate for all groups of parameters."""
-    words, code = f"a rate of {rate:g} for all groups", f"lr = {rate:g}  # for all groups"
-    return _in_groups(lambda group: group.update(lr=rate), words, code)
+    return set_in_optimizer("lr", rate, f"a rate of {rate:g} for all groups")
 
 
 def set_in_optimizer(name: str, value: Any, words: str) -> Remedy:
     """Set an option of the optimizer in all groups that have it."""
     code = f"{name} = {value!r}  # in the optimizer"
-    return _in_groups(lambda group: group.update({name: value} if name in group else {}), words, code)
+    return Remedy(
+        words,
+        code,
+        lambda program: [group.update({name: value}) for group in program.optimizer.param_groups if name in group],
+        partial(outside.in_steps, name, partial(_instead, value)),
+    )
 
 
-def _with(name: str, value: Any, words: str, code: str) -> Remedy:
+def _instead(value: Any, _: Any) -> Any:
+    return value
+
+
+def _with(name: str, value: Any, words: str, code: str, script: Outside | None = None) -> Remedy:
     """Another part in the place of one of the program's."""
-    return Remedy(words, code, lambda program: setattr(program, name, value))
+    return Remedy(words, code, lambda program: setattr(program, name, value), script)
 
 
 def epochs(count: int) -> Remedy:
@@ -110,7 +142,20 @@ def all_parameters() -> Remedy:
 
     code = "# nn.ModuleList(...) in place of a list, nn.Parameter(...) of a tensor\n"
     code += "optimizer = Optimizer(model.parameters(), ...)"
-    return Remedy("all parameters given to the optimizer", code, change)
+    return Remedy("all parameters given to the optimizer", code, change, _all_given)
+
+
+def _all_given(run: Running) -> None:
+    """Parameters that get gradients, or are frozen beside trained ones, join the first optimizer that steps."""
+    first: list[torch.optim.Optimizer] = []
+
+    def join(optimizer: torch.optim.Optimizer) -> None:
+        if not first:
+            first.append(optimizer)
+        if optimizer is first[0] and (left := [p for _, p in run.untrained()]):
+            optimizer.add_param_group({"params": left})
+
+    outside.before_steps(join, run)
 
 
 class Before:
@@ -125,9 +170,25 @@ class Before:
         return self.step(program, batch)
 
 
-def before_step(action: Callable[[Program], object], words: str, code: str) -> Remedy:
+def _before_step(action: Callable[[Program], object], words: str, code: str, script: Outside) -> Remedy:
     """Do something before each step of the program."""
-    return Remedy(words, code, lambda program: setattr(program, "step", Before(program.step, action)))
+    return Remedy(words, code, lambda program: setattr(program, "step", Before(program.step, action)), script)
+
+
+def cleared() -> Remedy:
+    """Clear the gradients between updates."""
+    code, clear = "optimizer.zero_grad()  # before backward()", partial(outside.after_steps, _clear)
+    return _before_step(lambda program: _clear(program.optimizer), "gradients cleared", code, clear)
+
+
+def _clear(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+
+
+def train_mode() -> Remedy:
+    """Update in training mode."""
+    code, train = "model.train()  # before each update", partial(outside.in_mode, True, True)
+    return _before_step(lambda program: program.model.train(), "train mode", code, train)
 
 
 def standard_loop() -> Remedy:
@@ -165,4 +226,4 @@ def without_dropout() -> Remedy:
 def standard_evaluation() -> Remedy:
     """The standard evaluation in place of the program's own."""
     code = "model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"
-    return _with("evaluate", None, "evaluated in eval mode", code)
+    return _with("evaluate", None, "evaluated in eval mode", code, partial(outside.in_mode, False, False))

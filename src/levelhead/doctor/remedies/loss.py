@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.data import moments_of
+from levelhead.doctor.evidence.structure import name_of, penalties, through_views
 from levelhead.doctor.evidence.tables import agreeing
 from levelhead.doctor.isolation import IndexedBatches
 from levelhead.doctor.program import Program, ProgramError, hits, one_hot
+from levelhead.doctor.remedies import outside
 from levelhead.doctor.remedies.base import Remedy
 from levelhead.doctor.remedies.network import exchange
+from levelhead.doctor.remedies.outside import Outside, Running
 from levelhead.moments import Moments
 from levelhead.nn import Standardizer
 
 Scale = Callable[[Tensor], Tensor]
+#: PyTorch's losses of quantities.
+QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+#: Deviations from the mean beyond which an input is cut that is standardized by a first batch.
+FAR = 10.0
 
 
-def _in_front(change: Callable[[nn.Module, Tensor], Tensor], words: str, code: str) -> Remedy:
+def _in_front(
+    change: Callable[[nn.Module, Tensor], Tensor], words: str, code: str, script: Outside | None = None
+) -> Remedy:
     """Change the model's first argument, whether in training or in evaluation the function decides."""
 
     def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (change(module, args[0]), *args[1:])
 
-    return Remedy(words, code, lambda program: program.model.register_forward_pre_hook(hook))
+    return Remedy(words, code, lambda program: program.model.register_forward_pre_hook(hook), script)
 
 
-def _compared(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], words: str, code: str) -> Remedy:
+def _compared(
+    change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], words: str, code: str, script: Outside | None = None
+) -> Remedy:
     """Let the loss see changed outputs and targets."""
-    return Remedy(words, code, lambda program: setattr(program, "loss", LossOf(program.loss, change)))
+    return Remedy(words, code, lambda program: setattr(program, "loss", LossOf(program.loss, change)), script)
 
 
 class LossOf:
@@ -73,6 +87,53 @@ def standardize_inputs(moments: Moments) -> Remedy:
     return _in_front(lambda _, x: scale(x), f"inputs standardized ({which})", code if columns else whole)
 
 
+def inputs_standardized() -> Remedy:
+    """Standardize a script's inputs by its first batch, a column at a time."""
+    code = "standardizer = lh.Standardizer().fit(x_train)  # also for validation data\nx = standardizer(x)"
+    return Remedy("inputs standardized in front of the model", code, outside=_standardized)
+
+
+def _standardized(run: Running) -> None:
+    known: dict[tuple[int, int], Standardizer] = {}
+
+    def change(module: nn.Module, x: Tensor) -> Tensor:
+        key = id(module), x.ndim
+        if key not in known:
+            known[key] = Standardizer(dim=1 if x.ndim in (2, 4) else x.ndim - 1).fit(x.detach())
+        scaled: Tensor = known[key](x)
+        return scaled.clamp(-FAR, FAR).to(x.dtype)  # a column that hardly varies in the first batch may later
+
+    outside.in_front(change, run)
+
+
+def one_batch() -> Remedy:
+    """Give a script's updates the inputs and targets of the first: what cannot fit these learns nothing at all."""
+    return Remedy("one batch, over and over", "batch = next(iter(loader))", outside=_one_batch)
+
+
+def _one_batch(run: Running) -> None:
+    kept: dict[Any, Any] = {}
+
+    def first(key: Any, value: Tensor) -> Tensor:
+        known = kept.setdefault(key, value.detach())
+        return known if torch.is_grad_enabled() and known.shape == value.shape else value
+
+    outside.compared(lambda name, args: (args[0], first(name, args[1]), *args[2:]), run)
+    outside.in_front(lambda module, x: first((id(module), x.ndim), x), run)
+
+
+def permuted() -> Remedy:
+    """Deal a script's targets out among the rows anew in each batch of the training."""
+    code = "y = y[torch.randperm(len(y))]"
+    return Remedy("targets dealt out at random", code, outside=partial(outside.compared, _permute))
+
+
+def _permute(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not torch.is_grad_enabled() or not args[1].ndim:
+        return args
+    return args[0], args[1][torch.randperm(len(args[1]))], *args[2:]
+
+
 def finite_inputs(mean: Tensor) -> Remedy:
     """Put the mean of a column in the place of its values that are not finite."""
     return _in_front(
@@ -108,7 +169,23 @@ def validation_like_training(mean: float, std: float, val_mean: float, val_std: 
     scale, _ = _scales(moments_of(val_mean - mean * factor, factor))
     code = f"# one preparation for both; or: x_val = (x_val - {val_mean:.4g}) / {factor:.4g} + {mean:.4g}"
     words = "validation inputs brought to the training scale"
-    return _in_front(lambda module, x: x if module.training else scale(x), words, code)
+    return _in_front(lambda module, x: x if module.training else scale(x), words, code, _validated_alike)
+
+
+def _validated_alike(run: Running) -> None:
+    """Inputs of an evaluation are given the mean and deviation of the last ones of the training."""
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def change(module: nn.Module, x: Tensor) -> Tensor:
+        mean, std = x.detach().mean(), x.detach().std().clamp_min(1e-12)
+        if torch.is_grad_enabled():
+            seen[id(module)] = mean, std
+            return x
+        if id(module) not in seen:
+            return x
+        return (x - mean) / std * seen[id(module)][1] + seen[id(module)][0]
+
+    outside.in_front(change, run)
 
 
 def _answers_in(
@@ -147,6 +224,25 @@ def standardize_targets(moments: Moments) -> Remedy:
     return _answers_in(moments, lambda o, t: (scale(o), scale(t)), "targets standardized", code)
 
 
+def targets_standardized() -> Remedy:
+    """Read a script's outputs in units of its targets: the model need not reach their scale."""
+    code = "standardizer = lh.Standardizer().fit(y_train)\nloss = criterion(outputs, standardizer(y))"
+    return Remedy("outputs read in units of the targets", code, outside=_in_units_of_targets)
+
+
+def _in_units_of_targets(run: Running) -> None:
+    scale: list[tuple[Tensor, Tensor]] = []
+
+    def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if name not in QUANTITIES or not args[1].is_floating_point():
+            return args
+        if not scale:
+            scale.append((args[1].detach().mean(), args[1].detach().std().clamp_min(1e-12)))
+        return args[0] * scale[0][1] + scale[0][0], *args[1:]
+
+    outside.compared(change, run)
+
+
 def targets_as_shares(low: float, high: float) -> Remedy:
     """Targets from 0 to 1, for the loss."""
     code = f"y = (y - {low:g}) / {high - low:g}" if low else f"y = y / {high:g}"
@@ -156,7 +252,70 @@ def targets_as_shares(low: float, high: float) -> Remedy:
 def aligned_loss() -> Remedy:
     """Give the outputs the targets' shape before the loss."""
     code = "loss = criterion(outputs.reshape(targets.shape), targets)"
-    return _compared(lambda o, t: (o.reshape(t.shape), t), "outputs in the targets' shape", code)
+    return _compared(lambda o, t: (o.reshape(t.shape), t), "outputs in the targets' shape", code, _in_shape)
+
+
+def _in_shape(run: Running) -> None:
+    """Targets take the outputs' shape, in loss functions and in differences."""
+
+    def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0], args[1].reshape(args[0].shape), *args[2:]) if mismatched(*args[:2]) else args
+
+    outside.compared(change, run)
+    for name in ("__sub__", "__rsub__"):
+        outside.wrap(Tensor, name, lambda original, a, b: original(a, b.reshape(a.shape) if mismatched(a, b) else b))
+
+
+def mismatched(a: Any, b: Any) -> bool:
+    """Whether two tensors of as many values would be broadcast to more."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape == b.shape:
+        return False
+    return a.numel() == b.numel() > 1 and a.squeeze().shape == b.squeeze().shape and a.ndim != b.ndim
+
+
+def squashed(x: Any) -> bool:
+    """Whether a tensor is what a softmax or sigmoid has given."""
+    return isinstance(x, Tensor) and name_of(through_views(x.grad_fn)) in ("Softmax", "Sigmoid")
+
+
+def squashed_once() -> Remedy:
+    """Give a script's loss that squashes its inputs those of the first squashing; a sigmoid of a sigmoid is one."""
+    return Remedy("the second softmax or sigmoid out", "# no softmax or sigmoid in front of the loss", outside=_once)
+
+
+def _once(run: Running) -> None:
+    given: Any = WeakTensorKeyDictionary()
+
+    def keep(original: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x in given:
+            return x
+        result = original(x, *args, **kwargs)
+        given[result] = x
+        return result
+
+    for owner in (torch, Tensor, F):
+        for name in ("sigmoid", "softmax"):
+            outside.wrap(owner, name, keep)
+
+    def change(name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        squashing = name in ("cross_entropy", "binary_cross_entropy_with_logits")
+        return (given[args[0]], *args[1:]) if squashing and args[0] in given else args
+
+    outside.compared(change, run)
+
+
+def penalty_lightened() -> Remedy:
+    """A ten-thousandth of what a script's loss adds to its comparison: a sum beside a mean may be so large."""
+    code = "loss = comparison + 1e-4 * penalty  # or both as sums, or as means, over the same rows and elements"
+    return Remedy("a ten-thousandth of the loss's penalty", code, outside=_lightened)
+
+
+def _lightened(_: Running) -> None:
+    def lighten(loss: Tensor) -> None:
+        for term in penalties(loss.grad_fn):
+            term.register_prehook(lambda gradients: tuple(1e-4 * g for g in gradients))
+
+    listen(lighten)
 
 
 def of_logarithms() -> Remedy:

@@ -5,26 +5,33 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from levelhead import nn as nn_of_levelhead
+from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import Program, forward, standard_evaluate
+from levelhead.doctor.remedies import outside
 from levelhead.doctor.remedies.base import Remedy
-from levelhead.init import calibrate_
+from levelhead.doctor.remedies.outside import Outside, Running
+from levelhead.init import calibrate_, initialize_
 
 
-def each(names: Sequence[str], act: Callable[[Any], object], words: str, code: str) -> Remedy:
+def each(
+    names: Sequence[str], act: Callable[[Any], object], words: str, code: str, script: Outside | None = None
+) -> Remedy:
     """Do something to each of these modules."""
 
     def change(program: Program) -> None:
         for name in names:
             act(program.model.get_submodule(name))
 
-    return Remedy(words, code, change)
+    return Remedy(words, code, change, script)
 
 
 def replace(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
@@ -96,16 +103,58 @@ def calibrate(names: Sequence[str], inputs: Any) -> Remedy:
     return Remedy("weights calibrated on data", code, change)
 
 
+def drawn_anew() -> Remedy:
+    """Draw all weights of a script's model by ``levelhead.init``, and calibrate them on its first inputs."""
+    code = "lh.init.initialize_(model)\nlh.init.calibrate_(model, inputs)  # a batch"
+    return Remedy("weights drawn and calibrated by levelhead.init", code, outside=_draw_anew)
+
+
+def _draw_anew(run: Running) -> None:
+    def opened(seen: Any, args: Any) -> None:
+        with random_state_kept():
+            initialize_(seen.model)
+        if args and seen.entries == [seen.model] and all(isinstance(a, Tensor) for a in args):
+            try:
+                calibrate_(seen.model, args if len(args) > 1 else args[0])
+            except ValueError as error:
+                run.said.append(str(error))
+
+    run.opened.append(opened)
+
+
 def followed_by(names: Sequence[str], new: Callable[[nn.Module], nn.Module], words: str, code: str) -> Remedy:
     """Put a module behind each of these."""
     return replace(names, lambda layer: nn.Sequential(layer, new(layer)), words, code)
+
+
+def relu_between(names: Sequence[str], code: str) -> Remedy:
+    """A ReLU behind each of these layers."""
+
+    def change(program: Program) -> None:
+        for name in names:
+            swap(program, name, nn.Sequential(program.model.get_submodule(name), nn.ReLU()))
+
+    return Remedy("ReLU between", code, change, partial(outside.on_model, partial(_bend, tuple(names))))
+
+
+def _bend(names: Sequence[str], model: nn.Module) -> None:
+    for name in names:
+        model.get_submodule(name).register_forward_hook(lambda module, args, output: F.relu(output))
 
 
 def dropout(names: Sequence[str], rate: float) -> Remedy:
     """Another rate in these dropouts."""
     code = "\n".join(f"model.get_submodule({name!r}).p = {rate:g}" for name in names[:4])
     words = f"dropout {rate:g} in {', '.join(names[:4])}"
-    return each(names, lambda module: setattr(module, "p", rate), words, code)
+    everywhere = partial(outside.on_model, partial(_drop, tuple(names), rate))
+    return each(names, lambda module: setattr(module, "p", rate), words, code, everywhere)
+
+
+def _drop(names: Sequence[str], rate: float, model: nn.Module) -> None:
+    modules: dict[str, Any] = dict(model.named_modules())
+    for name in names:
+        if name in modules:  # a script may train several models
+            modules[name].p = rate
 
 
 def moved_dropout(names: Sequence[str], last: str, rate: float) -> Remedy:
@@ -186,11 +235,17 @@ def straight_through(name: str) -> Remedy:
 
 def let_through() -> Remedy:
     """Let gradients through the whole model."""
+    code = "# no detach(), no torch.no_grad() in forward()"
+    return Remedy(
+        "gradients let through",
+        code,
+        lambda program: _let_through(program.model),
+        partial(outside.on_model, _let_through),
+    )
 
-    def change(program: Program) -> None:
-        program.model.forward = LetThrough(program.model)
 
-    return Remedy("gradients let through", "# no detach(), no torch.no_grad() in forward()", change)
+def _let_through(model: nn.Module) -> None:
+    model.forward = LetThrough(model)
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -293,6 +348,22 @@ def recalibration(inputs: Any) -> Remedy:
     """Population statistics before evaluation."""
     words, code = "population statistics before evaluation", "levelhead.recalibrate(model, batches)"
     return Remedy(words, code, lambda program: setattr(program, "evaluate", Recalibrated(program.evaluate, inputs)))
+
+
+def batch_statistics() -> Remedy:
+    """Let a script's batch normalizations take the batch's statistics in evaluations, and learn nothing from them."""
+    words, code = "evaluations with the batch's statistics", "levelhead.recalibrate(model, batches)"
+    return Remedy(words, code, outside=_of_the_batch)
+
+
+def _of_the_batch(_: Running) -> None:
+    def changed(original: Callable[..., Tensor], x: Tensor, mean: Any, var: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            return original(x, mean, var, *args, **kwargs)
+        weight, bias = (*args, kwargs.get("weight"), kwargs.get("bias"))[:2]
+        return original(x, None, None, weight, bias, True)
+
+    outside.wrap(F, "batch_norm", changed)
 
 
 def momentum(names: Sequence[str], value: float = 0.1) -> Remedy:

@@ -14,7 +14,6 @@ from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import piled
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
 from levelhead.doctor.findings import Severity
-from levelhead.doctor.program import Program
 from levelhead.doctor.rules.output import one_logit, single_softmax
 from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion
 from levelhead.doctor.trials import Outcome
@@ -58,7 +57,7 @@ def accumulating(facts: Evidence) -> list[Suspicion]:
         figures["parameters"] = some[:12]
         whose = f"the gradient of {len(some)} parameters, first {some[0]},"
     summary = f"at each of {len(seen)} updates {whose} is the one before plus the batch's own: it is never cleared"
-    return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (_cleared(),))]
+    return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (remedies.cleared(),))]
 
 
 GRADIENT_ASCENT = Rule(
@@ -269,10 +268,7 @@ def eval_in_training(facts: Evidence) -> list[Suspicion]:
     figures = {"in eval mode at each update": frozen[:12]}
     what = "batch normalizations run on fixed statistics" if norms else "dropouts do nothing"
     summary = f"the model is in eval mode while it is updated: {len(norms or frozen)} {what}"
-    cures = (
-        remedies.before_step(_train_mode, "train mode", "model.train()  # before each update"),
-        remedies.standard_loop(),
-    )
+    cures = (remedies.train_mode(), remedies.standard_loop())
     severity: Severity = "critical" if norms else "warning"
     return [EVAL_MODE_IN_TRAINING.suspect("loop", summary, figures, True, severity, cures)]
 
@@ -294,12 +290,8 @@ def _left(facts: Evidence, since: int, count: int) -> list[Suspicion]:
     if not kinds or since < 1 or count - since < max(LEFT_BEHIND, count // 10):
         return []
     summary = f"from update {since + 1} of {count} on the model is in eval mode: something has put it there for good"
-    cure = remedies.before_step(_train_mode, "train mode", "model.train()  # before each update")
+    cure = remedies.train_mode()
     return [EVAL_MODE_IN_TRAINING.suspect("loop", summary, {"since": since + 1}, True, "warning", (cure,))]
-
-
-def _train_mode(program: Program) -> None:
-    program.model.train()
 
 
 DECAY_ON_NORM_OR_BIAS = Rule(
@@ -375,13 +367,7 @@ def never_cleared(facts: Evidence, history: History) -> list[Suspicion]:
         return []
     summary = f"at none of the {history.uncleared} updates looked at, the gradients of the one before had been cleared"
     figures = {"updates looked at": history.uncleared}
-    return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (_cleared(),))]
-
-
-def _cleared() -> remedies.Remedy:
-    return remedies.before_step(
-        lambda program: program.optimizer.zero_grad(), "gradients cleared", "optimizer.zero_grad()  # before backward()"
-    )
+    return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (remedies.cleared(),))]
 
 
 @PARAMETERS_NOT_TRAINED.check("history")

@@ -59,9 +59,7 @@ def linear_stack(facts: Evidence) -> list[Suspicion]:
     one, two = found[0]
     figures = {"pairs": [f"{a} -> {b}" for a, b in found[:12]]}
     summary = f"{two} takes what {one} gives, with no activation between: the two do what one linear layer does"
-    cure = remedies.followed_by(
-        [a for a, _ in found], _relu, "ReLU between", f"nn.Sequential(..., {one}, nn.ReLU(), {two}, ...)"
-    )
+    cure = remedies.relu_between([a for a, _ in found], f"nn.Sequential(..., {one}, nn.ReLU(), {two}, ...)")
     return [MISSING_NONLINEARITY.suspect(one, summary, figures, True, "info", (cure,))]
 
 

@@ -13,16 +13,18 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from levelhead.doctor.program import ProgramError
+from levelhead.doctor.remedies import Remedy
+from levelhead.doctor.remedies.outside import Outside
 from levelhead.doctor.script.child import Order, Ran, main
 from levelhead.doctor.script.run import Script
 
@@ -35,6 +37,8 @@ LEFT = {".git", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache", "
 class Runs:
     """The runs of one script; finished ones are kept until all is done, so that a stopped examination goes on.
 
+    Left as a context, whatever still runs is ended.
+
     Args:
         script: what to run.
         deadline: seconds after which a single run is ended.
@@ -42,66 +46,63 @@ class Runs:
 
     def __init__(self, script: Script, deadline: float) -> None:
         self.script, self.deadline = script, deadline
-        path, _ = script.found()
-        self.path = path
+        self.path, _ = script.found()
         self.jobs = max(1, min(4, (os.cpu_count() or 2)))
-        self.kept = _cache() / _fingerprint(script, path)
+        self.kept = _cache() / _fingerprint(script, self.path)
+        self._pool = ThreadPoolExecutor(self.jobs)
+        self._begun: dict[str, Future[Ran]] = {}
         self._alive: list[Any] = []
         fork = "forkserver" in multiprocessing.get_all_start_methods()
         self._context: Any = multiprocessing.get_context("forkserver" if fork else "spawn")
         if fork:  # PyTorch and what else is installed are imported once, not once a run
-            self._context.set_forkserver_preload(["levelhead.doctor.script.child", *_installed(path)])
+            self._context.set_forkserver_preload(["levelhead.doctor.script.child", *_installed(self.path)])
         self._lock = threading.Lock()
+        self._over = False
 
-    def all(self, orders: list[tuple[str, str, int, int, float]]) -> list[Ran]:
-        """Run orders side by side: change, place, seed, updates and seconds of each.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            KeyboardInterrupt: it was stopped; what had finished is kept.
-        """
-        try:
-            with ThreadPoolExecutor(self.jobs) as pool:
-                futures = [pool.submit(self.one, *order) for order in orders]
-                try:
-                    return [future.result() for future in futures]
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    self._kill()
-                    raise
-        finally:
-            self._kill()
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._over = True
+            for process in self._alive:
+                _end(process)
 
-    def one(self, change: str, where: str, seed: int, steps: int, seconds: float) -> Ran:
-        """One run; from the file where it has been made before."""
-        key = hashlib.sha256(f"{change} {where} {seed} {steps} {seconds}".encode()).hexdigest()[:16]
+    def begin(self, changes: Sequence[Remedy], seed: int, steps: int, seconds: float = 0.0) -> Future[Ran]:
+        """A run with these changes, begun as soon as there is a processor; from the file where it has been made."""
+        words = [change.words for change in changes]
+        key = hashlib.sha256(f"{words} {seed} {steps} {seconds}".encode()).hexdigest()[:16]
+        if key not in self._begun or self._begun[key].cancelled():
+            outside = [change.outside for change in changes if change.outside is not None]
+            self._begun[key] = self._pool.submit(self._one, key, outside, seed, steps, seconds)
+        return self._begun[key]
+
+    def _one(self, key: str, changes: list[Outside], seed: int, steps: int, seconds: float) -> Ran:
         out = self.kept / f"{key}.json"
         if not out.exists():
             self.kept.mkdir(parents=True, exist_ok=True)
+            threads = max(1, (os.cpu_count() or 1) // self.jobs)
             with _scratch(self.path, self.script.module) as (folder, what):
-                order = Order(
-                    self.script if self.script.module else replace(self.script, what=what),
-                    change,
-                    where,
-                    seed,
-                    steps,
-                    seconds,
-                    str(folder),
-                    str(out),
-                    max(1, (os.cpu_count() or 1) // self.jobs),
+                script = self.script if self.script.module else replace(self.script, what=what)
+                said = self._run(
+                    Order(script, changes, seed, steps, seconds, str(folder), str(out), threads), str(folder.parent)
                 )
-                said = self._run(order, str(folder.parent))
             if not out.exists():
                 return Ran(0, [], [], [], said or "it ended without a word", [], {}, [], 0.0)
         return Ran(**json.loads(out.read_text()))
 
     def forget(self) -> None:
         """All is done: nothing need be kept."""
+        self._begun.clear()
         shutil.rmtree(self.kept, ignore_errors=True)
 
     def _run(self, order: Order, temporary: str) -> str:
         said = Path(temporary) / "said.txt"
         process = self._context.Process(target=main, args=(order, str(said)))
         with self._lock:
+            if self._over:
+                return "it was not begun"
             process.start()
             self._alive.append(process)
         process.join(self.deadline)
@@ -112,11 +113,6 @@ class Runs:
         lines = said.read_text(errors="replace").split("\n") if said.exists() else []
         lines = [line for line in lines if line.strip()]
         return f"it took more than {self.deadline:.0f} s" if late else lines[-1] if lines else ""
-
-    def _kill(self) -> None:
-        with self._lock:
-            for process in self._alive:
-                _end(process)
 
 
 def _end(process: Any) -> None:

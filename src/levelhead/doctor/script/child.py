@@ -21,18 +21,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.evaluation import mixing_module
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, penalties
 from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import first_tensor
+from levelhead.doctor.remedies import mismatched, squashed
+from levelhead.doctor.remedies.outside import Outside, wrap
 from levelhead.doctor.rules.optimization import usual
-from levelhead.doctor.script.changes import CHANGES, mismatched, squashed
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
-from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.trials import PACED, affordable, now
-from levelhead.doctor.watching.backward import listen
 
 #: Updates between which nothing is measured in a run whose outcome alone counts.
 NEVER = 2**30
@@ -44,7 +44,7 @@ class Order:
 
     Args:
         script: what to run.
-        change: a key of ``CHANGES``, or empty; ``where`` a place that the change needs.
+        changes: what is changed.
         seed: of a script that sets none, and added to those that it sets.
         steps: updates at most; ``seconds`` by the pace of the first ones, where the run is to find out how many.
         folder: the working directory, and the only place, besides caches, in which files may be written.
@@ -53,8 +53,7 @@ class Order:
     """
 
     script: Script
-    change: str
-    where: str
+    changes: Sequence[Outside]
     seed: int
     steps: int
     seconds: float
@@ -92,10 +91,11 @@ def main(order: Order, said: str) -> None:
     tempfile.tempdir = None
     _only_in(Path(order.folder), Path(order.out).parent)
     _seeded(order.seed)
-    sight = Sight(Path.cwd(), every=NEVER if order.change or order.seed else 16)
-    facts = _Facts(sight, not order.change and not order.seed)
-    if order.change:
-        CHANGES[order.change].install(sight, order.where)
+    whole = not order.changes and not order.seed
+    sight = Sight(Path.cwd(), every=16 if whole else NEVER)
+    facts = _Facts(sight, whole)
+    for change in order.changes:
+        change(sight)
     limit = _Limit(sight, order, lambda: _end(sight, facts, order, ""))
     error = ""
     with sight:
@@ -258,7 +258,7 @@ class _Facts:
             "spread": self.spread,
             "losses": sorted(self.named),
             "untrained": self.sight.untrained_at_first,
-            "dropout": drops[0][1] if drops else "",
+            "dropout": [name for _, name in drops],
             "decay": max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
             "rates": rates,
             "ended": self.ended,

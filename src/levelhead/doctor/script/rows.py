@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from levelhead.doctor.evidence.data import ROWS, Data, measure
+from levelhead.doctor.remedies.loss import QUANTITIES
 
-#: PyTorch's losses of quantities, and those whose first argument is the answer, the second what it should be.
-QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+#: PyTorch's losses whose first argument is the answer, the second what it should be.
 COMPARING = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", *QUANTITIES)
 #: Numbers of the inputs that are kept, in all.
 KEPT = 2**23

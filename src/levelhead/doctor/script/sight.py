@@ -21,15 +21,15 @@ from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.watched import Compared
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.program import first_tensor
+from levelhead.doctor.remedies.outside import wrap
 from levelhead.doctor.script.parts import Parts, held, live, trained_by
 from levelhead.doctor.script.rows import COMPARING, Rows
-from levelhead.doctor.script.wrapping import wrap
 from levelhead.doctor.watching import watch
-from levelhead.doctor.watching.backward import listen
 
 #: The loss functions of PyTorch; its modules call them.
 LOSSES = tuple(n for n in dir(F) if n.endswith(("_loss", "cross_entropy", "_with_logits", "kl_div")) and n[0] != "_")
@@ -67,7 +67,7 @@ class Sight:
         self.watches: list[watch] = []
         self.readings: dict[tuple[str, int], Reading] = {}
         self.compared: list[Callable[[str, tuple[Any, ...], dict[str, Any]], tuple[Any, ...]]] = []
-        self.opened: list[Callable[[watch, Any], None]] = []
+        self.opened: list[Callable[[watch, Any], object]] = []
         self.said: list[str] = []
         self.untrained_at_first: list[str] = []
         self._optimizers: list[weakref.ref[torch.optim.Optimizer]] = []

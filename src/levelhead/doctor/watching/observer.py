@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.charts import of_history
+from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
@@ -22,7 +23,6 @@ from levelhead.doctor.evidence.watched import Compared, Watched
 from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError, first_tensor
 from levelhead.doctor.rules import Suspicion, suspicions
-from levelhead.doctor.watching.backward import listen
 from levelhead.doctor.watching.judging import judge
 from levelhead.doctor.watching.probe import Figures, Probe
 from levelhead.records import environment
