@@ -94,9 +94,17 @@ def test_values_come_back_exactly(tmp_path: Path, value: object) -> None:
             b'{"curves": {}, "test_score": 1, "status": "weird"}',
             "status is 'weird', not one of finished, diver",
         ),
-        (b'{"curves": {}, "test_score": 1, "status": ["failed"]}', "not of the type str"),
+        (b'{"curves": {}, "test_score": 1, "status": ["failed"]}', "not one of finished"),
         (b'{"curves": {}, "test_score": 1, "status": "failed", "seed": true}', "seed is 'True', not of the type int"),
-        (b'{"curves": {"a": {"steps": "ab", "values": [1, 2]}}, "status": "failed"}', "steps of the curve 'a'"),
+        (
+            b'{"curves": {"a": {"steps": "ab", "values": [1, 2]}}, "status": "failed"}',
+            "'ab', not of the type list",
+        ),
+        (
+            b'{"curves": {"a": {"steps": [1.5], "values": [1]}}, "status": "failed"}',
+            "'1.5', not of the type int",
+        ),
+        (b'{"curves": {"a": 3}, "status": "failed"}', "curves 'a' is '3', not of the type dict"),
         (b'{"curves": {"a": {"steps": [2, 1], "values": [1, 2]}}, "status": "failed"}', "ascending"),
     ],
 )
@@ -109,7 +117,9 @@ def test_a_corrupt_run_is_named(tmp_path: Path, content: bytes, said: str) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["{}", '{"target": 1, "rows": [{"arm": "a"}], "charts": [], "runs": []}'])
+@pytest.mark.parametrize(
+    "content", ["{}", '{"target": 1, "rows": [{"arm": "a"}], "charts": [], "runs": []}', '{"steps": "many"}']
+)
 def test_a_corrupt_answer_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "answer.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"answer\.json does not hold a study's answer"):

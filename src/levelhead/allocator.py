@@ -5,13 +5,11 @@ from __future__ import annotations
 import ctypes
 import platform
 import warnings
+from pathlib import Path
 
 # The parameters of mallopt in glibc's malloc.h. By default a block over 128 KiB to 32 MiB (a limit that adapts) is
 # mapped and unmapped each time, and free memory at the end of the heap goes back to the system from 128 KiB on.
-_M_TRIM_THRESHOLD = -1
-_M_TOP_PAD = -2
-_M_MMAP_THRESHOLD = -3
-_M_MMAP_MAX = -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _LARGEST_KEPT = 2**30
 _NEVER = 2**31 - 1  # the largest int
 _GROWTH = 2**26  # the heap grows by 64 MiB, not by 128 KiB, so that small objects come less often between large ones
@@ -53,20 +51,14 @@ def _why_not() -> str | None:
     """What stands in the way; None for nothing."""
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return f"it is for Linux with glibc, and this is {platform.system()} {platform.libc_ver()[0]}".rstrip()
-    other = _other_malloc()
+    loaded = _loaded()  # where another is preloaded, mallopt would succeed and change nothing
+    other = next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in loaded), None)
     return None if other is None else f"{other} is in the place of glibc's malloc"
-
-
-def _other_malloc() -> str | None:
-    """The name of an allocator that was preloaded; mallopt would succeed and change nothing."""
-    maps = _loaded()
-    return next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if name in maps), None)
 
 
 def _loaded() -> str:
     """The files that are mapped into this process."""
     try:
-        with open("/proc/self/maps") as file:  # noqa: PTH123 - no file on a disk
-            return file.read()
+        return Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:  # no /proc: then nobody can tell
         return ""

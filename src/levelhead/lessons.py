@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -196,7 +197,7 @@ class Answer:
         raw.pop("sentence", None)
         try:
             answer: Self = build(cls, raw)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold a study's answer ({error}); run the study again") from error
         return answer
 
@@ -207,11 +208,11 @@ class Answer:
     def _repr_html_(self) -> str:
         """The same in a notebook."""
         heads, rows = cells(self)
-        body = ["".join(f"<td>{html.escape(' '.join(cell).strip())}</td>" for cell in row) for row in rows]
-        head = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-        drawn = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>" if rows else ""
+        lines = [(heads, "th"), *((map(_whole, row), "td") for row in rows)] if rows else []
+        drawn = ["".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) for line, tag in lines]
+        table = f"<table>{''.join(f'<tr>{line}</tr>' for line in drawn)}</table>" if rows else ""
         said = [self.question, *map(_printed, self.claims), self.sentence]
-        return drawn + "".join(f"<p>{html.escape(text)}</p>" for text in said)
+        return table + "".join(f"<p>{html.escape(text)}</p>" for text in said)
 
 
 def number(value: float) -> str:
@@ -322,14 +323,10 @@ def corrected(verdicts: Sequence[Verdict]) -> list[tuple[float, float]]:
     """
     ordered = sorted((v.p, i) for i, v in enumerate(verdicts) if not math.isnan(v.p))
     n, found = len(ordered), [(math.nan, math.nan)] * len(verdicts)
-    holm, least = 0.0, 1.0
-    steps_up = []
-    for rank in range(n, 0, -1):
-        least = min(least, ordered[rank - 1][0] * n / rank)
-        steps_up.append(least)
-    for rank, ((p, i), bh) in enumerate(zip(ordered, reversed(steps_up), strict=True)):
-        holm = max(holm, min(1.0, p * (n - rank)))
-        found[i] = (holm, bh)
+    holm = accumulate((min(1.0, p * (n - rank)) for rank, (p, _) in enumerate(ordered)), max)
+    bh = list(accumulate((min(1.0, ordered[rank - 1][0] * n / rank) for rank in range(n, 0, -1)), min))
+    for (_, i), each in zip(ordered, zip(holm, reversed(bh), strict=True), strict=True):
+        found[i] = each
     return found
 
 
@@ -390,14 +387,8 @@ def _arms(answer: Answer) -> str:
 def cells(answer: Answer) -> tuple[list[str], list[list[tuple[str, str]]]]:
     """The table of arms: its heading, and in each cell a figure and what stands beside it."""
     target = score(answer.target, answer.metric)
-    heads = [
-        "arm",
-        f"steps to {target}",
-        "reached",
-        f"speed-up over {answer.baseline}",
-        f"best {answer.metric}",
-        "test",
-    ]
+    speedup, best = f"speed-up over {answer.baseline}", f"best {answer.metric}"
+    heads = ["arm", f"steps to {target}", "reached", speedup, best, "test"]
     rows = []
     for row in answer.rows:
         lost = [f"{n} {what}" for n, what in ((row.diverged, "diverged"), (row.failed, "failed")) if n]
@@ -438,9 +429,7 @@ def table(answer: Answer) -> str:
     """The table of arms as text, one line an arm in 80 columns: shares and scores without what stands beside them."""
     heads, rows = cells(answer)
     heads[0], heads[3], heads[4] = "", "speed-up", "best"
-    lines = [heads] + [
-        [" ".join(cell).strip() if i in (0, 1, 3) else cell[0] for i, cell in enumerate(row)] for row in rows
-    ]
+    lines = [heads] + [[_whole(cell) if i in (0, 1, 3) else cell[0] for i, cell in enumerate(row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -448,29 +437,36 @@ def table(answer: Answer) -> str:
 def markdown(answer: Answer) -> str:
     """The table of arms in Markdown."""
     heads, rows = cells(answer)
-    drawn = [heads, ["---"] * len(heads), *([" ".join(cell).strip() for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in line)} |\n" for line in drawn)
+    return _markdown(heads, [[_whole(cell) for cell in row] for row in rows])
 
 
 def markdown_of_claims(answers: Sequence[Answer]) -> str:
     """The verdicts as a table of Markdown, with the count and what their number implies above it."""
     verdicts = [verdict for answer in answers for verdict in answer.claims]
-    rows = [["claim", "study", "effect", "verdict", "seen", "p", "Holm", "BH"], ["---"] * 8]
-    together = iter(corrected(verdicts))
-    for answer in answers:
-        rows += [
-            [
-                f"{verdict.claim} ({verdict.source})",
-                f"`{answer.study}`",
-                f"{verdict.effect}: {figure(verdict)}; {rule(verdict)}",
-                f"**{ruled(verdict)}**",
-                seen(verdict),
-                *map(chance_of, (verdict.p, *next(together))),
-            ]
-            for verdict in answer.claims
+    studies = [answer.study for answer in answers for _ in answer.claims]
+    rows = [
+        [
+            f"{verdict.claim} ({verdict.source})",
+            f"`{study}`",
+            f"{verdict.effect}: {figure(verdict)}; {rule(verdict)}",
+            f"**{ruled(verdict)}**",
+            seen(verdict),
+            *map(chance_of, (verdict.p, *ps)),
         ]
-    drawn = "".join(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in row)} |\n" for row in rows)
+        for study, verdict, ps in zip(studies, verdicts, corrected(verdicts), strict=True)
+    ]
+    drawn = _markdown(["claim", "study", "effect", "verdict", "seen", "p", "Holm", "BH"], rows)
     return f"{count(verdicts)} {multiplicity(verdicts)}".rstrip() + f"\n\n{drawn}"
+
+
+def _whole(cell: tuple[str, str]) -> str:
+    """A figure and what stands beside it."""
+    return " ".join(cell).strip()
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _printed(verdict: Verdict) -> str:

@@ -41,6 +41,8 @@ class Curve:
     def __post_init__(self) -> None:
         if len(self.steps) != len(self.values):
             raise ValueError(f"a curve needs a value a step, got {len(self.steps)} steps, {len(self.values)} values")
+        if any(a >= b for a, b in pairwise(self.steps)):
+            raise ValueError(f"the steps of a curve must be in ascending order, got {str(self.steps)[:80]}")
 
     def best(self) -> float:
         """The largest value that is not NaN; NaN where there is none."""
@@ -106,17 +108,10 @@ class Run:
         """
         raw = read_json(path)
         try:
-            for name, kind in _RUN.items():
-                if not isinstance(raw.get(name, kind()), kind) or isinstance(raw.get(name), bool):
-                    raise ValueError(f"{name} is {str(raw[name])[:80]!r}, not of the type {kind.__name__}")
-            if raw["status"] not in get_args(Status):
-                raise ValueError(f"status is {raw['status']!r}, not one of {', '.join(get_args(Status))}")
-            curves = {name: _curve(name, curve) for name, curve in raw.pop("curves").items()}
-            arrays = {name: tuple(map(float, values)) for name, values in raw.pop("arrays", {}).items()}
-            reals = {name: float(raw[name]) for name in ("seconds", "test_score")}
-            return cls(**{**raw, **reals, "curves": curves, "arrays": arrays})
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            run: Self = build(cls, raw)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold a run ({error}); delete it to run it again") from error
+        return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,35 +186,32 @@ def _processor() -> str:
     )
 
 
-#: What the fields of a run's file must be; its curves, arrays and real numbers are converted.
-_RUN: dict[str, type] = {
-    **dict.fromkeys(("arm", "status", "metric", "message"), str),
-    **dict.fromkeys(("seed", "steps"), int),
-    **dict.fromkeys(("recipe", "data", "curves", "environment", "asked", "arrays"), dict),
-}
-
-
-def _curve(name: str, raw: dict[str, Any]) -> Curve:
-    steps = tuple(raw["steps"])
-    if not all(type(step) is int for step in steps) or any(a >= b for a, b in pairwise(steps)):
-        raise ValueError(f"the steps of the curve {name!r} are not whole numbers in ascending order")
-    return Curve(steps, tuple(map(float, raw["values"])))
-
-
-def build(kind: Any, raw: Any) -> Any:
+def build(kind: Any, raw: Any, what: str = "the whole") -> Any:
     """A value of a type from its JSON form: dataclasses, tuples, and floats that were written as text.
 
     Raises:
-        KeyError, TypeError, AttributeError, ValueError: ``raw`` is not of that form.
+        TypeError, ValueError: ``raw``, or in it ``what``, is not of that form.
     """
     origin, of = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return raw
+    if origin is UnionType:
+        return None if raw is None else build(of[0], raw, what)
+    if origin is Literal:
+        if raw not in of:
+            raise ValueError(f"{what} is {raw!r}, not one of {', '.join(of)}")
+        return raw
+    made = {tuple: list}.get(origin, dict if is_dataclass(kind) else origin or kind)
+    if kind is not float and type(raw) is not made:
+        raise TypeError(f"{what} is {str(raw)[:80]!r}, not of the type {made.__name__}")
+    if origin is tuple:
+        done = all(type(value) is of[0] for value in raw)  # a look is quicker than a call for each of many numbers
+        return tuple(raw if done else (build(of[0], value, what) for value in raw))
+    if origin is dict:
+        return {name: build(of[1], value, f"{what} {name!r}") for name, value in raw.items()}
     if is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
-        return kind(**{name: build(hints.get(name, Any), value) for name, value in raw.items()})
-    if origin is tuple:
-        return tuple(build(of[0], value) for value in raw)
-    if origin is UnionType:
-        return None if raw is None else build(of[0], raw)
+        return kind(**{name: build(hints.get(name, Any), value, name) for name, value in raw.items()})
     return float(raw) if kind is float else raw
 
 
