@@ -161,60 +161,30 @@ def pictures(
             pool.shutdown(cancel_futures=True)
 
 
-class Tally:
-    """Statistics of pictures: whole numbers of up to 16 bits are counted value by value, which is exact.
+def measured(picture: Picture) -> tuple[int, tuple[str, ...], Summary]:
+    """Channels, what was done, and statistics; of whole numbers of up to 16 bits by how often each is there."""
+    source, channels = picture.source, picture.channels
+    if not isinstance(source, np.ndarray):
+        counts = np.array(source.histogram()).reshape(channels, -1)
+    elif source.dtype == np.uint16:
+        counts = np.bincount(source.ravel(), minlength=2**16)[None]
+    else:
+        return channels, picture.said, summary_of(source.reshape(-1, channels).astype(np.float64) / picture.white)
+    return channels, picture.said, summary_of_counts(np.arange(counts.shape[1]) / picture.white, counts)
 
-    A grey picture among colour ones counts in each of their channels.
+
+def what_was_done(folder: Folder, said: Mapping[tuple[int, tuple[str, ...]], int], damaged: list[int]) -> list[str]:
+    """Sentences on classes, splits, and what was done to how many of the images.
+
+    Args:
+        folder: what was read.
+        said: how many images have so many channels and sentences.
+        damaged: the places of those that were left out.
     """
-
-    def __init__(self) -> None:
-        self._counts: dict[tuple[float, int], NDArray[np.int64]] = {}  # by white and channels: (channels, values)
-        self._real = Summary()
-        self._said: Counter[tuple[int, tuple[str, ...]]] = Counter()
-
-    @staticmethod
-    def of(picture: Picture) -> tuple[Picture, NDArray[np.int64] | None]:
-        """What takes time, for a thread: how often each value is there; None where they are not few."""
-        if not isinstance(picture.source, np.ndarray):
-            return picture, np.array(picture.source.histogram()).reshape(picture.channels, -1)
-        if picture.source.dtype == np.uint16:
-            return picture, np.bincount(picture.source.ravel(), minlength=2**16)[None]
-        return picture, None
-
-    def add(self, picture: Picture, counts: NDArray[np.int64] | None) -> None:
-        """Count a picture in."""
-        self._said[picture.channels, picture.said] += 1
-        if counts is None:
-            pixels = picture.pixels.reshape(-1, picture.channels)
-            self._real = self._real.merge(summary_of(pixels.astype(np.float64) / picture.white))
-            return
-        so_far = self._counts.get((picture.white, picture.channels))
-        self._counts[picture.white, picture.channels] = counts if so_far is None else so_far + counts
-
-    def summary(self) -> Summary:
-        """The statistics, of one channel or of three."""
-        seen = self._real
-        for (white, _), counts in self._counts.items():
-            seen = seen.merge(summary_of_counts(np.arange(counts.shape[1]) / white, counts))
-        return seen
-
-    def told(self) -> Counter[str]:
-        """How many pictures each sentence is of."""
-        return _told(self._said)
-
-
-def _told(said: Mapping[tuple[int, tuple[str, ...]], int]) -> Counter[str]:
-    """How many pictures each sentence is of, by their channels and what was said of each."""
-    most, told = max((channels for channels, _ in said), default=1), Counter[str]()
+    notes, most, told = list(folder.notes), max(channels for channels, _ in said), Counter[str]()
     for (channels, sentences), count in said.items():
         for sentence in (*sentences, *([_GREY_AMONG_COLOUR] if channels < most else [])):
             told[sentence] += count
-    return told
-
-
-def what_was_done(folder: Folder, told: Mapping[str, int], damaged: list[int]) -> list[str]:
-    """Sentences on classes, splits, and what was done to how many of the images."""
-    notes = list(folder.notes)
     if folder.classes:
         sizes = Counter(index for i, (_, index) in enumerate(folder.files) if i not in set(damaged))
         named = [f"{name} ({sizes[index]})" for index, name in enumerate(folder.classes)]
@@ -262,7 +232,7 @@ def load_folder(path: Path, reading: Reading) -> tuple[Folder, NDArray[np.float3
     for row, picture in zip(x, found.values(), strict=True):
         row[...] = np.atleast_3d(picture.pixels).transpose(2, 0, 1) / np.float32(picture.white)
     said = Counter((picture.channels, picture.said) for picture in found.values())
-    notes = what_was_done(folder, _told(said), damaged)
+    notes = what_was_done(folder, said, damaged)
     kind = "grey" if channels == 1 else "RGB"
     notes.insert(0, f"{len(found)} {kind} images of {size[0]} x {size[1]} pixels, white at 1.")
     if len(sizes) > 1:

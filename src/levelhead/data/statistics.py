@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,18 +136,19 @@ def _describe_array(source: arrays.Arrays, report: Progress) -> Description:
 def _describe_folder(folder: images.Folder, report: Progress, reading: Reading) -> Description:
     from levelhead.data import arrays, images
 
-    total, tally = len(folder.files), images.Tally()
-    damaged = []
-    for index, found in images.pictures(folder, reading, images.Tally.of, resize=reading.image_size):
+    total, together, said, damaged = len(folder.files), Summary(), Counter[tuple[int, tuple[str, ...]]](), []
+    for index, found in images.pictures(folder, reading, images.measured, resize=reading.image_size):
         if found is None:
             damaged.append(index)
         else:
-            tally.add(*found)
+            channels, sentences, summary = found
+            said[channels, sentences] += 1
+            together = together.merge(summary)  # a grey picture among colour ones counts in each of their channels
         report(index + 1, total)
     if len(damaged) == total:
         raise DataError(f"{folder.path}: every image is damaged")
-    seen = arrays.each_of(tally.summary())
-    notes = images.what_was_done(folder, tally.told(), damaged)
+    seen = arrays.each_of(together)
+    notes = images.what_was_done(folder, said, damaged)
     features = map(_feature, channel_names(len(seen)), seen)
     return Description(str(folder.path), total - len(damaged), tuple(features), tuple(notes))
 
