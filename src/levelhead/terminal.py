@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 def printable(text: str) -> str:
     """A text with its control characters as escapes; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def closest(name: object, names: Iterable[str]) -> str:
+    """A suggestion for a misspelled name, to stand behind it; nothing where none is like it."""
+    folded = {each.lower(): each for each in names}
+    found = difflib.get_close_matches(str(name).lower(), folded, 1, 0.5)
+    return f" (did you mean {folded[found[0]]!r}?)" if found else ""
 
 
 @contextmanager

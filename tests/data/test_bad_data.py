@@ -57,7 +57,7 @@ def test_a_bad_cell_of_a_parquet_file_is_counted_from_its_first_row(tmp_path):
 
 def test_the_target(tmp_path):
     path = table(tmp_path / "t.csv", rows())
-    refused(["no column 'Y', did you mean 'y'?", "the columns are age, city, y"], path, "Y")
+    refused(["no column 'Y' (did you mean 'y'?)", "the columns are age, city, y"], path, "Y")
     refused(["no column 'weight'; the columns are age, city, y"], path, "weight")
     unnamed = table(tmp_path / "u.csv", [["a", "b"], *([i, i % 2] for i in range(30))])
     refused(["which column is the target?", "--target", "a, b"], unnamed)
@@ -120,9 +120,9 @@ def test_a_damaged_binary_file(tmp_path, name, content):
 
 
 def test_names(tmp_path):
-    refused(["no data set 'minst5k', did you mean 'mnist5k'?", "built in are mnist5k, digits"], "minst5k")
+    refused(["no data set 'minst5k' (did you mean 'mnist5k'?)", "built in are mnist5k, digits"], "minst5k")
     (tmp_path / "cars.csv").write_text("a,y\n1,2\n")
-    refused(["there is no such file, did you mean 'cars.csv'?"], tmp_path / "car.csv")
+    refused(["there is no such file (did you mean 'cars.csv'?)"], tmp_path / "car.csv")
     refused(["there is no such file"], tmp_path / "no" / "t.csv")
     (tmp_path / "t.xlsx").write_text("x")
     refused(["files of type '.xlsx' are not read; use .csv"], tmp_path / "t.xlsx")

@@ -116,7 +116,7 @@ def test_the_options(tmp_path):
         ({"thousands": "."}, "cannot be the decimal sign"),
         ({"encoding": "utf-9"}, "no encoding 'utf-9'"),
         ({"image_size": "64y48"}, "image_size must be pixels"),
-        ({"ignored": "a"}, "reading has no 'ignored', did you mean 'ignore'"),
+        ({"ignored": "a"}, "reading has no 'ignored' .did you mean 'ignore'"),
         ({"drop_missing": "yes"}, "drop_missing cannot be 'yes'"),
     ):
         with pytest.raises(DataError, match=message):

@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from levelhead.data.source import EXACT, DataError, Progress, channel_names, closest, first_line, listed
+from levelhead.data.source import EXACT, DataError, Progress, channel_names, first_line, listed
 from levelhead.data.summary import Summary
+from levelhead.terminal import closest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

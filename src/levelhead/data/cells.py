@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from levelhead.data import formats
-from levelhead.data.source import EXACT, DataError, Progress, Reading, closest, listed, rows_of
+from levelhead.data.source import EXACT, DataError, Progress, Reading, listed, rows_of
+from levelhead.terminal import closest
 
 if TYPE_CHECKING:
     import polars as pl

@@ -15,9 +15,9 @@ from levelhead import references
 from levelhead.data import arrays
 from levelhead.data.arrays import channel_axis, feature_names, less, offsets
 from levelhead.data.dataset import Task, Unsplit, as_float
-from levelhead.data.source import DataError, closest, first_line
+from levelhead.data.source import DataError, first_line
 from levelhead.data.split import choose_task, class_indices
-from levelhead.terminal import printable
+from levelhead.terminal import closest, printable
 
 _REFERENCE = re.compile(r"(?P<module>[\w./\\-]+|.+\.py):(?P<function>[A-Za-z_]\w*)")
 

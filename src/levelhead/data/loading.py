@@ -11,8 +11,9 @@ from levelhead.data import arrays, functions, images, tables
 from levelhead.data.built_in import BUILT_IN
 from levelhead.data.columns import read_table
 from levelhead.data.dataset import Dataset, Task, Unsplit, prepare
-from levelhead.data.source import DataError, Reading, channel_names, closest
+from levelhead.data.source import DataError, Reading, channel_names
 from levelhead.data.split import split
+from levelhead.terminal import closest
 
 _AS_IT_IS = Reading()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
+
+from levelhead.terminal import closest
 
 #: The integers up to here are float64 values, all of them.
 EXACT = 2**53
@@ -106,13 +107,6 @@ def listed(names: Sequence[str]) -> str:
     """Names for a message, no more than twenty."""
     shown = ", ".join(names[:20])
     return f"{shown}, and {len(names) - 20} more" if len(names) > 20 else shown
-
-
-def closest(name: str, names: Sequence[str]) -> str:
-    """A suggestion for a misspelled name, or nothing."""
-    folded = {candidate.lower(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.lower(), folded, n=1)
-    return f", did you mean {folded[found[0]]!r}?" if found else ""
 
 
 def first_line(error: Exception) -> str:

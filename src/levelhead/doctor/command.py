@@ -9,13 +9,13 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levelhead import references
 from levelhead.doctor.findings import Examination, Treated
 from levelhead.doctor.program import Program, ProgramError
+from levelhead.terminal import closest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -215,10 +215,8 @@ def _instead(module: types.ModuleType, name: str) -> str:
         for key, value in vars(module).items()
         if not key.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
     ]
-    close = get_close_matches(name, own, n=1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f"; it defines {', '.join(own[:6])}" if own else "; define one that returns levelhead.Program(...)"
+    defined = f"; it defines {', '.join(own[:6])}" if own else "; define one that returns levelhead.Program(...)"
+    return closest(name, own) or defined
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
@@ -11,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from levelhead import kinds
+from levelhead.terminal import closest
 from levelhead.weights import Weight, is_weight, weights
 
 _One: TypeAlias = str | type[nn.Module] | Callable[[str, Any], bool]
@@ -72,9 +72,7 @@ def _fits(rule: _One | None, one: Weight) -> bool:
 def _nothing(rule: _One | None, names: Sequence[str]) -> str:
     listed = ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "") or "none"
     if isinstance(rule, str):
-        close = difflib.get_close_matches(rule, names, 1, 0.4)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"no parameter's name matches {rule!r}{hint}; the names are {listed}"
+        return f"no parameter's name matches {rule!r}{closest(rule, names)}; the names are {listed}"
     if isinstance(rule, type):
         return f"no module of type {rule.__name__} has a weight; the parameters are {listed}"
     what = "there is no weight of two or more dimensions" if rule is None else f"{rule!r} chooses no parameter"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from levelhead.studies.settings import SettingsError
+from levelhead.terminal import closest
 
 if TYPE_CHECKING:
     from levelhead.training import Recipe
@@ -23,11 +23,10 @@ def chosen(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[s
     """
     for name, fields in given.items():
         if not fields and name not in known:
-            close = difflib.get_close_matches(name, known, 1, 0.4)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
             has = f"it has {', '.join(known)}" if known else "it has none of its own"
             raise SettingsError(
-                f"the study has no arm {name!r}{hint}; {has}; a new one is defined by [arms.{name}] in a TOML file"
+                f"the study has no arm {name!r}{closest(name, known)}; {has}; a new one is defined by [arms.{name}] "
+                "in a TOML file"
             )
     return {name: {**known.get(name, {}), **fields} for name, fields in (given or known).items()}
 

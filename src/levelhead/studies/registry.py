@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from levelhead.studies.pool import Pool, Watcher
 from levelhead.studies.settings import Settings, SettingsError
 from levelhead.studies.study import keep
 from levelhead.studies.workers import Train
+from levelhead.terminal import closest
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -52,8 +52,7 @@ def find(name: str) -> Any:
         SettingsError: there is none of that name; the message suggests the closest.
     """
     if name not in STUDIES:
-        close = difflib.get_close_matches(name, STUDIES, 1, 0.4)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = closest(name, STUDIES)
         raise SettingsError(f"there is no study {name!r}{hint}; there is {', '.join(STUDIES)}, or give a .toml file")
     module = import_module(STUDIES[name])
     return getattr(module, "STUDY", module)

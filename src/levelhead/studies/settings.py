@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import re
 import tomllib
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from levelhead.studies.workers import check_engine
+from levelhead.terminal import closest
 
 _KINDS = {"whole number": int, "number": (int, float), "text": str, "true or false": bool, "table": dict, "list": list}
 
@@ -176,9 +176,7 @@ def _value(value: Any) -> str:
 def _check(name: str, value: Any) -> Any:
     names = [item.name for item in dataclasses.fields(Settings)]
     if name not in names:
-        close = difflib.get_close_matches(name, names, 1, 0.5)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SettingsError(f"a study has no setting {name!r}{hint}; it has {', '.join(names)}")
+        raise SettingsError(f"a study has no setting {name!r}{closest(name, names)}; it has {', '.join(names)}")
     if name in ("learning_rates", "initializations", "depths"):
         kind = {"learning_rates": "number", "initializations": "text", "depths": "whole number"}[name]
         return tuple(_kind(name, item, kind) for item in _kind(name, value, "list"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import tomllib
@@ -16,6 +15,7 @@ from typing import Any, Self
 from levelhead.data.augmentation import AUGMENTATIONS
 from levelhead.data.functions import is_reference
 from levelhead.init import SCHEMES
+from levelhead.terminal import closest
 from levelhead.training.initialization import ACTIVATIONS
 
 #: The choices of each field that has a closed list of them.
@@ -184,7 +184,7 @@ class Recipe:
         names = [field.name for field in dataclasses.fields(cls)]
         for name in values:
             if name not in names:
-                raise RecipeError(f"a recipe has no {name!r}{_suggest(name, names)}; its fields are {', '.join(names)}")
+                raise RecipeError(f"a recipe has no {name!r}{closest(name, names)}; its fields are {', '.join(names)}")
         return cls(**values)
 
     def to_toml(self) -> str:
@@ -214,7 +214,7 @@ def _check_name(field: str, value: Any) -> None:
         return
     more = ", or your own 'module:function'" if field == "network" else ""
     allowed = ", ".join(map(repr, choices)) + more
-    raise RecipeError(f"{field} = {value!r} is not a choice{_suggest(value, choices)}; it can be {allowed}")
+    raise RecipeError(f"{field} = {value!r} is not a choice{closest(value, choices)}; it can be {allowed}")
 
 
 def _names(field: str, value: Any) -> tuple[str, ...]:
@@ -236,8 +236,3 @@ def _number(field: dataclasses.Field[Any], value: Any) -> int | float:
     if not math.isfinite(value) or not allowed(value):
         raise RecipeError(f"{field.name} must be {words}, got {value!r}")
     return int(value) if whole else float(value)
-
-
-def _suggest(value: Any, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(str(value).lower(), known, 1, 0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
