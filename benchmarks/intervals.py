@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from levelhead.studies.outcome import LOOKS, Effects, mean
+from levelhead.lessons import LEVEL
+from levelhead.studies.outcome import LOOKS, Effects, Estimate, of_steps
 
 Array = NDArray[np.float64]
 #: Logarithms of steps, two arms of so many seeds; the second is faster by RATIO where there is an effect.
@@ -54,24 +55,21 @@ def study(draw: Draw, random: np.random.Generator, n: int, ratio: float) -> tupl
     return tuple(np.where(taken > BUDGET, np.inf, taken) for taken in steps)  # type: ignore[return-value]
 
 
-def differs(low: float, high: float) -> bool:
-    return low > 1 or high < 1
-
-
 def line(draw: Draw, n: int, studies: int) -> tuple[float, float, float, float]:
     random = np.random.default_rng(n)
     error = budget = cover = power = 0
     for _ in range(studies):
         slow, fast = study(draw, random, n, 1.0)
-        got = Effects.of_steps(slow.tolist(), fast.tolist(), BUDGET, EVERY).interval()
-        error += differs(got.low, got.high)
-        old = mean((np.minimum(slow, BUDGET) / np.minimum(fast, BUDGET)).tolist(), ratio=True)
-        budget += differs(old.low, old.high)
-        slow, fast = study(draw, random, n, RATIO)
-        got = Effects.of_steps(slow.tolist(), fast.tolist(), BUDGET, EVERY).interval()
-        cover += got.low <= RATIO <= got.high
-        power += differs(got.low, got.high)
+        error += known(slow, fast).p(1.0) <= LEVEL
+        budget += Effects((np.minimum(slow, BUDGET) / np.minimum(fast, BUDGET)).tolist(), ratio=True).p(1.0) <= LEVEL
+        found = known(*study(draw, random, n, RATIO))
+        cover += found.p(RATIO) > LEVEL  # the interval is what the test does not refuse
+        power += found.p(1.0) <= LEVEL
     return error / studies, budget / studies, cover / studies, power / studies
+
+
+def known(slow: Array, fast: Array) -> Estimate:
+    return of_steps(slow.tolist(), fast.tolist(), BUDGET, EVERY)
 
 
 def looked(draw: Draw, studies: int, ratio: float) -> tuple[float, float]:
@@ -81,8 +79,7 @@ def looked(draw: Draw, studies: int, ratio: float) -> tuple[float, float]:
     for _ in range(studies):
         slow, fast = study(draw, random, LOOKS[-1][0], ratio)
         for n, level in LOOKS:
-            got = Effects.of_steps(slow[:n].tolist(), fast[:n].tolist(), BUDGET, EVERY).interval(level)
-            if differs(got.low, got.high):
+            if known(slow[:n], fast[:n]).p(1.0) <= level:
                 found += 1
                 break
         seeds += n

@@ -252,7 +252,8 @@ def estimate(verdict: Verdict) -> tuple[str, str]:
         return f"at least {number(low)}{unit}", ""
     if verdict.unit == "times" and value == 0 and math.isfinite(high):
         return f"at most {number(high)}{unit}", ""
-    if not math.isfinite(value) or (verdict.unit == "times" and value == 0):
+    unknown = verdict.unit == "times" and (value == 0 or (low == 0 and math.isinf(high)))
+    if not math.isfinite(value) or unknown:
         return "no figure", ""
     if math.isnan(low) or math.isnan(high):
         return f"{number(value)}{unit}", ""

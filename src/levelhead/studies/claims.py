@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from levelhead.lessons import LEVEL, Ruling, Side, Verdict
 from levelhead.records import Interval
-from levelhead.studies.outcome import Effects, correlation
+from levelhead.studies.outcome import Effects, Estimate, correlation, of_steps
 
 if TYPE_CHECKING:
     from levelhead.studies.samples import Samples
@@ -67,11 +67,11 @@ class Claim:
         effects = tuple(float(_effect(pair, ratio=ratio)) for pair in found)
         if self.target is None:
             grain = samples.grain if self.unit == "percentage points" else 0.0
-            known = Effects(effects, effects, ratio, max(self.floor, grain))
+            known: Estimate = Effects(effects, ratio, max(self.floor, grain))
         else:
             recipe = samples.recipe(self.arms(samples))
             slow, fast = ([pair[i] for pair in pairs] for i in (0, 1))
-            known = Effects.of_steps(slow, fast, recipe["steps"], recipe["evaluate_every"])
+            known = of_steps(slow, fast, recipe["steps"], recipe["evaluate_every"])
         interval = known.interval(level)
         delta = DELTAS.get(self.unit, 0.0) if self.delta is None else self.delta
 
@@ -111,7 +111,7 @@ class Claim:
         ]
         named = ", ".join(map(str, lost[:5])) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         if lost and self.target is not None:
-            return f"The target was missed with seed {named}, which counts as a bound."
+            return f"The target was missed with seed {named}: the log-rank test judges."
         if lost:
             return f"Seed {named} has no such effect."
         return "One seed has no interval." if len(effects) == 1 else ""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from levelhead.lessons import LEVEL, Row, Verdict
 from levelhead.records import Interval, Run
@@ -24,116 +30,231 @@ SHARE = 0.98
 _SLACK = 1.26
 #: More seeds than this are not worth telling.
 _MOST = 100_000
+#: Up to so many seeds the log-rank test goes through all divisions of the runs among two arms.
+_EXACT = 7
+Array = NDArray[Any]
+
+
+class Estimate:
+    """What is known of an effect from the runs of several seeds: ``Effects`` or ``Censored``."""
+
+    ratio: bool
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """The effect with the interval that misses it with probability ``level``; NaN ends where there is none."""
+        raise NotImplementedError
+
+    def p(self, threshold: float) -> float:
+        """Two-sided, of an effect that equals the threshold; NaN where nothing is known."""
+        raise NotImplementedError
+
+    @property
+    def _moments(self) -> tuple[float, float, int] | None:
+        """Mean, deviation and number on the scale on which effects add; None where they are not known."""
+        raise NotImplementedError
+
+    def needed(self, decides: Callable[[Interval], bool]) -> int:
+        """How many seeds would give an interval that decides, if further ones are like these; 0 if none or unknown."""
+        if self._moments is None:
+            return 0
+        (middle, spread, low), high = self._moments, _MOST
+        if low < 2 or not decides(_student(middle, spread, high, LEVEL, ratio=self.ratio)):
+            return 0
+        while high - low > 1:
+            n = (low + high) // 2
+            low, high = (low, n) if decides(_student(middle, spread, n, LEVEL, ratio=self.ratio)) else (n, high)
+        return high
 
 
 @dataclass(frozen=True)
-class Effects:
-    r"""One effect a seed, and what is known of the effect that they are samples of.
-
-    Where every effect is known: the mean, of ratios the geometric one, with Student's t,
+class Effects(Estimate):
+    r"""One effect a seed: their mean, of ratios the geometric one, with Student's t.
 
     .. math:: \bar x \pm t_{1 - \alpha / 2, n - 1}\, \max(s, \mathrm{floor}) / \sqrt n
 
-    Where a run missed its target, its effect is a range from ``low`` to ``high``. Then it is the median, and its
-    interval order statistics, each range taken at the end that widens it: the inverse of a sign test.
-
     Args:
-        low: the effects; ``high`` is the same where nothing was missed.
+        values: the effects.
         ratio: they are ratios, and add as logarithms.
         floor: the least standard deviation (of ratios: of their logarithms) that the measurement allows.
 
     Source: Student 1908, "The probable error of a mean".
     """
 
-    low: Sequence[float]
-    high: Sequence[float]
+    values: Sequence[float]
     ratio: bool = False
     floor: float = 0.0
 
-    @classmethod
-    def of_steps(cls, slow: Sequence[float], fast: Sequence[float], budget: float, every: float = 0.0) -> Effects:
-        """Steps of one arm over another's, seed by seed; those that are infinite were more than the budget.
-
-        Steps are known to the grid of evaluations: the spread is no less than that of two uniform errors of ``every``.
-        """
-        pairs = [(max(above, 1), max(below, 1)) for above, below in zip(slow, fast, strict=True)]
-        known = [pair for pair in pairs if all(map(math.isfinite, pair))]
-        errors = [every**2 / 12 * (1 / above**2 + 1 / below**2) for above, below in known]
-        low = [min(above, budget) / below for above, below in pairs]
-        high = [above / min(below, budget) for above, below in pairs]
-        return cls(low, high, True, math.sqrt(statistics.fmean(errors)) if errors else 0.0)
-
     @property
-    def _moments(self) -> tuple[float, float] | None:
-        """Mean and deviation on the scale on which effects add; None where one is a range or not a number."""
-        if any(
-            not math.isfinite(x) or x != y or (self.ratio and x <= 0) for x, y in zip(self.low, self.high, strict=True)
-        ):
+    def _moments(self) -> tuple[float, float, int] | None:
+        if not self.values or any(not math.isfinite(x) or (self.ratio and x <= 0) for x in self.values):
             return None
-        scaled = [math.log(x) for x in self.low] if self.ratio else list(self.low)
+        scaled = [math.log(x) for x in self.values] if self.ratio else list(self.values)
         spread = statistics.stdev(scaled) if len(scaled) > 1 else math.nan
-        return (statistics.fmean(scaled), max(spread, self.floor)) if scaled else None
+        return statistics.fmean(scaled), max(spread, self.floor), len(scaled)
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """The effect with the interval that misses it with probability ``level``; NaN ends where there is none."""
-        if any(map(math.isnan, (*self.low, *self.high))) or not self.low:
-            return Interval(math.nan, math.nan, math.nan)
-        if moments := self._moments:
-            return self._student(*moments, len(self.low), level)
-        if not self.ratio:
-            return Interval(math.nan, math.nan, math.nan)
-        lows, highs = sorted(self.low), sorted(self.high)
-        low, high = statistics.median(lows), statistics.median(highs)
-        value = (math.inf if low > 0 else math.nan) if math.isinf(high) else low
-        cut = _cut(len(lows), level)
-        return Interval(value, lows[cut - 1], highs[-cut]) if cut else Interval(value, 0.0, math.inf)
-
-    def _student(self, middle: float, spread: float, n: int, level: float) -> Interval:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(n - 1, 1 - level / 2)) * spread / math.sqrt(n) if n > 1 else math.nan
-        ends = (middle, middle - half, middle + half)
-        return Interval(*map(_exp, ends)) if self.ratio else Interval(*ends)
+        """As ``Estimate`` says."""
+        moments = self._moments
+        return _student(*moments, level, ratio=self.ratio) if moments else Interval(math.nan, math.nan, math.nan)
 
     def p(self, threshold: float) -> float:
-        """Two-sided, of an effect that equals the threshold; NaN where nothing is known."""
-        n = len(self.low)
-        if any(map(math.isnan, (*self.low, *self.high))) or n < 2:
+        """As ``Estimate`` says."""
+        if self._moments is None or len(self.values) < 2:
             return math.nan
-        if moments := self._moments:
-            from scipy.special import stdtr
+        middle, spread, n = self._moments
+        off = middle - (math.log(threshold) if self.ratio else threshold)
+        return _tail(off * math.sqrt(n), spread, n - 1)
 
-            middle, spread = moments
-            off = middle - (math.log(threshold) if self.ratio else threshold)
-            if spread == 0:
-                return float(off == 0)
-            return 2 * float(stdtr(n - 1, -abs(off) * math.sqrt(n) / spread))
-        beyond = max(sum(x > threshold for x in self.low), sum(x < threshold for x in self.high))
-        return min(1.0, 2 * sum(math.comb(n, i) for i in range(n - beyond + 1)) / 2**n) if self.ratio else math.nan
 
-    def needed(self, decides: Callable[[Interval], bool]) -> int:
-        """How many seeds would give an interval that decides, if further ones are like these; 0 if none or unknown."""
-        moments, low, high = self._moments, len(self.low), _MOST
-        if moments is None or low < 2 or not decides(self._student(*moments, high, LEVEL)):
-            return 0
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if decides(self._student(*moments, middle, LEVEL)) else (middle, high)
-        return high
+@dataclass(frozen=True)
+class Censored(Estimate):
+    r"""How many times fewer steps an arm needs where runs missed the target: the log-rank test, inverted.
+
+    The interval holds the factors by which the fast arm's steps can be multiplied so that the test does not tell them
+    from the slow arm's. Both are cut at the smaller of their two budgets then, so that under the true factor all
+    divisions of the runs among the arms are equally probable: of up to 7 seeds the test goes through all of them,
+    beyond it is Student's t on the log-rank scores. Arms are not paired by seed; where seeds move them together, the
+    interval is wider than it need be. A step is known to the grid of evaluations: a factor that either end of it
+    allows is in.
+
+    Args:
+        slow, fast: steps, those that are infinite were more than the budget.
+        budget: the steps that every run was given.
+        every: how far apart evaluations are.
+
+    Source: Mantel 1966, "Evaluation of survival data"; Tsiatis 1990, "Estimating regression parameters using linear
+    rank tests for censored data".
+    """
+
+    slow: Sequence[float]
+    fast: Sequence[float]
+    budget: float
+    every: float = 0.0
+    ratio = True
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """As ``Estimate`` says."""
+        edges = self._edges()
+        places = np.array([edges[0] / 2, *np.sqrt(edges[1:] * edges[:-1]), edges[-1] * 2])
+        ends = [0.0, *edges.tolist(), math.inf]  # of the place i: i and i + 1
+        cells = range(len(places))
+
+        def test(i: int) -> tuple[float, float]:
+            return _tested(self, float(places[i]))
+
+        level_with = bisect_left(cells, True, key=lambda i: test(i)[0] <= 0)
+        behind = bisect_left(cells, True, key=lambda i: test(i)[0] < 0)
+        above, below = ends[level_with], ends[behind]
+        value = math.nan if not above and math.isinf(below) else math.sqrt(above) * math.sqrt(below)
+        middle = min((level_with + behind) // 2, len(places) - 1)
+        low = bisect_left(cells, True, hi=middle, key=lambda i: test(i)[1] > level)
+        high = bisect_left(cells, True, lo=middle + 1, key=lambda i: test(i)[1] <= level)
+        return Interval(value, ends[low], ends[high])
+
+    def _edges(self) -> Array:
+        """The factors at which two runs change places, or one and a budget; between them the test is the same."""
+        slow, fast = (np.array([*filter(math.isfinite, taken), self.budget]) for taken in (self.slow, self.fast))
+        above, below = (np.unique(np.maximum([*taken, *(taken - self.every)], 1.0)) for taken in (slow, fast))
+        found: Array = np.unique(above[:, None] / below)
+        return found
+
+    def p(self, threshold: float) -> float:
+        """As ``Estimate`` says."""
+        return _tested(self, threshold)[1]
+
+    @property
+    def _moments(self) -> tuple[float, float, int] | None:
+        """Those of which Student's t would give the same interval."""
+        found, n = self.interval(), len(self.slow)
+        if n < 2 or not (found.low > 0 and math.isfinite(found.high) and found.value > 0):
+            return None
+        width = math.log(found.high / found.low) / 2
+        return math.log(found.value), width * math.sqrt(n) / _quantile(n - 1, LEVEL), n
+
+
+@lru_cache(maxsize=256)
+def _tested(known: Censored, factor: float) -> tuple[float, float]:
+    """By how much more runs the fast arm has at the target than chance gives it, its steps times a factor; the p.
+
+    No more and a p of 1 where the two ends of the grid differ in who is ahead.
+    """
+    slow, fast = np.array(known.slow), np.array(known.fast)
+    cut, every = min(1.0, factor) * known.budget, known.every
+    one, p = logrank(slow, factor * (fast - every), cut)
+    other, q = logrank(slow - every, factor * fast, cut)
+    return (one, max(p, q)) if one * other > 0 else (0.0, 1.0)
+
+
+def logrank(slow: Array, fast: Array, cut: float) -> tuple[float, float]:
+    """Runs of the second sample at the target by ``cut`` less those expected, and the two-sided p of the log-rank test.
+
+    Steps beyond the cut are not known. All divisions of the runs among two samples of this size are gone through up to
+    7 each; beyond, it is Student's t of the runs' scores (events less cumulative hazard).
+    """
+    n, taken = len(slow), np.concatenate([slow, fast])
+    known, steps = taken <= cut, np.minimum(taken, cut)
+    events, count = np.unique(steps[known], return_counts=True)
+    at_risk = 2 * n - np.searchsorted(np.sort(steps), events)
+    hazard = np.array([0.0, *np.cumsum(count / at_risk)])
+    scores = known - hazard[np.searchsorted(events, steps, side="right")]
+    ahead = float(scores[n:].sum())
+    if n <= _EXACT:
+        sums = scores[_divisions(n)].sum(1)
+        return ahead, float((np.abs(sums) >= abs(ahead) - 1e-9).mean())
+    spread = math.sqrt((scores[:n].var(ddof=1) + scores[n:].var(ddof=1)) / n)
+    p = _tail(float(scores[n:].mean() - scores[:n].mean()), spread, 2 * n - 2)
+    return ahead, max(p, 2 / math.comb(2 * n, n))
+
+
+@cache
+def _divisions(n: int) -> Array:
+    return np.array(list(combinations(range(2 * n), n)))
+
+
+def _quantile(freedom: int, level: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - level / 2))
+
+
+def _student(middle: float, spread: float, n: int, level: float, *, ratio: bool) -> Interval:
+    half = _quantile(n - 1, level) * spread / math.sqrt(n) if n > 1 else math.nan
+    ends = (middle, middle - half, middle + half)
+    return Interval(*map(_exp, ends)) if ratio else Interval(*ends)
+
+
+def _tail(off: float, spread: float, freedom: int) -> float:
+    """Two-sided p of Student's t."""
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -abs(off) / spread)) if spread else float(off == 0)
+
+
+def of_steps(slow: Sequence[float], fast: Sequence[float], budget: float, every: float = 0.0) -> Estimate:
+    """Steps of one arm over another's, seed by seed; those that are infinite were more than the budget.
+
+    Steps are known to the grid of evaluations: the spread is no less than that of two uniform errors of ``every``.
+    """
+    pairs = [(max(above, 1.0), max(below, 1.0)) for above, below in zip(slow, fast, strict=True)]
+    if not all(math.isfinite(x) for pair in pairs for x in pair):
+        one, other = zip(*pairs, strict=True)
+        return Censored(one, other, budget, every)
+    errors = [every**2 / 12 * (1 / above**2 + 1 / below**2) for above, below in pairs]
+    return Effects([above / below for above, below in pairs], True, math.sqrt(statistics.fmean(errors)))
 
 
 def mean(values: Sequence[float], *, ratio: bool = False, floor: float = 0.0) -> Interval:
     """The mean of effects with its 95 % interval: see ``Effects``."""
-    return Effects(values, values, ratio, floor).interval()
+    return Effects(values, ratio, floor).interval()
 
 
 def speedup(baseline: Sequence[float], arm: Sequence[float], budget: float, every: float = 0.0) -> Interval:
-    """How many times fewer steps the arm needs than the baseline of the same seed: see ``Effects.of_steps``.
+    """How many times fewer steps the arm needs than the baseline: see ``of_steps``.
 
-    Infinite where only the baseline missed the target (``low`` is then the bound that is known), 0 where only the arm
-    did (``high`` is the bound), NaN where both did; from 0 to infinity where nothing is known.
+    Infinite where no run of the baseline got to the target (``low`` is then the bound that is known), 0 where none of
+    the arm's did (``high`` is the bound), NaN where none did; from 0 to infinity where nothing is known.
     """
-    found = Effects.of_steps(baseline, arm, budget, every).interval()
+    found = of_steps(baseline, arm, budget, every).interval()
     return Interval(found.value, 0.0, math.inf) if math.isnan(found.low) else found
 
 
@@ -171,12 +292,9 @@ def correlation(pairs: Sequence[tuple[float, float]], *, ratio: bool) -> float:
 
 def fisher(a: int, of_a: int, b: int, of_b: int) -> float:
     """Two-sided p of Fisher's exact test that two shares a of so many and b of so many are of one chance."""
-    chances = [
-        math.comb(of_a, i) * math.comb(of_b, a + b - i) / math.comb(of_a + of_b, a + b)
-        for i in range(max(0, a + b - of_b), min(of_a, a + b) + 1)
-    ]
-    seen = chances[a - max(0, a + b - of_b)]
-    return min(1.0, sum(chance for chance in chances if chance <= seen * (1 + 1e-9)))
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact([[a, of_a - a], [b, of_b - b]]).pvalue)
 
 
 def chance(data: Dataset) -> tuple[float, float]:

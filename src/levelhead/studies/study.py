@@ -237,7 +237,7 @@ class Study:
             )
         notes.append(
             "A speed-up is the geometric mean of the ratios of the same seed, with Student's t on their logarithms; "
-            "where a run missed the target, their median, which is then a bound or has one."
+            "where a run missed the target, the factor between the arms' steps that the log-rank test refuses least."
         )
         versions = {str(run.environment.get("versions")) for run in runs}
         if len(versions) > 1:
