@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,12 @@ def closest(name: object, names: Iterable[str]) -> str:
     folded = {each.lower(): each for each in names}
     found = difflib.get_close_matches(str(name).lower(), folded, 1, 0.5)
     return f" (did you mean {folded[found[0]]!r}?)" if found else ""
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names for a message, no more than so many."""
+    shown = ", ".join(names[:most])
+    return f"{shown}, and {len(names) - most} more" if len(names) > most else shown
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def test_the_verdicts():
     assert audit(model, x).layers[0].duplicated == 49
     assert "and 17 more have units that are copies of another" in audit(model, x).verdict
     nn.init.zeros_(model[0].weight)
-    assert "the output of '0', '2', '4' and 17 more does not vary" in audit(model, x).verdict
+    assert "the output of '0', '2', '4', and 17 more does not vary" in audit(model, x).verdict
     shallow = deep(3)
     shallow[0].weight.data[7] = 0
     found = audit(shallow, x)
@@ -279,7 +279,7 @@ def test_what_cannot_be_calibrated_is_refused():
         calibrate_(twice, torch.randn(50, 4), passes=3)
     with pytest.raises(ValueError, match="calculated from others"):
         calibrate_(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), torch.randn(5, 3))
-    with pytest.raises(ValueError, match="above 0, got 0"):
+    with pytest.raises(ValueError, match="above 0 and finite, got 0"):
         calibrate_(twice, torch.randn(5, 4), variance=0)
 
 

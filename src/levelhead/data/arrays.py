@@ -13,9 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from levelhead.data.source import EXACT, DataError, Progress, channel_names, first_line, listed
+from levelhead.data.source import EXACT, PARTS, DataError, Progress, channel_names, first_line
 from levelhead.data.summary import Summary
-from levelhead.terminal import closest
+from levelhead.terminal import closest, listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".npy", ".npz")
 #: Bytes read at once.
 _CHUNK = 2**22
-#: The names that the parts of a split go by.
-_PARTS = (("train",), ("val", "valid", "validation"), ("test",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +97,8 @@ def inputs_of(path: Path, *, only: bool) -> tuple[str, ...]:
     for name in ("x", "X"):
         if name in names:
             return (name,)
-    if "x_train" in lower:
-        return tuple(lower[f"x_{each}"] for part in _PARTS for each in part if f"x_{each}" in lower)
+    if any(f"x_{name}" in lower for name in PARTS[0]):
+        return tuple(lower[f"x_{name}"] for part in PARTS for name in part if f"x_{name}" in lower)
     if only and len(names) == 1:
         return (names[0],)
     why = ", and not one array only" if only else closest("x", names)
@@ -127,7 +125,7 @@ def targets_of(path: Path, inputs: tuple[str, ...], target: str | None) -> tuple
 def given_by(members: tuple[str, ...]) -> tuple[bool, bool, bool]:
     """Which of training, validation and test the names are of."""
     ends = [name.lower().rpartition("_")[2] for name in members]
-    train, validation, test = (any(end in part for end in ends) for part in _PARTS)
+    train, validation, test = (any(end in part for end in ends) for part in PARTS)
     return train, validation, test
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from levelhead.data import formats
-from levelhead.data.source import EXACT, DataError, Progress, Reading, listed, rows_of
-from levelhead.terminal import closest
+from levelhead.data.source import EXACT, DataError, Progress, Reading, rows_of
+from levelhead.terminal import closest, listed
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from levelhead.data import formats
 from levelhead.data.dataset import Task, Unsplit
-from levelhead.data.source import DataError, Reading, listed
+from levelhead.data.source import DataError, Reading
 from levelhead.data.split import MOST_CLASSES, choose_task, class_indices
 from levelhead.data.tables import open_table
-from levelhead.terminal import closest, printable
+from levelhead.terminal import closest, listed, printable
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from levelhead.data.source import DataError, listed
+from levelhead.data.source import DataError
 from levelhead.moments import Moments
+from levelhead.terminal import listed
 
 Task = Literal["classification", "regression"]
 
@@ -156,17 +157,8 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
     for part in splits:
         if not bool(part.inputs.isfinite().all()):
             raise DataError(f"{data.source}: values too large for float32; rescale the data, or standardize it")
-    return Dataset(
-        name=data.name,
-        source=data.source,
-        task=data.task,
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
-        classes=data.classes,
-        features=data.features,
-        notes=tuple(notes),
-    )
+    said = (data.classes, data.features, tuple(notes))
+    return Dataset(data.name, data.source, data.task, splits[0], splits[1], splits[2], *said)
 
 
 def as_float(x: Tensor) -> Tensor:

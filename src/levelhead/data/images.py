@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelhead.data.arrays import summary_of, summary_of_counts
-from levelhead.data.source import DataError, Reading, listed
+from levelhead.data.source import PARTS, DataError, Reading
 from levelhead.data.summary import Summary
-from levelhead.terminal import printable
+from levelhead.terminal import listed, printable
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-#: The names that the folders of a split go by, in the order of training, validation and test.
-_PARTS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 #: Images of several sizes are brought to this one, width and height, where no other is asked for.
 _SIZE = (64, 64)
 #: Images that a thread decodes at a time.
@@ -86,8 +84,8 @@ def scan_folder(path: Path) -> Folder:
     """
     folders = _folders(path)
     notes: list[str] = []
-    by_part = [[f for f in folders if f.name.lower() in names and _folders(f)] for names in _PARTS]
-    if by_part[0] and sum(f.name.lower() in chain(*_PARTS) for f in folders) > 1:
+    by_part = [[f for f in folders if f.name.lower() in names and _folders(f)] for names in PARTS]
+    if by_part[0] and sum(f.name.lower() in chain(*PARTS) for f in folders) > 1:
         parts = [[below for folder in part for below in _folders(folder)] for part in by_part]
         if rest := [f.name for f in folders if f not in chain(*by_part)]:
             notes.append(f"Left out, as no part of the split with folders of classes: {printable(listed(rest))}.")

@@ -92,15 +92,7 @@ def _read_folder(path: Path, reading: Reading) -> Unsplit:
     why = f"Task: classification, because {path.name} has a folder for each of {len(folder.classes)} classes."
     features, name = channel_names(x.shape[1]), path.resolve().name
     return Unsplit(
-        name,
-        str(path),
-        "classification",
-        torch.from_numpy(x),
-        y,
-        folder.classes,
-        features,
-        (why, *notes),
-        folder.given,
+        name, str(path), "classification", torch.from_numpy(x), y, folder.classes, features, (why, *notes), folder.given
     )
 
 

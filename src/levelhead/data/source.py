@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,8 @@ from levelhead.terminal import closest
 
 #: The integers up to here are float64 values, all of them.
 EXACT = 2**53
+#: The names that the parts of a split go by, in the order of training, validation and test.
+PARTS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
 #: Called as ``progress(done, total)``, in bytes, rows or files.
 Progress = Callable[[int, int], object]
 
@@ -101,12 +103,6 @@ def _size(value: Any) -> tuple[int, int]:
     except (TypeError, ValueError) as error:
         raise DataError(f"image_size must be pixels as 64 or as width x height, 64x48, got {value!r}") from error
     return width, height
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, no more than twenty."""
-    shown = ", ".join(names[:20])
-    return f"{shown}, and {len(names) - 20} more" if len(names) > 20 else shown
 
 
 def first_line(error: Exception) -> str:

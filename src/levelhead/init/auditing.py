@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from levelhead.init.running import Batch, named_layers, run
 from levelhead.init.schemes import fans
+from levelhead.terminal import listed
 from levelhead.weights import LAYERS
 
 #: A change of the mean square over the whole depth beyond which the signal counts as fading, or growing.
@@ -168,8 +169,7 @@ def _verdict(layers: list[Layer]) -> str:
 
 
 def _listed(layers: list[Layer]) -> str:
-    names = [repr(layer.name) for layer in layers]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return listed([repr(layer.name) for layer in layers], 3)
 
 
 def _has(layers: list[Layer]) -> str:

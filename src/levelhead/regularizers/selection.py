@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from levelhead import kinds
-from levelhead.terminal import closest
+from levelhead.terminal import closest, listed
 from levelhead.weights import Weight, is_weight, weights
 
 _One: TypeAlias = str | type[nn.Module] | Callable[[str, Any], bool]
@@ -39,16 +39,16 @@ def select(model: nn.Module, where: Where = None) -> dict[str, nn.Parameter]:
     return {name: p for chosen in choose(list(weights(model)), where) for name, p in chosen.parameters.items()}
 
 
-def choose(listed: Sequence[Weight], where: Where) -> list[Weight]:
+def choose(known: Sequence[Weight], where: Where) -> list[Weight]:
     """As ``select``, from what was listed before."""
     rules = list(where) if isinstance(where, Sequence) and not isinstance(where, str) else [where]
     taken: set[int] = set()
     for rule in rules:
-        found = {id(one) for one in listed if _fits(rule, one)}
+        found = {id(one) for one in known if _fits(rule, one)}
         if not found:
-            raise ValueError(_nothing(rule, [one.name for one in listed]))
+            raise ValueError(_nothing(rule, [one.name for one in known]))
         taken |= found
-    chosen = [one for one in listed if id(one) in taken]
+    chosen = [one for one in known if id(one) in taken]
     for one in chosen:
         if any(is_lazy(parameter) for parameter in one.parameters.values()):
             raise ValueError(f"parameter {one.name!r} has no values yet; run the model once on a batch first")
@@ -70,10 +70,10 @@ def _fits(rule: _One | None, one: Weight) -> bool:
 
 
 def _nothing(rule: _One | None, names: Sequence[str]) -> str:
-    listed = ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "") or "none"
+    shown = listed(names, 8) or "none"
     if isinstance(rule, str):
-        return f"no parameter's name matches {rule!r}{closest(rule, names)}; the names are {listed}"
+        return f"no parameter's name matches {rule!r}{closest(rule, names)}; the names are {shown}"
     if isinstance(rule, type):
-        return f"no module of type {rule.__name__} has a weight; the parameters are {listed}"
+        return f"no module of type {rule.__name__} has a weight; the parameters are {shown}"
     what = "there is no weight of two or more dimensions" if rule is None else f"{rule!r} chooses no parameter"
-    return f"{what}; the parameters are {listed}"
+    return f"{what}; the parameters are {shown}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelhead.moments import statistics_dtype
 from levelhead.training.recipe import Recipe, RecipeError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def evaluate(
         Loss and score by the network; the same on every process.
     """
     classes = not targets.is_floating_point()
-    wide = torch.float32 if inputs.device.type == "mps" else torch.float64
+    wide = statistics_dtype(inputs.device)
     count = torch.full((len(inputs), 1), inputs.shape[1], dtype=wide, device=inputs.device)
     total, missed = torch.zeros_like(count), torch.zeros_like(count)
     if not classes:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from levelhead.training.initialization import ACTIVATIONS
+from levelhead import kinds
+from levelhead.evaluation import evaluation
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Observer = Callable[[nn.Module, "Recipe", "Dataset", int], Mapping[str, float | Sequence[float]]]
 
 PERCENTILES = (15, 50, 85)
-_ACTIVATIONS = tuple(ACTIVATIONS.values())
 
 
 def layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -27,7 +27,7 @@ def layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name.removesuffix(".layer"): module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+        if isinstance(module, kinds.Affine)
     }
 
 
@@ -57,7 +57,7 @@ def unit_input(model: nn.Module, rows: Tensor) -> Tensor | None:
     Returns:
         The values; None where there is no activation module, or a single row.
     """
-    activation = next((m for m in reversed(list(model.modules())) if isinstance(m, _ACTIVATIONS)), None)
+    activation = next((m for m in reversed(list(model.modules())) if isinstance(m, kinds.Activation)), None)
     if activation is None or len(rows) < 2:
         return None
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -65,13 +65,10 @@ def unit_input(model: nn.Module, rows: Tensor) -> Tensor | None:
     handle = activation.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        for norm in norms:
-            norm.training = True
-        functional_call(model, copies, (rows,))
+        with evaluation(model, norms):
+            functional_call(model, copies, (rows,))
     finally:
         handle.remove()
-        for norm in norms:
-            norm.training = False
     # The unit is a column of (rows, units) and a channel of (rows, channels, height, width).
     return seen[-1].select(1 if seen[-1].ndim != 3 else 2, 0).flatten()
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelhead import kinds
 from levelhead import nn as lh
 from levelhead.regularizers import select
 from levelhead.training import probes
-from levelhead.training.initialization import ACTIVATIONS
 from levelhead.training.networks import Hidden
 from levelhead.training.optimizers import optimizer as make_optimizer
 from levelhead.training.optimizers import penalty, regularize
@@ -205,7 +205,7 @@ class Stacked:
                     for name in first._modules
                 }
                 return whole
-            case _ if isinstance(first, tuple(ACTIVATIONS.values())):
+            case _ if isinstance(first, kinds.Activation):
                 return _Activation(first)
             case _:
                 raise TypeError(f"{type(first).__name__} of several seeds cannot be one module")
