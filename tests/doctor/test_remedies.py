@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from levelhead.doctor import remedies
+from levelhead.doctor.evidence.weights import oversized
 from levelhead.moments import Moments
 
 
@@ -96,3 +97,32 @@ def test_a_rate_is_another_one_for_the_time_of_a_step_alone(monkeypatch):
     assert optimizer.param_groups[0]["lr"] == 0.1
     after[0](optimizer)
     assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+@pytest.mark.parametrize("draw", [torch.normal, lambda mean, std: torch.distributions.Normal(mean, std).sample()])
+def test_gradients_pass_through_samples(draw):
+    """d/dm of the mean of (m + s e)² is 2 m, and d/ds is 2 s: in expectation, over many samples."""
+    torch.manual_seed(0)
+    mean, std = torch.full((20000,), 1.5, requires_grad=True), torch.full((20000,), 0.5, requires_grad=True)
+    with torch.enable_grad(), remedies.Attached():
+        draw(mean, std).square().mean().backward()
+    assert mean.grad.sum() == pytest.approx(3.0, rel=0.02)
+    assert std.grad.sum() == pytest.approx(1.0, rel=0.05)
+    plain = draw(mean, std)
+    assert not plain.requires_grad or not torch.autograd.grad(plain.sum(), mean)[0].any()
+
+
+def test_matrices_of_a_programs_own_that_are_too_large():
+    """The bound is three times sqrt(2 / inputs), and 5 of an embedding; the smaller side counts as the inputs."""
+
+    class Cell(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.inner = nn.Parameter(scale * torch.randn(32, 48))
+            self.table = nn.Embedding(50, 8)
+
+    torch.manual_seed(0)
+    assert oversized(Cell(0.7)) == {}
+    ((path, (_, far)),) = oversized(Cell(1.5)).items()
+    assert path == "inner"
+    assert far == pytest.approx(1.5 * 32**0.5 / (3 * 2**0.5), rel=0.05)

@@ -19,7 +19,8 @@ from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import Batch, History, Layer, Measured, Weights
 from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
 from levelhead.doctor.evidence.loss import LossKind
-from levelhead.doctor.evidence.structure import Output, penalties
+from levelhead.doctor.evidence.structure import Output
+from levelhead.doctor.evidence.terms import opposing, penalties
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.rules import (
     RULES,
@@ -144,6 +145,27 @@ def runs(labels):
     return {"train": found, "loss": LossKind("", "classes", False), "history": History()}
 
 
+def tables(here, there, shift=0.0):
+    """Two tables whose second column says the target so many times as loud as chance."""
+    torch.manual_seed(0)
+    halves = []
+    for share, mean in ((here, 0.0), (there, shift)):
+        y, noise = torch.randn(2, 600)
+        told = (share * y + noise) / math.hypot(share, 1)
+        halves.append(Data(600, kept=(torch.stack([noise.roll(1), told + mean], 1), y)))
+    return {"train": halves[0], "val": halves[1], "history": History()}
+
+
+def held_still(moved):
+    """A frozen layer in front of a trained one; its weights as they were drawn, or moved by so many deviations."""
+    torch.manual_seed(0)
+    model = programs.mlp(32)
+    first = model[0]
+    first.weight.data += moved * first.weight.data.std() * torch.randn_like(first.weight)
+    first.requires_grad_(False)
+    return {"model": model, "loop": Loop(executed={"0", "2"}), "history": History()}
+
+
 def norms(rows):
     norm = nn.BatchNorm1d(4)
     found = Loop(calls=[call(norm, torch.randn(rows, 4), "1")], modes={"1": {True}})
@@ -241,6 +263,18 @@ def test_the_penalty_of_a_loss_is_the_term_without_targets_on_a_part_of_the_para
     assert penalties((compared + nn.functional.mse_loss(z, z.detach())).grad_fn) == []  # two tasks
 
 
+def test_a_term_that_pulls_against_the_comparison_is_told():
+    torch.manual_seed(0)
+    answers, y = nn.Linear(3, 4)(torch.randn(32, 3)), torch.randint(0, 4, (32,))
+    shares = nn.functional.one_hot(y, 4).float()
+    compared, own = nn.functional.cross_entropy(answers, y), (shares * answers.log_softmax(1)).sum(1).mean()
+    assert opposing(compared + 9 * own, answers) == [0]
+    assert opposing(own + compared, answers) == [1]
+    assert opposing(compared - 9 * own, answers) == []  # with its minus
+    assert opposing(compared + 1e-3 * answers.square().sum(), answers) == []
+    assert opposing(compared, answers) == []
+
+
 X, Y = programs.clusters(400, 0)
 LABELLED = {"loss": LossKind("softmax", "classes", False), "val": Data(kept=(X, Y))}
 NUMBERS = {"outputs": torch.zeros(5, 3), "targets": torch.zeros(5, 3), "loss": LossKind("squared", "quantity", False)}
@@ -288,6 +322,13 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
     (data.strangers, "labels-corrupted", {"history": watched(last=0.8), "train": Data(kept=(X, Y))},
      {"history": watched(last=0.8), "train": Data(kept=(X, Y.roll(17)))}),
     (data.strangers, "labels-corrupted", {"history": watched(last=0.5), "train": Data(kept=(X, Y.roll(17)))}, None),
+    (data.by_heart, "labels-corrupted", {"history": watched(last=0.5), "train": Data(kept=(X, Y))},
+     {"history": watched(last=0.5), "train": Data(kept=(X, Y.roll(17)))}),
+    (data.by_heart, "labels-corrupted", {"history": watched(last=0.8), "train": Data(kept=(X, Y.roll(17)))}, None),
+    (preparation.leaking, "train-val-mismatch", tables(3.0, 1.0), tables(3.0, 0.3)),
+    (preparation.leaking, "train-val-mismatch", tables(3.0, 0.3, shift=2.0), None),  # other values say other things
+    (preparation.leaking, "train-val-mismatch", tables(0.3, 0.0), None),
+    (loop.random_and_frozen, "parameters-not-trained", held_still(1.0), held_still(0.0)),
     (network.flat, "saturating-activation", {"history": watched(layer=lambda i: Layer("tanh", 0.0, 1.0, flat=0.4))},
      {"history": watched(layer=lambda i: Layer("tanh", 0.0, 1.0, flat=network.HALF))}),
     (network.dead_at_last, "dead-units", {"history": watched(layer=lambda i: Layer("relu", 0.0, 1.0, idle=0.4))},
@@ -370,6 +411,14 @@ def test_a_check_at_its_threshold(check, cause, within, beyond):
         assert check(Known(**within)) == []
     if beyond is not None:
         assert [s.cause for s in check(Known(**beyond))] == [cause]
+
+
+def test_units_that_a_learning_network_can_spare_are_a_remark():
+    for last, severity in ((0.6, "info"), (0.8, "warning")):
+        (found,) = network.dead_at_last(
+            Known(history=watched(last=last, layer=lambda i: Layer("relu", 0.0, 1.0, idle=0.9)))
+        )
+        assert found.severity == severity
 
 
 def test_every_rule_is_here():

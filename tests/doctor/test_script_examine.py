@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from levelhead.doctor import ProgramError, command
+from levelhead.doctor import ProgramError, command, remedies
 from levelhead.doctor.comparison import gain
 from levelhead.doctor.remedies import learning_rate, mismatched, penalty_lightened
 from levelhead.doctor.script import Script
 from levelhead.doctor.script.again import Runs
 from levelhead.doctor.script.child import Ran
 from levelhead.doctor.script.examined import examine_script
-from levelhead.doctor.script.measure import Measure
+from levelhead.doctor.script.measure import Measure, measure
 from levelhead.doctor.script.patch import patch
 from levelhead.doctor.script.reruns import Reruns
 from levelhead.doctor.script.suspected import CONSTANT, _rates
@@ -81,7 +81,7 @@ def test_gain(before, after, floor, expected):
     assert gain(before, after, floor) == expected
 
 
-FACTS = {"trained": 1, "usual": False, "ended": True, "rates": [0.001]}
+FACTS = {"alternating": False, "usual": False, "ended": True, "rates": [0.001]}
 
 
 class Made:
@@ -337,3 +337,67 @@ def test_a_missing_script_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProgramError, match="no such file"):
         examine_script(Script("none.py"))
+
+
+RINGS = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+torch.manual_seed(0)
+x = torch.randn(600, 2)
+y = (x.square().sum(1) > 1.4).long()
+
+
+class Rings(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(2, 128), nn.Linear(128, 2)
+
+    def forward(self, x):
+        return self.last(ANSWER)
+
+
+model = Rings()
+FREEZE
+trained = [p for p in model.parameters() if p.requires_grad]
+optimizer = torch.optim.Adam(trained, lr=0.01)
+for i in range(120):
+    model.train()
+    answers = model(x[:300])
+    loss = F.cross_entropy(answers, y[:300]) TERM
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+model.eval()
+with torch.no_grad():
+    accuracy = (model(x[300:]).argmax(1) == y[300:]).float().mean()
+print(accuracy.item())
+"""
+OWN = "+ 9 * (F.one_hot(y[:300], 2) * answers.log_softmax(1)).sum(1).mean()"
+
+
+def rings(answer="torch.tanh(self.first(x))", freeze="", term=""):
+    return RINGS.replace("ANSWER", answer).replace("FREEZE", freeze).replace("TERM", term)
+
+
+@pytest.mark.parametrize(
+    ("text", "fact", "remedy"),
+    [
+        (rings(term=OWN), "opposing", remedies.term_turned()),
+        (rings("F.dropout(torch.tanh(self.first(x)), 0.8)"), "dropping", remedies.standard_evaluation()),
+        (rings(freeze="model.first.requires_grad_(False)"), "", remedies.all_parameters()),
+    ],
+    ids=["term", "dropout", "frozen"],
+)
+def test_what_only_the_last_evaluation_shows(script, text, fact, remedy):
+    """A script that judges itself once, after its last update, with a fault and with its repair."""
+    with Runs(script(text), deadline=120) as runs:
+        plain = runs.begin([], 0, 1000, 0.0).result()
+        mended = runs.begin([remedy], 0, plain.steps + 1).result()
+    assert plain.facts["ended"]
+    assert not fact or plain.facts[fact]
+    before, after = (measure(plain).of(each).score for each in (plain, mended))
+    assert after > before + 0.02, (before, after, mended.error)
+    for other in ("opposing", "sampled", "dropping", "oversized"):
+        assert bool(plain.facts[other]) is (other == fact)

@@ -154,10 +154,15 @@ def _not_ending(what: str) -> Iterator[None]:
 
 def first_tensor(value: Any, floating: bool = False) -> Tensor | None:
     """The first tensor (of floating-point numbers) in nested tuples, lists and dictionaries."""
+    return next((x for x in tensors(value) if x.is_floating_point() or not floating), None)
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
-        return value if value.is_floating_point() or not floating else None
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return next((found for item in items if (found := first_tensor(item, floating)) is not None), None)
+        yield value
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from tensors(item)
 
 
 def split(batch: Any) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
-from levelhead.doctor.program import Program, first_tensor, forward, mapped
+from levelhead.doctor.program import Program, first_tensor, forward, mapped, tensors
 
 #: Dropout as a function, which is told whether to drop values by its argument ``training``.
 DROPPING = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout}
@@ -132,12 +132,24 @@ def mixing_module(model: nn.Module, inputs: Any) -> str | None:
     given = mapped(inputs, lambda t: t[:count].clone() if t.ndim and len(t) == whole else t)
     changed = mapped(given, lambda t: torch.cat([t[-1:], t[1:]]) if t.ndim and len(t) == count else t)
     plain, again, other = (traced(model, each, count) for each in (given, given, changed))
-    output = plain[-1][1] if plain else None
-    if output is None or output.ndim in (0, 3) or (output.ndim == 2 and output.shape[1] == count):
+    if not len(plain) == len(again) == len(other):
         return None
-    if len(plain) != len(other) or _differ(plain[-1][1], again[-1][1]) or not _differ(plain[-1][1], other[-1][1]):
+    outputs = [i for i, (name, _) in enumerate(plain) if name == OUTPUT]
+    if not any(_tells(plain[i][1], again[i][1], other[i][1], count) for i in outputs):
         return None
-    return next(name for (name, a), (_, b) in zip(plain, other, strict=True) if _differ(a, b))
+    name = next(name for (name, a), (_, b) in zip(plain, other, strict=True) if _differ(a, b))
+    return name if name != OUTPUT else next((name for name, _ in reversed(plain) if name != OUTPUT), "")
+
+
+def _tells(plain: Tensor, again: Tensor, other: Tensor, count: int) -> bool:
+    """Whether an output without a dimension that may be time, or one for each row, hangs on another row."""
+    if plain.ndim == 3 or (plain.ndim == 2 and plain.shape[1] == count):
+        return False
+    return not _differ(plain, again) and _differ(plain, other)
+
+
+#: What stands for a module's name where the model's own outputs are meant.
+OUTPUT = "(output)"
 
 
 def traced(model: nn.Module, inputs: Any, count: int) -> list[tuple[str, Tensor]]:
@@ -147,7 +159,7 @@ def traced(model: nn.Module, inputs: Any, count: int) -> list[tuple[str, Tensor]
     def hook(name: str) -> Any:
         def ran(module: nn.Module, args: Any, output: Any) -> None:
             made = first_tensor(output)
-            if made is not None and made.ndim and len(made) == count and made.is_floating_point():
+            if made is not None and _of_rows(made, count):
                 found.append((name, made.detach().clone()))
 
         return ran
@@ -156,12 +168,15 @@ def traced(model: nn.Module, inputs: Any, count: int) -> list[tuple[str, Tensor]
     handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
     try:
         with torch.no_grad():
-            made = first_tensor(forward(model, inputs))
+            found += [(OUTPUT, made) for made in tensors(forward(model, inputs)) if _of_rows(made, count)]
     finally:
         for handle in handles:
             handle.remove()
-    last = found[-1][0] if found else ""
-    return [*found, (last, made)] if made is not None and made.ndim and len(made) == count else []
+    return found
+
+
+def _of_rows(x: Tensor, count: int) -> bool:
+    return bool(x.ndim) and len(x) == count and x.is_floating_point()
 
 
 def _differ(a: Tensor, b: Tensor) -> bool:

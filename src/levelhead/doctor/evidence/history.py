@@ -180,6 +180,12 @@ class History:
         tenth = max(2, len(values) // 10)
         return (median(values[:tenth]), median(values[-tenth:])) if len(values) >= 20 else None
 
+    @property
+    def fell(self) -> float:
+        """The share of the first loss by which the last one is lower; NaN where that is not known."""
+        ends = self.ends
+        return (ends[0] - ends[1]) / abs(ends[0]) if ends is not None and ends[0] else math.nan
+
     def add(self, measured: Measured) -> None:
         """Add a measured step."""
         self.measured.append(measured)

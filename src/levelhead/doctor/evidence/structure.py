@@ -144,6 +144,8 @@ def output(node: Any, calls: list[Call]) -> Output:
     """The last activation on the way to the loss."""
     node = through_views(node)
     activation = _ACTIVATIONS.get(name_of(node), "")
+    if activation in ("softmax", "log_softmax") and len(shape_of(node)) > 1 and _dimension(node) == 0:
+        activation = ""  # over the rows: no shares of classes
     makers = [call for call in calls if through_views(call.output_node) is node and node is not None]
     makers = [call for call in makers if not isinstance(call.module, nn.Flatten | nn.Identity)] or makers
     inside = bool(makers) and through_views(makers[0].input_node) is not node
@@ -164,7 +166,8 @@ def squashed_twice(node: Any, limit: int = 40) -> str:
     """The softmax or sigmoid in a loss's graph that is applied to what one has given already; empty if none."""
     for n in ancestors(node, limit):
         kind = {"LogSoftmax": "softmax", "BinaryCrossEntropyWithLogits": "sigmoid"}.get(name_of(n), "")
-        if kind and name_of(through_views(n.next_functions[0][0])) in ("Softmax", "Sigmoid"):
+        given = through_views(n.next_functions[0][0]) if kind else None
+        if name_of(given) == "Sigmoid" or (name_of(given) == "Softmax" and _dimension(given) > 0):
             return kind
     return ""
 
@@ -180,9 +183,9 @@ def misplaced_softmax(node: Any) -> Any:
     all 1; that counts unless a softmax of as many dimensions goes over more.
     """
     every = [n for n in ancestors(node) if name_of(n) == "Softmax"]
-    longer = {len(_shape(n)) for n in every if _shape(n)[_dimension(n)] > 1}
+    longer = {len(shape_of(n)) for n in every if shape_of(n)[_dimension(n)] > 1}
     for n in every:
-        if _shape(n)[_dimension(n)] == 1 and len(_shape(n)) > 2 and len(_shape(n)) not in longer:
+        if shape_of(n)[_dimension(n)] == 1 and len(shape_of(n)) > 2 and len(shape_of(n)) not in longer:
             return n
     for product in (n for n in ancestors(node) if every and name_of(n) in ("Bmm", "Mm")):
         chain, n = [], product.next_functions[0][0]
@@ -190,27 +193,27 @@ def misplaced_softmax(node: Any) -> Any:
             chain.append(n)
             n = n.next_functions[0][0]
         if name_of(n) == "Softmax":
-            shape, dim = _shape(n), _dimension(n)
+            shape, dim = shape_of(n), _dimension(n)
             for each in reversed(chain):
-                dim, shape = _moved(each, shape, dim), _shape(each)
+                dim, shape = _moved(each, shape, dim), shape_of(each)
             if 0 <= dim < len(shape) - 1:
                 return n
     return None
 
 
-def _shape(node: Any) -> tuple[int, ...]:
+def shape_of(node: Any) -> tuple[int, ...]:
     """The shape of what a node gave."""
     return tuple(node._input_metadata[0].shape)
 
 
 def _dimension(node: Any) -> int:
     dim: int = node._saved_dim
-    return (dim - 2**64 if dim >= 2**63 else dim) % len(_shape(node))
+    return (dim - 2**64 if dim >= 2**63 else dim) % len(shape_of(node))
 
 
 def _moved(node: Any, shape: tuple[int, ...], dim: int) -> int:
     """Where a node that rearranges puts a dimension; -1 where that cannot be told."""
-    name, new, count = name_of(node), _shape(node), len(shape)
+    name, new, count = name_of(node), shape_of(node), len(shape)
     if dim < 0:
         return dim
     if name == "Permute":
@@ -226,33 +229,6 @@ def _moved(node: Any, shape: tuple[int, ...], dim: int) -> int:
     if len(places) != 1 and len(new) > 1 and new[-1] == shape[-1] and dim < count - 1:
         return 0  # merged into the dimensions of the batch
     return places[0] if len(places) == 1 else -1
-
-
-#: Nodes of PyTorch's losses, which compare with targets.
-_COMPARING = (
-    *("MseLoss", "NllLoss", "NllLoss2D", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits"),
-    *("L1Loss", "SmoothL1Loss", "HuberLoss", "KlDiv", "SoftMarginLoss", "CtcLoss"),
-)
-
-
-def penalties(node: Any) -> list[Any]:
-    """The terms of a sum that compare with no target and hang on some of the parameters of the others alone.
-
-    The divergence of a variational autoencoder is one: it hangs on the encoder, and the reconstruction on all.
-    """
-    terms, queue = [], [node]
-    while queue:
-        each = queue.pop()
-        if name_of(each) in ("Add", "Sub") and _shape(each) == ():
-            queue += [n for n, _ in each.next_functions if n is not None]
-        elif each is not None:
-            terms.append(each)
-    hangs = [variables(term) for term in terms]
-    return [
-        term
-        for term, mine in zip(terms, hangs, strict=True)
-        if mine < set().union(*hangs) and not any(name_of(n) in _COMPARING for n in ancestors(term))
-    ]
 
 
 def hidden(calls: list[Call], last: Output) -> list[Call]:

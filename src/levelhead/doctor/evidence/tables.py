@@ -60,6 +60,26 @@ def _chi_square(x: Tensor, y: Tensor) -> tuple[float, float]:
     return float(terms.sum()), float(len(ours) - 1)
 
 
+def relation(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[float, int, float, float] | None:
+    """The column whose correlation with the targets is most unlike in two tables, by Fisher's z (Fisher 1921).
+
+    Returns:
+        The difference in its standard deviations, the column, and its correlation in either table; None for other
+        shapes, or too few rows.
+    """
+    if any(x.ndim != 2 or y.numel() != len(y) or len(y) < 60 for x, y in (a, b)) or a[0].shape[1] != b[0].shape[1]:
+        return None
+    ours, theirs = (_correlations(x.double(), y.double().reshape(-1, 1)) for x, y in (a, b))
+    far = (ours.atanh() - theirs.atanh()).abs() / math.sqrt(1 / (len(a[1]) - 3) + 1 / (len(b[1]) - 3))
+    i = int(far.nan_to_num(nan=0.0, posinf=0.0).argmax())
+    return float(far[i]), i, float(ours[i]), float(theirs[i])
+
+
+def _correlations(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x - x.mean(0), y - y.mean(0)
+    return (x * y).sum(0) / (x.square().sum(0) * y.square().sum(0)).sqrt()
+
+
 #: Rows that are compared with each other; a matrix of this size squared is held.
 ROWS = 1000
 NEIGHBOURS = 5

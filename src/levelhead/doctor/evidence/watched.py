@@ -105,14 +105,6 @@ class Watched(Evidence):
             known=known,
         )
 
-    @property
-    def harmed(self) -> bool:
-        """Whether the training shows harm that an unproven cause may have done."""
-        history, ends = self.history, self.history.ends
-        stuck = [layer for m in (*history.measured[:4], *history.late) for layer in m.layers.values()]
-        flat = any(max(layer.flat, 0.0) > 0.5 or max(layer.idle, 0.0) > 0.5 for layer in stuck[:-1])
-        return history.loss_lost_at >= 0 or flat or (ends is not None and ends[1] > 0.9 * ends[0])
-
 
 def _inputs(history: History) -> Columns | None:
     """The moments of the inputs that were measured, merged over batches."""

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from levelhead.doctor.evidence.evaluation import WithoutDropout
+from levelhead.doctor.evidence.evaluation import DROPPING, WithoutDropout
 from levelhead.doctor.evidence.structure import DROPOUT, loose_parts
+from levelhead.doctor.evidence.weights import frozen_as_drawn
 from levelhead.doctor.program import Program, standard_evaluate, standard_step
 from levelhead.doctor.remedies import outside
 from levelhead.doctor.remedies.base import Remedy
@@ -146,15 +148,23 @@ def all_parameters() -> Remedy:
 
 
 def _all_given(run: Running) -> None:
-    """Parameters that get gradients, or are frozen beside trained ones, join the first optimizer that steps."""
-    first: list[torch.optim.Optimizer] = []
+    """Parameters with gradients, or frozen as they were drawn, join their model's optimizer; others the first."""
+    first: list[tuple[torch.optim.Optimizer, set[int]]] = []
+
+    def opened(seen: Any, args: Any) -> None:
+        for name in frozen_as_drawn(seen.model):
+            seen.model.get_submodule(name).requires_grad_(True)
+        first.append((seen.optimizers[0], {id(p) for p in seen.model.parameters()}))
 
     def join(optimizer: torch.optim.Optimizer) -> None:
         if not first:
-            first.append(optimizer)
-        if optimizer is first[0] and (left := [p for _, p in run.untrained()]):
-            optimizer.add_param_group({"params": left})
+            first.append((optimizer, set()))
+        for i in [i for i, (each, _) in enumerate(first) if each is optimizer]:
+            left = [p for _, p in run.untrained() if i == 0 or id(p) in first[i][1]]
+            if left:
+                optimizer.add_param_group({"params": left})
 
+    run.opened.append(opened)
     outside.before_steps(join, run)
 
 
@@ -226,4 +236,17 @@ def without_dropout() -> Remedy:
 def standard_evaluation() -> Remedy:
     """The standard evaluation in place of the program's own."""
     code = "model.eval()\nwith torch.no_grad():\n    outputs = model(inputs)"
-    return _with("evaluate", None, "evaluated in eval mode", code, partial(outside.in_mode, False, False))
+    return _with("evaluate", None, "evaluated in eval mode", code, _in_eval_mode)
+
+
+def _in_eval_mode(run: Running) -> None:
+    """Without the dropouts that are called as functions, too."""
+    outside.in_mode(False, False, run)
+
+    def changed(
+        original: Callable[..., Tensor], x: Tensor, p: float = 0.5, training: bool = True, *rest: Any
+    ) -> Tensor:
+        return original(x, p, training and torch.is_grad_enabled(), *rest)
+
+    for function in DROPPING:
+        outside.wrap(F, function.__name__, changed)

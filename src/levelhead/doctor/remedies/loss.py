@@ -14,8 +14,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.data import moments_of
-from levelhead.doctor.evidence.structure import name_of, penalties, through_views
+from levelhead.doctor.evidence.structure import name_of, through_views
 from levelhead.doctor.evidence.tables import agreeing
+from levelhead.doctor.evidence.terms import opposing, penalties, terms
 from levelhead.doctor.isolation import IndexedBatches
 from levelhead.doctor.program import Program, ProgramError, hits, one_hot
 from levelhead.doctor.remedies import outside
@@ -28,6 +29,8 @@ from levelhead.nn import Standardizer
 Scale = Callable[[Tensor], Tensor]
 #: PyTorch's losses of quantities.
 QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+#: Those whose first argument is the answer, the second what it should be.
+COMPARING = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", *QUANTITIES)
 #: Deviations from the mean beyond which an input is cut that is standardized by a first batch.
 FAR = 10.0
 
@@ -225,7 +228,7 @@ def standardize_targets(moments: Moments) -> Remedy:
 
 
 def targets_standardized() -> Remedy:
-    """Read a script's outputs in units of its targets: the model need not reach their scale."""
+    """Read a script's outputs in units of its targets: model and gradients need not have their scale."""
     code = "standardizer = lh.Standardizer().fit(y_train)\nloss = criterion(outputs, standardizer(y))"
     return Remedy("outputs read in units of the targets", code, outside=_in_units_of_targets)
 
@@ -238,7 +241,11 @@ def _in_units_of_targets(run: Running) -> None:
             return args
         if not scale:
             scale.append((args[1].detach().mean(), args[1].detach().std().clamp_min(1e-12)))
-        return args[0] * scale[0][1] + scale[0][0], *args[1:]
+        (mean, std), answers = scale[0], args[0]
+        if answers.requires_grad:
+            answers = answers.view_as(answers)
+            answers.register_hook(lambda gradient: gradient / std ** (2 if name == "mse_loss" else 1))
+        return answers * std + mean, *args[1:]
 
     outside.compared(change, run)
 
@@ -316,6 +323,46 @@ def _lightened(_: Running) -> None:
             term.register_prehook(lambda gradients: tuple(1e-4 * g for g in gradients))
 
     listen(lighten)
+
+
+def term_turned() -> Remedy:
+    """Take the terms of a script's loss that pull against its comparison with targets with the other sign."""
+    words, code = "the sign of a term that pulls against the others turned", "loss = comparison - term"
+    return Remedy(words, code, outside=_turned)
+
+
+def _turned(run: Running) -> None:
+    against = Opposing(run)
+
+    def turn(loss: Tensor) -> None:
+        for term in [terms(loss.grad_fn)[i] for i in against.of(loss)]:
+            term.register_prehook(lambda gradients: tuple(-g for g in gradients))
+
+    listen(turn)
+
+
+class Opposing:
+    """Which terms of a script's loss pull against its comparison with targets, asked once of a sum of so many terms."""
+
+    def __init__(self, run: Running) -> None:
+        self.found: dict[int, list[int]] = {}
+        self.outputs: Tensor | None = None
+        run.compared.append(self._see)
+
+    def _see(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        if name in COMPARING and args and isinstance(args[0], Tensor) and args[0].grad_fn is not None:
+            self.outputs = args[0]
+        return args
+
+    def of(self, loss: Tensor) -> list[int]:
+        """Their places among the terms of this loss."""
+        count, outputs, self.outputs = len(terms(loss.grad_fn)), self.outputs, None
+        if count not in self.found and outputs is not None:
+            try:
+                self.found[count] = opposing(loss, outputs)
+            except RuntimeError:  # what was compared is not in this loss's graph
+                self.found[count] = []
+        return self.found.get(count, [])
 
 
 def of_logarithms() -> Remedy:

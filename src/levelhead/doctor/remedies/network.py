@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from levelhead import nn as nn_of_levelhead
+from levelhead.doctor.evidence.weights import oversized
 from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import Program, forward, standard_evaluate
 from levelhead.doctor.remedies import outside
@@ -111,8 +112,10 @@ def drawn_anew() -> Remedy:
 
 def _draw_anew(run: Running) -> None:
     def opened(seen: Any, args: Any) -> None:
-        with random_state_kept():
+        with random_state_kept(), torch.no_grad():
             initialize_(seen.model)
+            for parameter, far in oversized(seen.model).values():
+                parameter.div_(far)
         if args and seen.entries == [seen.model] and all(isinstance(a, Tensor) for a in args):
             try:
                 calibrate_(seen.model, args if len(args) > 1 else args[0])
@@ -181,8 +184,14 @@ def no_bias(names: Sequence[str]) -> Remedy:
     return Remedy("no bias before the normalization", "bias=False  # " + ", ".join(names[:4]), change)
 
 
+_NORMAL = torch.normal  # as it is here, whoever may listen to it later
+
+
 class Attached(TorchFunctionMode):
-    """While it is entered, ``detach()`` gives the tensor itself, and gradients are not turned off."""
+    """While it is entered, ``detach()`` gives the tensor itself, and gradients are on and pass through normal samples.
+
+    Source for samples: Kingma & Welling 2014, Auto-encoding variational Bayes, section 2.4.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function itself, unless it detaches."""
@@ -190,6 +199,8 @@ class Attached(TorchFunctionMode):
             return args[0]
         if func is torch._C._set_grad_enabled:
             args = (True,)
+        if func is _NORMAL and len(args) == 2 and all(isinstance(a, Tensor) for a in args):
+            return args[0] + args[1] * torch.randn_like(args[0])
         return func(*args, **(kwargs or {}))
 
 

@@ -12,15 +12,13 @@ from levelhead.doctor.evidence.data import Columns, ordered
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.tables import agreement
 from levelhead.doctor.rules.preparation import apart
-from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion
+from levelhead.doctor.rules.rule import AFTERMATH, LEARNT, PAYS, Rule, Suspicion
 from levelhead.doctor.trials import Outcome
 
 #: Neighbours' agreement in training by that in validation data, beyond chance; batches' variance by random ones'.
 AGREE, ORDERED = 0.6, 10.0
 #: Squared differences of the means of neighbouring batches, by what they are in a random order (von Neumann 1941).
 ALIKE = 0.5
-#: The share by which the loss of labels that fit their inputs falls, from the first or from a constant answer's.
-FALL = 0.3
 #: Targets further away than so many times the way that the outputs can go are out of reach.
 BEYOND_REACH = 10.0
 #: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
@@ -256,7 +254,8 @@ LABELS_CORRUPTED = Rule(
     nearest neighbor rules using edited data, section III).
     Threshold: rows near to each other share their label less than {AGREE:g} times as often, beyond chance, as in
     validation data; or the labels are learnt, validation stays at the level of a constant answer, and neighbours agree
-    by chance alone; of a script, the last, and a training loss less than {100 * FALL:.0f} % under a constant answer's
+    by chance alone; of a script, the last, and a training loss less than {100 * LEARNT:.0f} % under a constant
+    answer's, or validation at its level
     Source: Cover & Hart 1967, Nearest neighbor pattern classification
     Remedy: align the labels with their inputs again; look at a few rows with their labels
     Example: x, y = x[order], y[order]  # one order for both"""
@@ -296,7 +295,7 @@ def learnt_by_heart(facts: Evidence, base: Outcome) -> list[Suspicion]:
     if facts.train.kept[1].is_floating_point() or len(facts.train.counts) < 2 or base.diverged:
         return []
     ours = agreement(*facts.train.kept)
-    fell = base.first_loss - base.train_loss > FALL * abs(base.first_loss)
+    fell = base.first_loss - base.train_loss > LEARNT * abs(base.first_loss)
     if ours is None or facts.gain(facts.floor, base.score) > 0.05 or ours[0] > ours[1] + 3 * ours[2] or not fell:
         return []
     figures = {"score": base.score, "constant answer": facts.floor, "neighbours agree": ours[0], "by chance": ours[1]}
@@ -307,19 +306,31 @@ def learnt_by_heart(facts: Evidence, base: Outcome) -> list[Suspicion]:
 @LABELS_CORRUPTED.check("history")
 def strangers(facts: Evidence, history: History) -> list[Suspicion]:
     """Rows of a script whose neighbours have their labels by chance, and whose loss is near a constant answer's."""
+    return _strange(facts, history, learnt=False)
+
+
+@LABELS_CORRUPTED.check("history")
+def by_heart(facts: Evidence, history: History) -> list[Suspicion]:
+    """The same of rows that are learnt: it is a fault if that carries over to no other row."""
+    return _strange(facts, history, learnt=True)
+
+
+def _strange(facts: Evidence, history: History, *, learnt: bool) -> list[Suspicion]:
     ends, kept = history.ends, facts.train.kept
-    ours = agreement(*kept) if kept is not None and not kept[1].is_floating_point() else None
-    if kept is None or ours is None or ends is None or ours[0] > ours[1] + 3 * ours[2]:
+    if kept is None or kept[1].is_floating_point() or ends is None:
         return []
     shares = kept[1].unique(return_counts=True)[1].double() / len(kept[1])
-    if ends[1] < (1 - FALL) * min(ends[0], -float((shares * shares.log()).sum())):
+    if (ends[1] < (1 - LEARNT) * min(ends[0], -float((shares * shares.log()).sum()))) is not learnt:
+        return []
+    ours = agreement(*kept)
+    if ours is None or ours[0] > ours[1] + 3 * ours[2]:
         return []
     figures = {"neighbours agree": ours[0], "by chance": ours[1], "loss at first": ends[0], "at last": ends[1]}
     summary = (
         f"rows close to each other share their label in {100 * ours[0]:.0f} % of the training data, as by chance, and "
         f"the loss went from {ends[0]:.4g} to {ends[1]:.4g}"
     )
-    return [LABELS_CORRUPTED.suspect("data", summary, figures, True, "warning")]
+    return [LABELS_CORRUPTED.suspect("data", summary, figures, not learnt, "warning")]
 
 
 @NON_FINITE_DATA.check("history")

@@ -13,6 +13,7 @@ from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import piled
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
+from levelhead.doctor.evidence.weights import frozen_as_drawn
 from levelhead.doctor.findings import Severity
 from levelhead.doctor.rules.output import one_logit, single_softmax
 from levelhead.doctor.rules.rule import AFTERMATH, PAYS, Rule, Suspicion
@@ -109,10 +110,10 @@ PARAMETERS_NOT_TRAINED = Rule(
     is frozen on purpose wins nothing by being trained, and is left in peace. Named is the optimizer where it lacks
     them, and the module where they are frozen (`requires_grad=False`). Layers in a plain list and plain tensors are no
     parameters of the model, and so are in no optimizer. Gradients that arrive and are cleared before the step train
-    nothing either; then the loop is named.
+    nothing either; then the loop is named. Of a script, frozen layers are trained that are still as PyTorch draws them.
     Threshold: a parameter in a layer that runs is in no optimizer, or needs no gradient: {PAYS} (watched: it needs
-    gradients and runs behind a trained one); or gradients arrive and are gone when the optimizer steps; or the
-    optimizer has no parameter of the model
+    gradients and runs behind a trained one, or has the deviation and range of fresh weights); or gradients arrive and
+    are gone when the optimizer steps; or the optimizer has no parameter of the model
     Remedy: give the optimizer all of model.parameters()
     Example: optimizer = torch.optim.SGD(model.parameters(), lr=0.1)""",
     explains=("does-not-learn", "learning-rate-too-low"),
@@ -368,6 +369,17 @@ def never_cleared(facts: Evidence, history: History) -> list[Suspicion]:
     summary = f"at none of the {history.uncleared} updates looked at, the gradients of the one before had been cleared"
     figures = {"updates looked at": history.uncleared}
     return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (remedies.cleared(),))]
+
+
+@PARAMETERS_NOT_TRAINED.check("history")
+def random_and_frozen(facts: Evidence, _: History) -> list[Suspicion]:
+    """Layers of a watched model that run, are frozen, and have the weights that PyTorch draws."""
+    names = [name for name in frozen_as_drawn(facts.model) if name in facts.loop.executed]
+    if not names:
+        return []
+    summary = f"{len(names)} layers are frozen with weights as they were drawn, first {names[0]}"
+    cure = (remedies.all_parameters(),)
+    return [PARAMETERS_NOT_TRAINED.suspect(names[0], summary, {"layers": names[:12]}, remedies=cure)]
 
 
 @PARAMETERS_NOT_TRAINED.check("history")

@@ -21,7 +21,8 @@ from levelhead.doctor.evidence.structure import (
     pairs,
     skipping,
 )
-from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
+from levelhead.doctor.findings import Severity
+from levelhead.doctor.rules.rule import LEARNT, PAYS, Rule, Suspicion
 from levelhead.doctor.rules.weights import DEAD, calibration
 
 #: The share of flat values, from a slope of so much of the largest on, that counts; layers that make a deep stack; a
@@ -114,7 +115,7 @@ DEAD_UNITS = Rule(
     Why: A ReLU that is 0 for every row passes no gradient and stays so. `torch.relu` counts as the module does; then
     the layer in front of it is named.
     Threshold: {100 * DEAD:.0f} % of a layer's units are 0 for every row looked at; {PAYS}; watched, in the last quarter
-    of the measured updates
+    of the measured updates: a remark where the loss has fallen by {100 * LEARNT:.0f} %
     Source: Lu et al. 2020, Dying ReLU and initialization
     Remedy: zero biases and calibrated weights, or LeakyReLU
     Example: nn.init.zeros_(layer.bias)
@@ -225,7 +226,8 @@ def _stuck(rule: Rule, history: History, what: str, most: float, said: str) -> l
         return []
     first = next(iter(bad))
     summary = f"{100 * bad[first]:.0f} % {said.format(first)}, in the last {len(steps)} measured updates"
-    return [rule.suspect(place_of(first), summary, {"shares": bad}, True, "warning")]
+    severity: Severity = "info" if history.fell > LEARNT else "warning"  # a network may have units to spare
+    return [rule.suspect(place_of(first), summary, {"shares": bad}, True, severity)]
 
 
 ROWS_MIXED = Rule(

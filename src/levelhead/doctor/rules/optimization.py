@@ -350,7 +350,7 @@ def _fall(facts: Evidence, history: History) -> tuple[float, float, dict[str, An
         return None
     ratio = median(ratios)
     figures = {"learning rate": _rates(facts), "loss at first": ends[0], "at last": ends[1]}
-    return (ends[0] - ends[1]) / abs(ends[0]), ratio, figures | {"change by weight, an update": ratio}
+    return history.fell, ratio, figures | {"change by weight, an update": ratio}
 
 
 @LEARNING_RATE_TOO_HIGH.check("history")
@@ -433,7 +433,7 @@ def hardly_falls(facts: Evidence, history: History) -> list[Suspicion]:
     ends = history.ends
     if ends is None or history.steps < SOON or history.loss_lost_at >= 0:
         return []
-    if not abs(ends[0]) > 0 or (ends[0] - ends[1]) / abs(ends[0]) >= FALL:
+    if not history.fell < FALL:
         return []
     summary = f"in {history.steps} updates the loss went from {ends[0]:.4g} to {ends[1]:.4g}"
     return [DOES_NOT_LEARN.suspect("loop", summary, {"at first": ends[0], "at last": ends[1]}, True, "info")]

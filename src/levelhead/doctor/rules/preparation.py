@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.data import Columns
-from levelhead.doctor.evidence.tables import difference
+from levelhead.doctor.evidence.tables import difference, relation
 from levelhead.doctor.isolation import Change, clone
 from levelhead.doctor.program import Program
 from levelhead.doctor.rules.rule import Rule, Suspicion
@@ -19,6 +19,8 @@ from levelhead.doctor.trials import Outcome, train
 TIMES = 2.0
 #: Deviations by which two samples of one population never differ; the gain of held-out rows over validation rows.
 BEYOND, HELD_OUT = 10.0, 0.25
+#: A correlation with the targets from which on a column tells something.
+TOLD = 0.5
 
 
 TRAIN_VAL_MISMATCH = Rule(
@@ -29,11 +31,13 @@ TRAIN_VAL_MISMATCH = Rule(
     Where scales agree, rows are compared column by column (up to 256 of them, at equal distances), whole numbers as
     categories and other values in ten classes, by Pearson's chi-square for two samples; if they differ, four fifths of
     the training rows are trained on and the rest scored. Another encoding or order of columns fails on the validation
-    rows alone; overfitting fails on held-out training rows as well.
+    rows alone; overfitting fails on held-out training rows as well. A mean of the targets over a training row's own
+    group, itself included, tells its target, and no other row's.
     Threshold: deviations of inputs or targets apart by a factor of {TIMES:g}, or means by a deviation; or frequencies
     of columns {BEYOND:g} deviations apart, and held-out training rows {100 * HELD_OUT:.0f} % of the way better than
-    validation rows; or no label in common
-    Source: Pearson 1900, On the criterion, for the frequencies
+    validation rows; or no label in common; of a script, a column that is distributed alike, with a correlation with the
+    targets of {TOLD:g} in training, {BEYOND:g} deviations from that in evaluations, which is half of it at most
+    Source: Pearson 1900, On the criterion, for the frequencies; Fisher 1921, for the correlations
     Remedy: prepare both with the same function, fitted on the training data alone
     Example: x_val = (x_val - mean) / std  # mean and std of x_train"""
 )
@@ -50,6 +54,25 @@ def disjoint_labels(facts: Evidence) -> list[Suspicion]:
     figures = {"training labels": sorted(ours)[:12], "validation labels": sorted(theirs)[:12]}
     summary = "training and validation data have no label in common"
     return [TRAIN_VAL_MISMATCH.suspect("data", summary, figures, True, "critical")]
+
+
+@TRAIN_VAL_MISMATCH.check("history")
+def leaking(facts: Evidence, _: object) -> list[Suspicion]:
+    """A column that tells the target in the training rows of a script, and not in those of its evaluations."""
+    ours, theirs = facts.train.kept, facts.val.kept if facts.val else None
+    found = relation(ours, theirs) if ours is not None and theirs is not None else None
+    if found is None or ours is None or theirs is None:
+        return []
+    far, i, here, there = found
+    if far < BEYOND or abs(here) < TOLD or abs(there) > abs(here) / TIMES:
+        return []
+    std, mean = torch.std_mean(ours[0][:, i].double())
+    other, middle = torch.std_mean(theirs[0][:, i].double())
+    if not 1 / TIMES < other / std < TIMES or abs(middle - mean) >= max(std, other):
+        return []  # its values are others, too: what they say may be
+    figures = {"column": i, "correlation in training": here, "in evaluations": there, "in deviations": far}
+    summary = f"column {i} has a correlation of {here:.2f} with the training targets, and {there:.2f} in evaluations"
+    return [TRAIN_VAL_MISMATCH.suspect("data", summary, figures, True, "warning")]
 
 
 @TRAIN_VAL_MISMATCH.check("base")

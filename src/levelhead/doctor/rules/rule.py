@@ -19,6 +19,8 @@ GROUPS: tuple[Group, ...] = ("data", "init", "architecture", "normalization", "l
 #: The least gain of a repair that proves its cause, ours: a tenth parts collected faults (each costs 0.1 in score and
 #: more) from the noise between seeds; where nothing but the outcome speaks for a cause, a quarter.
 GAIN, LARGE_GAIN = 0.1, 0.25
+#: The share of its first value by which the loss of a training that learns has fallen.
+LEARNT = 0.3
 #: What updates that are too large or point astray leave behind.
 AFTERMATH = ("dead-units", "saturating-activation", "poisoned-running-statistics")
 _WINS = "its repair, tried on a copy, wins at least {:.0f} % of the way from a constant answer to the repaired score"

@@ -12,20 +12,12 @@ from levelhead.doctor.evidence import Evidence
 from levelhead.doctor.evidence.history import History, place_of
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import dead_units, drift, equal_rows
+from levelhead.doctor.evidence.weights import FAR, KEEPS, LARGE, RECURRENT, oversized
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion
 
 #: Weights under this by sqrt(inputs) pass on next to nothing; so does a stack that shrinks the signal to this.
 SMALL, SHRUNK = 0.1, 0.1
-#: He et al. 2015: sqrt(2 / inputs) keeps a ReLU's signal; torch's own default is sqrt(1 / (3 inputs)).
-KEEPS = math.sqrt(2)
-#: Beyond this many times the scale, or under a tenth of it, weights are suspected.
-FAR = 3
 DEAD = 0.5
-
-
-#: Embeddings are the next layer's inputs, whose deviation is to be about 1 (LeCun et al. 1998, section 4.3).
-LARGE = 5.0
-RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 CONSTANT_INIT = Rule(
@@ -92,7 +84,7 @@ INIT_TOO_LARGE = Rule(
     f"""LH202 init-too-large: the weights' scale makes the signal or the gradient grow
     Why: The signal's variance is multiplied at each layer by inputs x the weights' variance; the gradient's likewise.
     Of layers that are alike the first is named, here and in the next rule. Recurrent weights are judged by the same
-    scale; an embedding by the values that it hands on, which are the next layer's inputs.
+    scale, and matrices that are no layer's; an embedding by the values that it hands on, the next layer's inputs.
     Threshold: weights {FAR:g} times the scale that keeps the signal, or an embedding of deviation {LARGE:g}; {PAYS};
     watched, an output that is not finite before the first update
     Source: He et al. 2015, Delving deep into rectifiers, equation 10
@@ -116,20 +108,18 @@ def weights_too_large(facts: Evidence, _: object) -> list[Suspicion]:
 @INIT_TOO_LARGE.check("program")
 def tables(facts: Evidence, _: object) -> list[Suspicion]:
     """Embeddings and recurrent weights far above the scale that they are drawn with."""
+    ran = {call.name for call in facts.calls(nn.Embedding, nn.EmbeddingBag, *RECURRENT)}
     found: dict[str, float] = {}
-    for call in facts.calls(nn.Embedding, nn.EmbeddingBag, *RECURRENT):
-        module = facts.model.get_submodule(call.name)
-        for weight in (p.detach().float() for p in module.parameters() if p.ndim == 2):
-            size = float(weight.square().mean().sqrt())
-            far = size * math.sqrt(weight.shape[1]) / (FAR * KEEPS) if isinstance(module, RECURRENT) else size / LARGE
-            found[call.name] = max(far, found.get(call.name, 0.0))
-    worst = max(found, key=lambda n: found[n], default="")
-    if not worst or found[worst] <= 1:
+    for path, (_, far) in oversized(facts.model).items():
+        name = path.rpartition(".")[0]
+        if name in ran:
+            found[name] = max(far, found.get(name, 0.0))
+    if not found:
         return []
-    large = [name for name in found if found[name] > 1]
+    worst = max(found, key=lambda n: found[n])
     figures = {"weights' scale, by the largest that is usual": found}
     summary = f"the weights of {worst} are {found[worst]:.1f} times the largest scale that keeps the signal"
-    return [INIT_TOO_LARGE.suspect(worst, summary, figures, remedies=(remedies.reset(large),))]
+    return [INIT_TOO_LARGE.suspect(worst, summary, figures, remedies=(remedies.reset(list(found)),))]
 
 
 @CONSTANT_INIT.check("history")

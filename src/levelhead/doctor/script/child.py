@@ -23,12 +23,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.evaluation import mixing_module
-from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, penalties
+from levelhead.doctor.evidence.history import place_of
+from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
+from levelhead.doctor.evidence.terms import penalties
+from levelhead.doctor.evidence.weights import oversized
 from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import first_tensor
-from levelhead.doctor.remedies import mismatched, squashed
+from levelhead.doctor.remedies import Opposing, mismatched, squashed
 from levelhead.doctor.remedies.outside import Outside, wrap
 from levelhead.doctor.rules.optimization import usual
+from levelhead.doctor.rules.weights import DEAD
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
@@ -166,9 +170,13 @@ class _Facts:
         self.named: set[str] = set()
         sight.compared.append(self._compared)
         sight.opened.append(self._opened)
-        self.squashed = self.penalized = self.ended = False
+        self.squashed = self.penalized = self.opposing = self.sampled = self.ended = False
+        self.terms = Opposing(sight)
+        self.oversized: list[str] = []
         self.last: tuple[Tensor, Tensor] | None = None
         listen(self._heard)
+        _before(torch, "normal", self.draw)
+        _before(torch.distributions.Normal, "sample", self.draw)
         for name in ("__sub__", "__rsub__"):
             _before(Tensor, name, self.differ)
         for owner in (torch, Tensor, F):
@@ -184,10 +192,17 @@ class _Facts:
         if not self.mismatch and mismatched(a, b):
             self.mismatch = f"{list(a.shape)} and {list(b.shape)}"
 
+    def draw(self, *args: Any, **_: Any) -> None:
+        """Is a sample drawn from what asks for gradients, which do not pass through it?"""
+        given = (getattr(a, "loc", a) for a in args)
+        self.sampled = self.sampled or any(isinstance(a, Tensor) and a.requires_grad for a in given)
+
     def _heard(self, loss: Tensor) -> None:
-        """Has the loss a penalty beside what compares with targets?"""
-        if not self.penalized and not any(each.history.steps for each in self.sight.watches):
+        """Has the loss a penalty beside what compares with targets, or a term that pulls the other way?"""
+        if self.whole and not self.penalized and not any(each.history.steps for each in self.sight.watches):
             self.penalized = bool(penalties(loss.grad_fn))
+        if self.whole and not self.opposing:
+            self.opposing = bool(self.terms.of(loss))
 
     def _compared(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if torch.is_grad_enabled() and len(args) > 1 and isinstance(args[1], Tensor):
@@ -205,6 +220,7 @@ class _Facts:
             if x is not None and x.numel() > 1 and len(kept) < 64:
                 kept.append((float(x.detach().mean()), float(x.detach().std())))
 
+        self.oversized += [name.rpartition(".")[0] for name in oversized(opened.model)]
         if opened.entries == [opened.model] and self.whole:
             self.sight.paused = True
             opened.mixing = _mixing(opened.model, args)
@@ -255,6 +271,10 @@ class _Facts:
             "floor": self.floor,
             "commonest": self.commonest,
             "penalized": self.penalized,
+            "opposing": self.opposing,
+            "sampled": self.sampled,
+            "oversized": self.oversized,
+            "dropping": self.sight.dropping > 0,
             "spread": self.spread,
             "losses": sorted(self.named),
             "untrained": self.sight.untrained_at_first,
@@ -266,9 +286,10 @@ class _Facts:
             "batch_norm": next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
             "eval_steps": max((h.eval_steps for h in histories), default=0),
             "training_evaluations": max((h.training_evaluations for h in histories), default=0),
-            "trained": len(self.sight.watches),
+            "alternating": self.sight.alternating,
             "twice": self.squashed or any(h.twice for h in histories),
             "layers": _sizes(self.sight),
+            "dead": _dead(self.sight),
         }
 
 
@@ -285,6 +306,12 @@ def _sizes(sight: Sight) -> list[tuple[str, float]]:
     """The deviation of each layer's output in the first update."""
     measured = [each.history.measured[0] for each in sight.watches[:1] if each.history.measured]
     return [(name, layer.std) for m in measured for name, layer in m.layers.items() if not name.startswith("input of ")]
+
+
+def _dead(sight: Sight) -> str:
+    """The first layer half of whose units no row turns on in the first update."""
+    measured = [each.history.measured[0] for each in sight.watches[:1] if each.history.measured]
+    return next((place_of(n) for m in measured for n, layer in m.layers.items() if layer.idle >= DEAD), "")
 
 
 def _middle(pairs: list[tuple[float, float]]) -> list[float] | None:

@@ -14,7 +14,9 @@ from levelhead.doctor.script.child import Ran
 #: What is read in evaluations, is not called a loss, and is so many times the training's or its part, is another kind.
 APART = 10
 LOWER = re.compile(r"loss|nll|mse|mae|rmse|perplexity|err(?!or=)|bce|elbo", re.IGNORECASE)
-HIGHER = re.compile(r"acc|dice|iou|f1|auc|score|r2|correct|right|hits|reward|return_", re.IGNORECASE)
+HIGHER = re.compile(
+    r"argmax.*==|==.*argmax|acc|dice|iou|f1|auc|score|r2|correct|right|hits|reward|return_", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

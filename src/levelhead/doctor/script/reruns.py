@@ -27,7 +27,10 @@ class Reruns:
     scored = math.inf
 
     def __init__(self, runs: Runs, first: Ran, measure: Measure) -> None:
-        self.runs, self.steps, self.measure = runs, first.steps, measure
+        self.runs, self.measure = runs, measure
+        self.steps = first.steps + bool(
+            first.facts.get("ended")
+        )  # one that ends by itself may judge after its last update
         self.base, self.floor = measure.of(first), measure.floor
         self._wishes: list[Future[Ran]] = []
         runs.begin([], 1, self.steps)  # how much another seed makes is asked first
@@ -38,7 +41,7 @@ class Reruns:
 
     def run(self, applied: Sequence[Remedy], seed: int = 0) -> Result:
         """Run the script with these changes."""
-        return self.measure.of(self.runs.begin(applied, seed, self.steps).result(), self.steps)
+        return self.measure.of(self.runs.begin(applied, seed, self.steps).result(), self.base.updates)
 
     def soon(self, wishes: Sequence[Sequence[Remedy]]) -> None:
         """Begin with these, side by side; what was wished before and has not begun is left."""

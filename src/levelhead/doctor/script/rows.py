@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from levelhead.doctor.evidence.data import ROWS, Data, measure
-from levelhead.doctor.remedies.loss import QUANTITIES
 
-#: PyTorch's losses whose first argument is the answer, the second what it should be.
-COMPARING = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", *QUANTITIES)
 #: Numbers of the inputs that are kept, in all.
 KEPT = 2**23
 
@@ -44,7 +41,7 @@ class Rows:
         if not self.batches:
             return None
         found = replace(measure(self.batches), fixed_order=False)
-        if found.kept is None or not found.counts or found.kept[1].ndim > 1:
+        if found.kept is None:
             return found
         x, y = found.kept
         group = x.flatten(1).unique(dim=0, return_inverse=True)[1]

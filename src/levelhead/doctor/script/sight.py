@@ -23,12 +23,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.data import Data
+from levelhead.doctor.evidence.evaluation import DROPPING
 from levelhead.doctor.evidence.watched import Compared
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.program import first_tensor
+from levelhead.doctor.remedies.loss import COMPARING
 from levelhead.doctor.remedies.outside import wrap
 from levelhead.doctor.script.parts import Parts, held, live, trained_by
-from levelhead.doctor.script.rows import COMPARING, Rows
+from levelhead.doctor.script.rows import Rows
 from levelhead.doctor.watching import watch
 
 #: The loss functions of PyTorch; its modules call them.
@@ -76,6 +78,9 @@ class Sight:
         self._foreign: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._validating: list[tuple[float, int]] = []
         self._before = 0
+        self.dropping = 0
+        self.alternating = False
+        self._turns: list[watch] = []
         self._rows = {True: Rows(), False: Rows()}
         self.paused = False  # while a copy of a model is asked, which is none of the script's evaluations
 
@@ -83,6 +88,8 @@ class Sight:
         self._wrap(torch.optim.Optimizer, "__init__", self._made)
         for name in LOSSES:
             self._wrap(F, name, functools.partial(self._compared, name))
+        for function in DROPPING:
+            self._wrap(F, function.__name__, self._drops)
         for name in ("item", "__float__"):
             self._wrap(Tensor, name, self._read)
         self._undo.append(listen(lambda _: None))  # from the start: a bound method is kept while its arguments run
@@ -133,7 +140,7 @@ class Sight:
         for optimizer in [o for o in waiting if held(o).keys() & own]:
             if optimizer in self._waiting():
                 self._open(optimizer, module)
-                self._enters(module, args, {})
+                self._enters(args)
                 for each in self.opened:
                     each(self.watches[-1], args)
                 self.watches[-1].batch(args)  # the hook of the watch comes too late for this call
@@ -154,6 +161,9 @@ class Sight:
         if optimizer in self._waiting():
             self._open(optimizer, None)
         watches = [each for each in self.watches if optimizer in each.optimizers]
+        if watches and watches[-1:] != self._turns[-1:]:
+            self.alternating = self.alternating or watches[-1] in self._turns
+            self._turns.append(watches[-1])
         if watches and watches[0].history.steps == 1 and not self.untrained_at_first:
             self.untrained_at_first = [name for name, _ in self.untrained()]
         return watches
@@ -184,8 +194,14 @@ class Sight:
         opened = watch(root, together, every=self.every, on_finding=self.on_finding)
         if called is not None and called is not root:
             opened.entries = list(root.children()) if isinstance(root, Parts) else [called]
+
+        def enters(
+            module: nn.Module, args: Any, kwargs: Any
+        ) -> None:  # no method: a copy of a model would copy all this
+            self._enters(args or kwargs)
+
         for entry in opened.entries:
-            entry.register_forward_pre_hook(self._enters, with_kwargs=True)
+            entry.register_forward_pre_hook(enters, with_kwargs=True)
         opened.__enter__()
         self.watches.append(opened)
 
@@ -227,9 +243,16 @@ class Sight:
                 ask = functools.partial(_ask, original, args[2:], given)
                 each.compared.append(Compared(ask, outputs.detach(), targets.detach(), outputs.grad_fn))
 
-    def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _drops(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Count dropout as a function that is on while the models are in eval mode."""
+        on = kwargs.get("training", args[2] if len(args) > 2 else True)
+        if on and not torch.is_grad_enabled() and not self.paused and self.watches:
+            self.dropping += not any(each.model.training for each in self.watches)
+        return original(*args, **kwargs)
+
+    def _enters(self, inputs: Any) -> None:
         if not self.paused:
-            self._rows[torch.is_grad_enabled()].entered = first_tensor(args or kwargs)
+            self._rows[torch.is_grad_enabled()].entered = first_tensor(inputs)
 
     def data(self) -> tuple[Data | None, Data | None]:
         """Rows of the training and of its evaluations, with what the losses say that they should give."""

@@ -9,11 +9,12 @@ from typing import Any
 
 from levelhead.doctor import remedies
 from levelhead.doctor.comparison import Result
+from levelhead.doctor.evidence.weights import LARGE
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.rules import RULES, Suspicion
 from levelhead.doctor.rules.optimization import still_falls
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
-from levelhead.doctor.rules.weights import LARGE, SMALL
+from levelhead.doctor.rules.weights import SMALL
 from levelhead.doctor.script.child import Ran
 from levelhead.doctor.script.measure import HIGHER, LOWER, Measure
 
@@ -48,24 +49,30 @@ def suspected(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[Sus
         (validated and apart, "train-val-mismatch", "data", alike),
         (bool(quantities), "targets-not-normalized", "data", remedies.targets_standardized()),
         ("gradients-accumulate" in places, "gradients-accumulate", "loop", remedies.cleared()),
-        ("gradient-ascent" in places or _rises(first), "gradient-ascent", "loop", remedies.turned_round()),
+        (
+            "gradient-ascent" in places or _worsens(first) or (validated and base.train_loss < 0),
+            "gradient-ascent",
+            "loop",
+            remedies.turned_round(),
+        ),
+        (validated and facts["opposing"], "gradient-ascent", "loss", remedies.term_turned()),
         (untrained, "parameters-not-trained", "optimizer", remedies.all_parameters()),
         (facts["eval_steps"] > 0, "eval-mode-in-training", "loop", remedies.train_mode()),
         (
-            validated and facts["training_evaluations"] > 0,
+            validated and (facts["training_evaluations"] > 0 or facts["dropping"]),
             "train-mode-in-eval",
             "loop",
             remedies.standard_evaluation(),
         ),
         (
-            validated and bool(facts["batch_norm"]),
+            validated and bool(facts["batch_norm"]) and "batch-too-small" not in places,
             "stale-running-statistics",
             facts["batch_norm"],
             remedies.batch_statistics(),
         ),
         (bool(facts["mismatch"]), "loss-broadcast", "loss", remedies.aligned_loss()),
         (facts["twice"], "output-mismatch", layers[-1][0] if layers else "loss", remedies.squashed_once()),
-        ("loss-detached" in places, "loss-detached", "loss", remedies.let_through()),
+        ("loss-detached" in places or facts["sampled"], "loss-detached", "loss", remedies.let_through()),
         (bool(drops), "dropout-too-strong", drops[0] if drops else "", remedies.dropout(drops, 0.0)),
         (facts["decay"] > 0, "penalty-too-strong", "optimizer", no_decay),
         (penalized, "penalty-too-strong", "loss", remedies.penalty_lightened()),
@@ -73,7 +80,7 @@ def suspected(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[Sus
         (bool(init) and not facts["untrained"], init, layer, remedies.drawn_anew()),
         (bool(bent), "missing-nonlinearity", bent, remedies.relu_between([bent], "nn.ReLU()  # between")),
     ]
-    if facts["trained"] > 1:  # losses of networks that play against each other say nothing
+    if facts["alternating"]:  # losses of networks that play against each other say nothing
         rows = [row for row in rows if row[1] == "parameters-not-trained"]
     found = [RULES[c].suspect(places.get(c, where), r.words, remedies=(r,)) for yes, c, where, r in rows if yes]
     return found + _rates(facts, base, validated)
@@ -89,9 +96,11 @@ def _rates(facts: dict[str, Any], base: Result, validated: bool) -> list[Suspici
     words = f"at a learning rate of {max(facts['rates'], default=math.nan):g}"
     if not math.isfinite(base.score):
         lower = (remedies.clipped(), *lower)
-        return [rule.suspect("optimizer", words, remedies=lower, gain=GAIN, fits=True)] if facts["trained"] == 1 else []
+        return (
+            [rule.suspect("optimizer", words, remedies=lower, gain=GAIN, fits=True)] if not facts["alternating"] else []
+        )
     down = rule.suspect("optimizer", words, remedies=lower, generic=True, gain=LARGE_GAIN, fits=True)
-    if facts["trained"] > 1:
+    if facts["alternating"]:
         return [down] if validated else []
     rule, where = RULES["learning-rate-too-low"], "optimizer"
     if facts["ended"] and facts["usual"] and still_falls(base.losses):
@@ -108,12 +117,16 @@ def factor_of(cause: str, trials: Sequence[Any]) -> float:
 
 
 def _weights(facts: dict[str, Any], places: dict[str, str]) -> tuple[str, str]:
-    """The cause and the place of initial weights that are equal, large or small; empty if they are none of these.
+    """The cause and the place of initial weights that are equal, large, small, or turn units off; empty if none do.
 
     Small outputs of the last layer are those of a new network.
     """
     if "constant-init" in places:
         return "constant-init", places["constant-init"]
+    if facts["dead"]:
+        return "dead-units", facts["dead"]
+    if facts["oversized"]:
+        return "init-too-large", facts["oversized"][0]
     layers = facts["layers"]
     for name, size in layers:
         if size >= LARGE or (size <= SMALL and name != layers[-1][0]):
@@ -121,8 +134,12 @@ def _weights(facts: dict[str, Any], places: dict[str, str]) -> tuple[str, str]:
     return "", ""
 
 
-def _rises(first: Ran) -> bool:
+def _worsens(first: Ran) -> bool:
     """Whether the validation loss, or what the script reads of its evaluations, became worse on the way."""
-    read = (values for _, _, text, values in first.readings if LOWER.search(text) and not HIGHER.search(text))
-    series = [first.validation, next((values for values in read if len(values) > 2), [])]
-    return any(len(values) > 2 and values[-1][1] > values[0][1] for values in series)
+    series = [(first.validation, True)]
+    for _, _, text, values in first.readings:
+        lower, higher = bool(LOWER.search(text)), bool(HIGHER.search(text))
+        if lower is not higher and len(values) > 2:
+            series.append((values, lower))
+            break
+    return any(len(values) > 2 and (values[-1][1] > values[0][1]) is lower for values, lower in series)

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.watched import Watched
-from levelhead.doctor.findings import SEVERITIES, Finding
+from levelhead.doctor.findings import SEVERITIES, Finding, Severity
 from levelhead.doctor.rules import RULES, Suspicion, finding, suspicions
+from levelhead.doctor.rules.optimization import FALL
+from levelhead.doctor.rules.rule import LEARNT
 
 
 def judge(seen: Watched, structure: Sequence[Suspicion]) -> tuple[Finding, ...]:
@@ -23,7 +26,8 @@ def judge(seen: Watched, structure: Sequence[Suspicion]) -> tuple[Finding, ...]:
     raised = [*raised, *(s for s in structure if (s.cause, s.where) not in {(r.cause, r.where) for r in raised})]
     if not any(s.certain and s.severity != "info" for s in raised) and seen.history.measured:
         raised += suspicions(seen, last=True)
-    proven = [s if s.certain else replace(s, severity="warning" if seen.harmed else "info") for s in raised]
+    unproven: Severity = "warning" if _harmed(seen.history) else "info"
+    proven = [s if s.certain else replace(s, severity=unproven) for s in raised]
     found = [replace(finding(s), evidence=_known(s.figures)) for s in proven]
     symptoms: dict[int, list[str]] = {id(f): [] for f in found if _root(f, found) is f}
     for each in found:
@@ -31,6 +35,13 @@ def judge(seen: Watched, structure: Sequence[Suspicion]) -> tuple[Finding, ...]:
             symptoms[id(_root(each, found))].append(each.summary)
     told = [replace(f, symptoms=tuple(symptoms[id(f)])) for f in found if id(f) in symptoms]
     return tuple(sorted(told, key=lambda f: SEVERITIES.index(f.severity)))
+
+
+def _harmed(history: History) -> bool:
+    """Whether the training shows harm that an unproven cause may have done."""
+    stuck = [layer for m in (*history.measured[:4], *history.late) for layer in m.layers.values()]
+    flat = any(max(layer.flat, 0.0) > 0.5 or max(layer.idle, 0.0) > 0.5 for layer in stuck[:-1])
+    return history.loss_lost_at >= 0 or (flat and not history.fell > LEARNT) or history.fell < FALL
 
 
 def _root(finding: Finding, found: Sequence[Finding]) -> Finding:
