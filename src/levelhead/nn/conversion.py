@@ -18,7 +18,7 @@ from torch import nn
 
 from levelhead import kinds
 from levelhead.nn import fusion, rewriting, source, uses
-from levelhead.nn.recognition import Formula, Parts, Recognised, TakenApart, recognise
+from levelhead.nn.recognition import Formula, Parts, Recognised, recognise
 from levelhead.nn.rewriting import Names
 from levelhead.nn.source import Unreadable
 
@@ -179,11 +179,9 @@ def _change(module: nn.Module, places: Counter[int], known: dict[Any, Any]) -> _
     replacement = _replacement(module)
     if replacement is not None:
         return _Change(replacement, kinds.of(module).ours.__name__, "replaced")  # type: ignore[union-attr]
-    if isinstance(module, Recognised | TakenApart):
-        return _Change(None, str(getattr(module, "formula", None) or module.parts), "recognised")
-    formula = recognise(module, known)
-    if formula is not None:
-        return _Change(_fused_class(type(module), formula)[0], str(formula), "recognised")
+    seen = module.seen if isinstance(module, Recognised) else recognise(module, known)
+    if seen is not None:
+        return _Change(_fused_class(_original(type(module)), seen)[0], str(seen), "recognised")
     if normal or ("norm" in type(module).__name__.lower() and not list(module.children())):
         return _Change(None, f"{type(module).__name__} calculates no norm that is known", "left")
     return _fused(module, places)
@@ -266,7 +264,7 @@ def _role(target: nn.Module | None, module: nn.Module, places: Counter[int]) -> 
             if sum(each is last for each in within) > 1:
                 return ""
         return "chain" if last is not target else "row" if kinds.axes(target) == "row" else "norm"
-    if isinstance(target, Recognised):
+    if isinstance(target, Recognised) and isinstance(target.seen, Formula):
         return "row"
     if isinstance(target, kinds.Activation) and kinds.of(target) is not None:
         return "activation"
@@ -331,10 +329,9 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     """
     if isinstance(names, type):
         return _merged(kind, names), []
-    if isinstance(names, Formula):
-        return _subclass(kind, names, (Recognised, kind), (("formula", names),)), []
-    if isinstance(names, Parts):
-        return _subclass(kind, names, (TakenApart, names.ours, kind), (("parts", names), ("original", kind))), []
+    if isinstance(names, Formula | Parts):
+        ours = (names.ours,) if isinstance(names, Parts) else ()
+        return _subclass(kind, names, (Recognised, *ours, kind), (("seen", names), ("original", kind))), []
     if names is None:
         bases = (fusion.FusedSequential,) if kind is nn.Sequential else (fusion.FusedSequential, kind)
         return _subclass(kind, names, bases, ()), []

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from levelhead import kinds
 from levelhead.nn.dropout import Dropout
 from levelhead.nn.extras import is_traced
-from levelhead.nn.recognition import Recognised, is_hooked
+from levelhead.nn.recognition import Formula, Recognised, is_hooked
 from levelhead.ops import dropouts
 
 
@@ -157,8 +157,8 @@ def _sum_and_norm(norm: Any, value: Any) -> tuple[Tensor, Tensor] | None:
     if not isinstance(value, Dropped) or value.residual is None or is_hooked(norm):
         return None
     kind, parameters = kinds.of(norm), None
-    if isinstance(norm, Recognised):
-        parameters = norm.as_rows(value.x) if norm.formula.dim == -1 else None
+    if isinstance(norm, Recognised) and isinstance(norm.seen, Formula):
+        parameters = norm.seen.rows(norm, value.x) if norm.seen.dim == -1 and norm.serves(value.x) else None
     elif kind is not None and kind.axes == "row" and fusible(norm) and norm.activation is None:
         bias = getattr(norm, "bias", None)
         parameters = norm.normalized_shape, norm.weight, bias, norm.eps, kind.op == "layer_norm"
