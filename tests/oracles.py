@@ -77,6 +77,8 @@ ACTIVATIONS = {
     "gelu_tanh": lambda u: 0.5 * u * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3))),
     "sigmoid": lambda u: 1 / (1 + np.exp(-u)),
     "tanh": np.tanh,
+    "relu6": lambda u: np.clip(u, 0, 6),
+    "hardswish": lambda u: u * np.clip(u + 3, 0, 6) / 6,
 }
 
 

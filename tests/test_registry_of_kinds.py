@@ -121,6 +121,8 @@ def test_a_class_is_what_its_forward_is():
         ((F.elu, (), {"alpha": 2.0}), None),
         ((F.elu, (1.0, True), {}), "elu"),
         ((F.softplus, (), {}), None),
+        ((F.relu6, (), {"inplace": True}), "relu6"),
+        ((F.hardswish, (), {}), "hardswish"),
     ],
 )
 def test_functions_that_are_activations(call, name):
@@ -129,7 +131,7 @@ def test_functions_that_are_activations(call, name):
 
 def test_modules_that_are_activations():
     found = [kinds.activation(m) for m in (nn.GELU("tanh"), nn.LeakyReLU(0.2), nn.SiLU(), nn.ReLU6(), nn.Linear(1, 1))]
-    assert found == ["gelu_tanh", None, "silu", None, None]
+    assert found == ["gelu_tanh", None, "silu", "relu6", None]
     assert [kinds.activation_method(n) for n in ("relu_", "tanh", "softmax", "mean")] == ["relu", "tanh", None, None]
 
 

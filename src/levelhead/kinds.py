@@ -205,6 +205,8 @@ for _row in (
     Kind(nn.GELU, Activation, "gelu", functions=(F.gelu,)),
     Kind(nn.Sigmoid, Activation, "sigmoid", functions=(F.sigmoid, torch.sigmoid, torch.sigmoid_)),
     Kind(nn.Tanh, Activation, "tanh", functions=(F.tanh, torch.tanh, torch.tanh_)),
+    Kind(nn.ReLU6, Activation, "relu6", constants={"min_val": 0.0, "max_val": 6.0}, functions=(F.relu6,)),
+    Kind(nn.Hardswish, Activation, "hardswish", functions=(F.hardswish,)),
     *(
         Kind(cls, Affine, name, roles=_WEIGHT)
         for name, cls in (

@@ -102,7 +102,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """As MobileNetV2's: activations that our norms do not apply, and a sum that has none behind it."""
+    """As MobileNetV2's: a sum that has no activation behind it, and one that has."""
 
     def __init__(self, channels):
         super().__init__()
@@ -216,7 +216,7 @@ MODELS = {
     "two arms": (lambda: TwoArms(4), (2, 4, 6, 6), 2),
     "sequential": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(True)), (2, 4, 6, 6), 1),
     "conv-norm-act": (lambda: nn.Sequential(ConvNormAct(4, 6), ConvNormAct(6, 2)), (2, 4, 6, 6), 2),
-    "inverted residual": (lambda: InvertedResidual(4), (2, 4, 6, 6), 0),
+    "inverted residual": (lambda: InvertedResidual(4), (2, 4, 6, 6), 3),
     "loop": (lambda: Loop(5, 3), (4, 5), 3),
     "moods": (lambda: Moods(5), (4, 5), 1),
     "dense": (lambda: DenseLayer(5), (4, 5), 0),

@@ -241,7 +241,7 @@ class OwnConv(nn.Conv2d):
 
 
 @pytest.mark.parametrize("given", [True, False])
-@pytest.mark.parametrize("norm", [Rectified(4), NormAct(4, nn.SiLU()), NormAct(4, nn.Hardswish(inplace=True))])
+@pytest.mark.parametrize("norm", [Rectified(4), NormAct(4, nn.SiLU()), NormAct(4, nn.Mish(inplace=True))])
 def test_a_norm_with_an_activation_of_its_own_is_taken_apart_where_a_trial_shows_it(norm, given):
     model, x = ready(nn.Sequential(nn.Conv2d(3, 4, 3), norm)), double(2, 3, 6, 6)
     if given:

@@ -69,10 +69,11 @@ def test_the_sum_goes_in_too(fused):
 
 
 def test_a_sum_goes_in_where_no_activation_follows_that_is_ours(fused):
-    model = lh.convert(InvertedResidual(4))
-    model(torch.randn(2, 4, 6, 6))
-    assert fused == [(None, True), (None, True)]
-    assert lh.nn.explain(model).fused == {"": "self.bn2 + add, self.bn2 + add"}
+    model = InvertedResidual(4)
+    model.act = nn.Mish()
+    lh.convert(model)(torch.randn(2, 4, 6, 6))
+    assert fused == [(None, True), ("hardswish", True)]
+    assert lh.nn.explain(model).fused == {"": "self.bn2 + add, self.bn2 + add + hardswish"}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -78,7 +78,7 @@ def calls(monkeypatch):
 
 CASES = {
     "activation known": (lambda: NormAct(4, nn.SiLU()), (2, 4, 3, 3), "BatchNorm2d, then drop, act", ["silu"]),
-    "activation unknown": (lambda: NormAct(4, nn.Hardswish()), (2, 4, 3, 3), "BatchNorm2d, then drop, act", [None]),
+    "activation unknown": (lambda: NormAct(4, nn.Mish()), (2, 4, 3, 3), "BatchNorm2d, then drop, act", [None]),
     "function": (lambda: Rectified(4), (2, 4, 3, 3), "BatchNorm2d, then relu", ["relu"]),
     "group": (lambda: GroupNorm1(4), (2, 4, 3), "GroupNorm", [None]),
 }

@@ -210,7 +210,7 @@ def test_backward_against_the_oracle(backend, norm, activation, with_residual):
 
 @norms
 @pytest.mark.parametrize(
-    "activation", [None, "relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "leaky_relu"]
+    "activation", [None, "relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "leaky_relu", "relu6", "hardswish"]
 )
 def test_first_and_second_derivatives(backend, norm, activation):
     if backend == "triton" and activation not in (None, "gelu"):

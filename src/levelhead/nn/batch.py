@@ -141,7 +141,7 @@ class BatchNorm1d(_Batch, nn.BatchNorm1d):
 
     Args:
         *args: as ``torch.nn.BatchNorm1d``; ``momentum=None`` keeps the cumulative average.
-        activation: applied to the result: relu, leaky_relu, elu, silu, gelu, gelu_tanh, sigmoid or tanh.
+        activation: applied to the result: a name of ``ops.reference.ACTIVATIONS``.
         unbiased: whether ``running_var`` keeps the unbiased variance, as PyTorch, or the biased one, as ONNX.
         memory: "inplace" keeps the output alone for the backward pass, in the input's place; see ``ops.batch_norm``.
         statistics: how the running estimates follow the batches; this and the next three as in ``StatePolicy``, which

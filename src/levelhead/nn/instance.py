@@ -64,7 +64,7 @@ class InstanceNorm1d(_Instance, nn.InstanceNorm1d):
 
     Args:
         *args: as ``torch.nn.InstanceNorm1d``.
-        activation: applied to the result: relu, leaky_relu, elu, silu, gelu, gelu_tanh, sigmoid or tanh.
+        activation: applied to the result: a name of ``ops.reference.ACTIVATIONS``.
         unbiased: whether ``running_var`` keeps the unbiased variance, as PyTorch, or the biased one.
         **kwargs: as ``torch.nn.InstanceNorm1d``.
     """

@@ -19,7 +19,7 @@ class LayerNorm(Fused, nn.LayerNorm):
 
     Args:
         *args: as ``torch.nn.LayerNorm``.
-        activation: applied to the result: relu, leaky_relu, elu, silu, gelu, gelu_tanh, sigmoid or tanh.
+        activation: applied to the result: a name of ``ops.reference.ACTIVATIONS``.
         **kwargs: as ``torch.nn.LayerNorm``.
     """
 

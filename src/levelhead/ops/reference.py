@@ -187,6 +187,10 @@ def _gelu_tanh_slope(u: Tensor) -> Tensor:
     return 0.5 * (1 + t) + 0.5 * u * (1 - t * t) * inner
 
 
+def _hardswish_slope(u: Tensor) -> Tensor:
+    return torch.where(u <= -3, 0.0, torch.where(u < 3, u / 3 + 0.5, 1.0))  # 1 at NaN, as in PyTorch
+
+
 #: By name, with the defaults of torch.nn: leaky_relu has slope 0.01, elu has alpha 1; "" is the identity.
 ACTIVATIONS: dict[str, Activation] = {
     "": Activation(lambda u: u, torch.ones_like),
@@ -198,4 +202,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_tanh": Activation(lambda u: F.gelu(u, approximate="tanh"), _gelu_tanh_slope),
     "sigmoid": Activation(torch.sigmoid, _sigmoid_slope),
     "tanh": Activation(torch.tanh, lambda u: 1 - torch.tanh(u).square()),
+    "relu6": Activation(F.relu6, lambda u: (~((u <= 0) | (u >= 6))).to(u.dtype)),  # 1 at NaN, as in PyTorch
+    "hardswish": Activation(F.hardswish, _hardswish_slope),
 }

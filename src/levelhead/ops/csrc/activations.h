@@ -39,6 +39,9 @@ template <class A> struct Exponential {
 
 template <class A> LH_INLINE Vec<A> absolute(Vec<A> x) { return x < 0 ? -x : x; }
 
+// To [0, 6]; NaN stays NaN.
+template <class A> LH_INLINE Vec<A> clamped(Vec<A> x) { return x < 0 ? Vec<A>{} : x > 6 ? splat<A>(6) : x; }
+
 template <class A> LH_INLINE Vec<A> sigmoid(Vec<A> x) {
     Vec<A> e = Exponential<A>(-absolute<A>(x)).exp();
     return (x < 0 ? e : splat<A>(1)) / (1 + e);
@@ -104,6 +107,8 @@ template <class A> __attribute__((noinline)) Vec<A> value_of(int name, Vec<A> u)
         case GELU: return u * normal_cdf(u);
         case GELU_TANH: return A(0.5) * u * (1 + hyperbolic_tangent<A>(tanh_argument<A>(u)));
         case SIGMOID: return sigmoid<A>(u);
+        case RELU6: return clamped<A>(u);
+        case HARDSWISH: return u * clamped<A>(u + 3) / 6;
         default: return hyperbolic_tangent<A>(u);
     }
 }
@@ -125,6 +130,8 @@ template <class A> __attribute__((noinline)) Vec<A> slope_of(int name, Vec<A> u)
             Vec<A> s = sigmoid<A>(u);
             return s * (1 - s);
         }
+        case RELU6: return (u <= 0) | (u >= 6) ? Vec<A>{} : splat<A>(1);  // 1 at NaN, as in PyTorch
+        case HARDSWISH: return u <= -3 ? Vec<A>{} : u < 3 ? u / 3 + A(0.5) : splat<A>(1);
         default: {
             Vec<A> t = hyperbolic_tangent<A>(u);
             return 1 - t * t;

@@ -6,7 +6,7 @@
 namespace levelhead {
 
 enum Type { FLOAT32, FLOAT64, BFLOAT16, FLOAT16 };
-enum Activation { IDENTITY, RELU, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SIGMOID, TANH };
+enum Activation { IDENTITY, RELU, LEAKY_RELU, ELU, SILU, GELU, GELU_TANH, SIGMOID, TANH, RELU6, HARDSWISH };
 
 // How x lies in memory, and which values share statistics.
 //   PLANES   (n, c, l): contiguous; parameters by c; a set of statistics is a channel (across: over n and l) or one of

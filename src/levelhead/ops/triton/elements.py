@@ -65,6 +65,12 @@ def sigmoid(u):
 
 
 @triton.jit
+def clamped(u):
+    """To [0, 6]; NaN stays NaN."""
+    return tl.where(u < 0, u * 0, tl.where(u > 6, u * 0 + 6, u))
+
+
+@triton.jit
 def activate(u, ACTIVATION: tl.constexpr):
     """The value of ``reference.ACTIVATIONS``; NaN stays NaN."""
     if ACTIVATION == "relu":
@@ -83,6 +89,10 @@ def activate(u, ACTIVATION: tl.constexpr):
         u = sigmoid(u)
     elif ACTIVATION == "tanh":
         u = 2 * sigmoid(2 * u) - 1
+    elif ACTIVATION == "relu6":
+        u = clamped(u)
+    elif ACTIVATION == "hardswish":
+        u = u * clamped(u + 3) / 6
     else:
         tl.static_assert(ACTIVATION == "", "an activation that the kernels do not know")
     return u
@@ -108,6 +118,10 @@ def slope(u, ACTIVATION: tl.constexpr):
     elif ACTIVATION == "sigmoid":
         s = sigmoid(u)
         result = s * (1 - s)
+    elif ACTIVATION == "relu6":
+        result = 1 - ((u <= 0) | (u >= 6)).to(u.dtype)  # 1 at NaN, as in PyTorch
+    elif ACTIVATION == "hardswish":
+        result = tl.where(u <= -3, 0.0, tl.where(u < 3, u / 3 + 0.5, 1.0))
     else:
         tl.static_assert(ACTIVATION == "tanh", "an activation that the kernels do not know")
         t = 2 * sigmoid(2 * u) - 1
