@@ -64,7 +64,7 @@ def test_dropout_is_behind_every_hidden_layer_and_nowhere_else():
 
 
 def test_the_activations_are_what_their_names_say():
-    x = torch.linspace(-3, 3, 13, dtype=torch.float64)
+    x = torch.linspace(-7, 7, 29, dtype=torch.float64)
     wanted = {
         "relu": x.clamp(min=0),
         "leaky_relu": torch.where(x > 0, x, 0.01 * x),
@@ -74,6 +74,8 @@ def test_the_activations_are_what_their_names_say():
         "gelu_tanh": x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
         "sigmoid": 1 / (1 + (-x).exp()),
         "tanh": (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
+        "relu6": x.clamp(0, 6),
+        "hardswish": x * (x + 3).clamp(0, 6) / 6,
     }
     assert set(wanted) == set(CHOICES["activation"])
     for name, values in wanted.items():
