@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from levelhead import kinds
+from levelhead import graphs, kinds
 from levelhead.init.running import named_layers
 from levelhead.weights import LAYERS
 
@@ -61,11 +61,15 @@ def trace(model: nn.Module) -> Traced:
     and residual branches are not known.
     """
     found = Traced()
+    # Before tracing, in which no module can be called on numbers.
+    known = (kinds.Norm, *LAYERS, nn.MultiheadAttention)
+    leaves = {m for m in model.modules() if isinstance(m, known) or _kind(m)} - {model}
+    # PyTorch's own has no layers but in its parts.
+    whole = type(model).__module__.startswith("torch.nn.") and not isinstance(model, nn.Sequential)
     try:
-        whole = type(model).__module__.startswith("torch.nn.") and not isinstance(model, nn.Sequential)
-        graph = fx.Graph() if whole else _Tracer(model).trace(model)  # PyTorch's own has no layers but in its parts
-    except Exception as error:  # whatever the user's code raises on a stand-in
-        found.failure = f"{type(error).__name__}: {error}".splitlines()[0]
+        graph = fx.Graph() if whole else graphs.graph(model, leaves.__contains__)[0]
+    except graphs.Untraceable as error:
+        found.failure = str(error)
         _by_order(model, found)
     else:
         _by_graph(model, graph, found)
@@ -73,19 +77,6 @@ def trace(model: nn.Module) -> Traced:
         if isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
             _transformer(prefix, module, found)
     return found
-
-
-class _Tracer(fx.Tracer):
-    """Does not look into layers, norms, and the user's own activations."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        known = (kinds.Norm, *LAYERS, nn.MultiheadAttention)
-        # Before tracing, in which no module can be called on numbers.
-        self._leaves = {m for m in model.modules() if isinstance(m, known) or _kind(m)} - {model}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m in self._leaves or super().is_leaf_module(m, module_qualified_name)
 
 
 def _by_graph(model: nn.Module, graph: fx.Graph, found: Traced) -> None:

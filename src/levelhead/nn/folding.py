@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
 
-from levelhead import kinds
+from levelhead import graphs, kinds
 from levelhead.nn import uses
 from levelhead.nn.absorbing import CannotFold, absorb_after, absorb_before, affine_of
 from levelhead.nn.extras import Fused
@@ -141,46 +140,22 @@ def _evaluated(model: Model) -> Model:
     return unfreeze_norm(model.eval()).eval()
 
 
-class _Tracer(fx.Tracer):
-    """Does not look into layers, and notes which tensors the code around them reads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read: set[int] = set()
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = type(m).__module__.startswith("levelhead.") and not isinstance(m, nn.Sequential)
-        known = isinstance(m, kinds.Norm | kinds.Affine)
-        return own or known or super().is_leaf_module(m, module_qualified_name)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """What ``self.conv.weight`` gives in the code that is traced."""
-        if isinstance(attr_val, Tensor):
-            self.read.add(id(attr_val))
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def create_arg(self, a: Any) -> Any:
-        """What an operation takes, as a parameter that came from ``self.parameters()``."""
-        if isinstance(a, nn.Parameter):
-            self.read.add(id(a))
-        return super().create_arg(a)
+def _is_leaf(module: nn.Module) -> bool:
+    own = type(module).__module__.startswith("levelhead.") and not isinstance(module, nn.Sequential)
+    return own or isinstance(module, kinds.Norm | kinds.Affine)
 
 
 def _graphs(module: nn.Module, prefix: str, why: dict[str, str]) -> Iterator[tuple[str, fx.Graph, set[int]]]:
     """The graph of a module's code, or where it cannot be traced, those of its parts; and the tensors that it reads."""
-    if isinstance(module, nn.ModuleList | nn.ModuleDict) or not list(module.children()):
-        reason = ""
-    else:
-        tracer = _Tracer()
-        parameters = inspect.signature(module.forward).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    reason = ""
+    if not isinstance(module, nn.ModuleList | nn.ModuleDict) and list(module.children()):
         try:
-            graph = tracer.trace(module, defaults)
-        except Exception as error:  # whatever the model's own code does with a value that is not there
-            reason = f"the code of {prefix[:-1] or 'the model'} cannot be traced ({str(error).splitlines()[0]})"
+            graph, read = graphs.graph(module, _is_leaf)
+        except graphs.Untraceable as error:
+            reason = f"the code of {prefix[:-1] or 'the model'} cannot be traced ({error})"
         else:
             through = [m for m in module.modules() if uses.reads_all(type(m))]  # which the tracer does not see
-            yield prefix, graph, tracer.read | {id(t) for m in through for t in (*m.parameters(), *m.buffers())}
+            yield prefix, graph, read | {id(t) for m in through for t in (*m.parameters(), *m.buffers())}
             return
         if uses.reads_any(type(module)):
             for name, child in module.named_modules():

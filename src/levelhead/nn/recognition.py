@@ -243,7 +243,9 @@ def _proved(module: nn.Module, seen: _Seen, modes: tuple[bool, ...]) -> _Seen | 
     # 1 + weight is rounded here, in the narrow types to few digits
     rounded = isinstance(seen, Formula) and seen.offset
     others = [dtype for dtype in _TOLERANCE if dtype != torch.float32 and not (rounded and dtype.itemsize == 2)]
-    served = [dtype for dtype in others if _dimensions(module, seen, dtype, [(modes[0], _SIZES[0])]) >= ndims]
+    served: list[torch.dtype] = [
+        dtype for dtype in others if _dimensions(module, seen, dtype, [(modes[0], _SIZES[0])]) >= ndims
+    ]
     return seen._replace(ndims=tuple(ndims), dtypes=(torch.float32, *served))
 
 
