@@ -145,6 +145,15 @@ def test_a_model_that_cannot_be_traced_is_said_to_be_so():
     assert drawn["first"].activation == "Swish"
 
 
+def test_optional_arguments_have_their_defaults():
+    class Masked(Out):
+        def forward(self, x, mask=None):
+            return super().forward(x if mask is None or mask.all() else x * mask)
+
+    drawn = {d.layer: d for d in initialize_(Masked())}  # a warning, as of what cannot be traced, is an error here
+    assert drawn["first"].activation == "Swish"
+
+
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match="no scheme 'kaiming'; there are xavier, he"):
         initialize_(nn.Linear(2, 2), "kaiming")
