@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_NAMES = ("relu", "leaky_relu", "elu", "selu", "silu", "gelu", "sigmoid", "tanh", "softplus", "hardtanh", "relu6")
+from levelhead import kinds
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda z: z,
-    **{name: getattr(F, name) for name in _NAMES},
+    **{kind.op: kind.functions[0] for kind in kinds.every(kinds.Activation)},
+    **{"selu": F.selu, "softplus": F.softplus, "hardtanh": F.hardtanh},
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
 }
 
