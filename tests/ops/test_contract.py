@@ -209,9 +209,7 @@ def test_backward_against_the_oracle(backend, norm, activation, with_residual):
 
 
 @norms
-@pytest.mark.parametrize(
-    "activation", [None, "relu", "elu", "silu", "gelu", "gelu_tanh", "sigmoid", "tanh", "leaky_relu", "relu6", "hardswish"]
-)
+@pytest.mark.parametrize("activation", list(oracles.ACTIVATIONS))
 def test_first_and_second_derivatives(backend, norm, activation):
     if backend == "triton" and activation not in (None, "gelu"):
         pytest.skip("the interpreter takes long; all gradients are compared with the oracle's above")
