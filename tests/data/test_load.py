@@ -316,6 +316,28 @@ def test_targets_are_whole_numbers_of_any_size_and_booleans(tmp_path):
     assert load(tmp_path / "t.csv").classes == tuple(str(2**62 + i) for i in range(3))
 
 
+def test_what_a_function_returns_is_described_and_loaded_as_it_is(module):
+    name = module(
+        "users_own_b",
+        "x = torch.arange(120).view(60, 2)\ny = torch.arange(60) * 7\n"
+        "far = x + 2**60, y + 2**61\n"
+        "def large(): return far, far\n"
+        "def bf16(): return (x.bfloat16(), y % 2), (x.bfloat16(), y % 2)\n"
+        "def sparse(): return (x.double().to_sparse(), y % 2), (x.double(), y % 2)\n"
+        "class Fails(TensorDataset):\n    def __getitem__(self, i): raise RuntimeError('no disk')\n"
+        "def fails(): return Fails(x, y), Fails(x, y)\n",
+    )
+    first, _ = lhd.describe(f"{name}:large").features
+    assert (first.mean, first.min, first.max) == tuple(map(float, (2**60 + 59, 2**60, 2**60 + 118)))
+    data, near = load(f"{name}:large"), torch.arange(60.0).double()
+    wanted = (near - near.mean()) / near.std(correction=0)
+    torch.testing.assert_close(data.train.targets[:, 0].double(), wanted, rtol=1e-6, atol=1e-6)
+    for kind in ("bf16", "sparse"):
+        assert torch.equal(load(f"{name}:{kind}", standardize=False).train.inputs[:, 0], torch.arange(0.0, 120.0, 2))
+    with pytest.raises(lhd.DataError, match=r"pairs \(input, target\) of one shape \(RuntimeError: no disk\)"):
+        load(f"{name}:fails")
+
+
 def test_one_column_of_inputs_needs_no_second_dimension(tmp_path):
     np.savez(tmp_path / "t.npz", x=np.arange(60.0), y=np.arange(60) % 2)
     assert load(tmp_path / "t.npz").input_shape == (1,)

@@ -161,10 +161,8 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
 @np.errstate(over="ignore", invalid="ignore")  # of squares beyond float64, whose deviation is told as infinite
 def summary_of(block: NDArray[Any]) -> Summary:
     """Of an array (rows, features) or (rows, features, ...), as arrays of one entry a feature."""
-    values, taken = np.moveaxis(block, 1, 0).reshape(block.shape[1], -1), np.zeros(block.shape[1])
-    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
-        taken = offsets(values[:, 0])
-        values = less(values, taken[:, None])
+    values = np.moveaxis(block, 1, 0).reshape(block.shape[1], -1)
+    values, taken = exact(values, values[:, :1])
     values = values.astype(np.float64)  # a copy, in which the deviations take their place
     finite = np.isfinite(values)
     known: Any = True if finite.all() else finite
@@ -181,7 +179,7 @@ def summary_of(block: NDArray[Any]) -> Summary:
     m2 = np.einsum("fr,fr->f", values, values) - rest * rest * count
     if taken.any():  # whole numbers of any size
         first, low, high = (
-            np.array([int(value) + offset for value, offset in zip(values, taken, strict=True)], object)
+            np.array([int(value) + offset for value, offset in zip(values, taken[:, 0], strict=True)], object)
             for values in (first, low, high)
         )
     return Summary(first, count, mean + rest, m2, low, high, missing, infinite)
@@ -202,20 +200,21 @@ def each_of(summary: Summary) -> list[Summary]:
     return [Summary(*values) for values in zip(*(field.tolist() for field in fields), strict=True)]
 
 
-def offsets(first: NDArray[Any]) -> NDArray[Any]:
-    """What is to be taken off integers of 64 bits, for float64 to hold them: the first of each, if too large."""
-    return np.where(np.abs(first.astype(float)) > EXACT, first, first.dtype.type(0)).astype(object)
+def exact(values: NDArray[Any], first: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Integers of 64 bits less the first of each feature, where float64 does not hold it; and what was taken off.
 
-
-def less(values: NDArray[Any], offset: NDArray[Any]) -> NDArray[Any]:
-    """Integers of 64 bits less the offsets, as float64; exact where the differences are."""
-    if not offset.any():
-        return values
+    The result is exact where the differences are. Other values are as they were.
+    """
+    taken = np.zeros(first.shape, object)
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        taken = np.where(np.abs(first.astype(float)) > EXACT, first, first.dtype.type(0)).astype(object)
+    if not taken.any():
+        return values, taken
     low, high = int(values.min()), int(values.max())
-    if max(high - int(offset.min()), int(offset.max()) - low) < 2**63:  # then the difference fits, wrapped or not
-        taken = (offset % 2**64).astype(np.uint64)
-        return (values.astype(np.uint64) - taken).view(np.int64).astype(np.float64)
-    return values.astype(np.float64) - offset.astype(np.float64)
+    if max(high - int(taken.min()), int(taken.max()) - low) < 2**63:  # then the difference fits, wrapped or not
+        wrapped = (taken % 2**64).astype(np.uint64)
+        return (values.astype(np.uint64) - wrapped).view(np.int64).astype(np.float64), taken
+    return values.astype(np.float64) - taken.astype(np.float64), taken
 
 
 def _names(path: Path) -> list[str]:

@@ -92,6 +92,7 @@ class Unsplit:
         y: int64 class indices (rows,), or real values (rows, outputs).
         given: how many rows the source itself sets apart for training, validation and test, in this order; None where
             it does not.
+        offsets: what was taken off the integers of each feature, which float64 does not hold; empty where nothing was.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Unsplit:
     features: tuple[str, ...]
     notes: tuple[str, ...] = ()
     given: tuple[int, int, int] | None = None
+    offsets: tuple[int, ...] = ()
 
 
 def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize: bool) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from levelhead import references
 from levelhead.data import arrays
-from levelhead.data.arrays import channel_axis, feature_names, less, offsets
+from levelhead.data.arrays import channel_axis, exact, feature_names
 from levelhead.data.dataset import Task, Unsplit, as_float
 from levelhead.data.source import DataError, first_line
 from levelhead.data.split import choose_task, class_indices
@@ -75,11 +76,12 @@ def read_function(reference: str, task: Task | None) -> Unsplit:
 
 
 def _from_arrays(name: str, source: str, x: Any, y: Any, label: str, task: Task | None) -> Unsplit:
-    inputs, notes = _inputs(source, x)
+    inputs, offsets, notes = _inputs(source, x)
     if y.shape[:1] != inputs.shape[:1]:
         counts = f"x has {len(inputs)} rows, {label} has the shape {y.shape}"
         raise DataError(f"{source}: {counts}; every row needs one target")
     features = feature_names((0,) * inputs.ndim, inputs.shape[1])
+    made = partial(Unsplit, name, source, offsets=offsets)
     if y.dtype.kind == "S":
         y = np.char.decode(y, "utf-8", "replace")
     if y.dtype.kind == "U":
@@ -89,7 +91,7 @@ def _from_arrays(name: str, source: str, x: Any, y: Any, label: str, task: Task 
         why = f"Task: classification, because {label} holds texts, {len(names)} distinct ones."
         classes = tuple(printable(str(name)) for name in names)
         labels = torch.from_numpy(np.ascontiguousarray(indices.ravel(), dtype=np.int64))
-        return Unsplit(name, source, "classification", inputs, labels, classes, features, (why, *notes))
+        return made("classification", inputs, labels, classes, features, (why, *notes))
     targets = _numbers(source, y, label)
     if targets.ndim > 2:
         raise DataError(f"{source}: {label} must be (rows,) or (rows, outputs), got {tuple(targets.shape)}")
@@ -98,30 +100,31 @@ def _from_arrays(name: str, source: str, x: Any, y: Any, label: str, task: Task 
         if targets.ndim == 2 and targets.shape[1] > 1:
             raise DataError(f"{source}: classes must be (rows,), got {label} of {tuple(targets.shape)}; try argmax(1)")
         labels, classes = class_indices(targets)
-        return Unsplit(name, source, chosen, inputs, labels, classes, features, (why, *notes))
-    values = as_float(targets).reshape(len(targets), -1)
-    return Unsplit(name, source, chosen, inputs, values, (), features, (why, *notes))
+        return made(chosen, inputs, labels, classes, features, (why, *notes))
+    values = targets.numpy()
+    numbers = torch.from_numpy(exact(values, values[:1])[0]).reshape(len(values), -1)
+    return made(chosen, inputs, as_float(numbers), (), features, (why, *notes))
 
 
-def _inputs(source: str, x: Any) -> tuple[Tensor, list[str]]:
-    """Inputs with the channels in dimension 1, and how they were read."""
+def _inputs(source: str, x: Any) -> tuple[Tensor, tuple[int, ...], list[str]]:
+    """Inputs with the channels in dimension 1, what was taken off each, and how they were read."""
     if x.ndim == 0 or not x.size:
         raise DataError(f"{source}: x is empty, of shape {x.shape}")
-    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and x.ndim <= 2 and (taken := offsets(x[:1])).any():
-        values, large = (
-            torch.from_numpy(less(x, taken)),
-            ["Integers beyond 2**53 in x were read exactly, from the first row on."],
-        )
-        return values.view(len(x), -1), large
+    if x.ndim <= 2:
+        columns = x.reshape(len(x), -1)
+        values, taken = exact(columns, columns[:1])
+        if taken.any():
+            said = ["Integers beyond 2**53 in x were read exactly, from the first row on."]
+            return torch.from_numpy(values), tuple(taken[0].tolist()), said
     inputs = as_float(_numbers(source, x, "x"))
     axis, notes = channel_axis(tuple(inputs.shape)), []
     if axis is None:
         if inputs.ndim == 3:
             notes = [f"x was read as grey images of {inputs.shape[2]} x {inputs.shape[1]} pixels."]
-        return inputs.unsqueeze(1), notes
+        return inputs.unsqueeze(1), (), notes
     if axis != 1:
         notes = ["x was read as images with the channels last; they were put first."]
-    return inputs.movedim(axis, 1), notes
+    return inputs.movedim(axis, 1), (), notes
 
 
 def _numbers(source: str, values: Any, name: str) -> Tensor:
@@ -180,9 +183,9 @@ def _pair(part: Any, reference: str) -> tuple[Any, Any]:
         try:
             pairs = [part[i] for i in range(len(part))]
             x, y = (np.stack([_array(pair[side]) for pair in pairs]) for side in (0, 1))
-        except (TypeError, ValueError, IndexError, KeyError) as error:
+        except Exception as error:  # the user's code runs here, too
             problem = "the items of a data set must be pairs (input, target) of one shape"
-            raise DataError(f"{reference}: {problem} ({first_line(error)})") from error
+            raise DataError(f"{reference}: {problem} ({type(error).__name__}: {first_line(error)})") from error
     else:
         raise DataError(f"{reference}: a map-style data set or a pair (inputs, targets) is needed, got {_shown(part)}")
     if len(x) != len(y):
@@ -191,7 +194,10 @@ def _pair(part: Any, reference: str) -> tuple[Any, Any]:
 
 
 def _array(value: Any) -> Any:
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if not isinstance(value, Tensor):
+        return np.asarray(value)
+    value = value.detach().cpu().to_dense()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def _shown(value: Any) -> str:

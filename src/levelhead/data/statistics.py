@@ -99,7 +99,9 @@ def describe(
 
     data = read(source)
     report(len(data.x), len(data.x))
-    features = map(_feature, data.features, arrays.each_of(arrays.summary_of(data.x.numpy())))
+    each = zip(data.features, arrays.each_of(arrays.summary_of(data.x.numpy())), strict=True)
+    offsets = data.offsets or (0,) * len(data.features)
+    features = (_feature(*one, offset=offset) for one, offset in zip(each, offsets, strict=True))
     return Description(data.source, len(data.x), tuple(features), data.notes)
 
 
