@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from levelhead.covariance import Comoments
 from levelhead.moments import Moments
 
 # Float64 sums of at most a few thousand terms: 1e-12 is some 10 times their worst rounding, relative to the values.
@@ -96,6 +98,25 @@ def test_every_layout_is_cut_into_blocks_without_a_trace(x, dim, masked):
     np.testing.assert_array_equal(moments.count.expand(moments.shape), values.count(axis))
     np.testing.assert_allclose(moments.mean, np.ma.filled(values.mean(axis), np.nan), rtol=EXACT)
     np.testing.assert_allclose(moments.var(), np.ma.filled(values.var(axis), np.nan), rtol=1e-9, atol=1e-9)
+
+
+class Calls(TorchDispatchMode):
+    """Counts what PyTorch is asked to do."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("of", [lambda x: Moments.of(x, 0), Comoments.of])
+def test_on_a_device_where_each_call_is_a_launch_they_are_few(of):
+    with Calls() as calls:
+        of(torch.empty(400_000, 32, device="meta"))  # 12.8 million values: 400 blocks on the CPU
+    assert calls.count < 30
 
 
 def test_the_input_is_left_as_it_was():

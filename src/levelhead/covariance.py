@@ -12,8 +12,9 @@ from torch import Tensor
 
 from levelhead.moments import Moments, exact_origin, statistics_dtype
 
-#: Values a block: the wide copy stays in the cache, and the product is large enough to be worth its call.
-_BLOCK = 2**18
+#: Values a block, on the CPU: the wide copy stays in the cache, and the product is large enough to be worth its call;
+#: and on other devices, as for ``Moments``.
+_BLOCK, _ELSEWHERE = 2**18, 2**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +81,7 @@ class Comoments:
         if x.dtype == torch.int64 and bool((origin := exact_origin(rows, axes)).any()):
             near = cls.of(rows - origin, -1)
             return cls(near.count, near.mean + origin.squeeze(axes), near.comoment)
-        length = max(1, _BLOCK * len(rows) // rows.numel())
+        length = max(1, (_BLOCK if x.device.type == "cpu" else _ELSEWHERE) * len(rows) // rows.numel())
         return reduce(cls.merge, (cls._of_block(block) for block in torch.split(rows, length)))
 
     @classmethod

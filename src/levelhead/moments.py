@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-#: Values a block: large enough to hide the cost of a call, small enough that its wide copy stays in the cache, and
-#: that PyTorch takes each step on one thread (its grain is 2**15): on a busy machine a barrier costs more than work.
-_BLOCK = 2**15 - 1
+#: Values a block, on the CPU: large enough to hide the cost of a call, small enough that its wide copy stays in the
+#: cache, and that PyTorch takes each step on one thread (its grain is 2**15): on a busy machine a barrier costs more
+#: than work. On other devices, where each call is a launch, the wide copy need but fit (128 MiB).
+_BLOCK, _ELSEWHERE = 2**15 - 1, 2**24
 #: Rows, and values a row, that a block should have at least where rows are merged.
 _SHORT = 64
 
@@ -112,13 +113,14 @@ class Moments:
     @classmethod
     def _of_blocks(cls, x: Tensor, dims: tuple[int, ...], mask: Tensor | None) -> Self:
         """Split along the dimension that is outermost in memory until a block fits; merge, or put side by side."""
-        if x.numel() <= _BLOCK:
+        most = _BLOCK if x.device.type == "cpu" else _ELSEWHERE
+        if x.numel() <= most:
             return cls._of_block(x, dims, mask)
         outermost = max((d for d in range(x.ndim) if x.shape[d] > 1), key=lambda d: (x.stride(d), x.shape[d]))
-        length = max(1, _BLOCK * x.shape[outermost] // x.numel())
+        length = max(1, most * x.shape[outermost] // x.numel())
         if outermost in dims and length < _SHORT:  # few long rows: a merge of so few costs more than a walk in columns
             widest = max((d for d in range(x.ndim) if d not in dims), key=lambda d: x.shape[d], default=outermost)
-            width = max(_SHORT, _BLOCK * x.shape[widest] // x.numel())
+            width = max(_SHORT, most * x.shape[widest] // x.numel())
             if widest != outermost and x.shape[widest] > width:
                 outermost, length = widest, width
         blocks = torch.split(x, length, outermost)
