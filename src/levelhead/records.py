@@ -230,6 +230,11 @@ def to_json(value: Mapping[str, Any]) -> str:
     return json.dumps(_finite(value), allow_nan=False, indent=1)
 
 
+def as_toml(value: Any) -> str:
+    """A text, a number or a list in TOML: JSON's form, but for the escapes that TOML lacks."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))

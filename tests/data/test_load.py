@@ -114,7 +114,7 @@ def test_csv_numbers_categories_and_gaps(table):
     assert "Column 'size' has no value in 6 of 60 rows." in notes
     assert "mean of the training rows" in notes
     assert "3 categories" in notes
-    assert "1 constant ones were centred, not scaled (constant)" in notes
+    assert "1 constant one was centred, not scaled (constant)" in notes
 
 
 def test_the_statistics_are_those_of_the_training_rows_alone(tmp_path):

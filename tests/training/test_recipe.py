@@ -103,6 +103,12 @@ def test_what_cannot_be_is_refused_with_name_value_and_repair(changes, words):
     assert [word for word in words if word not in str(error.value)] == []
 
 
+def test_any_name_of_a_file_comes_back_from_toml(tmp_path):
+    recipe = Recipe(network="nets \U0001f642\x7f/mö.py:net")
+    (tmp_path / "r.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert Recipe.from_toml(tmp_path / "r.toml") == recipe
+
+
 def test_numbers_of_numpy_are_numbers():
     recipe = Recipe(steps=np.int64(5), learning_rate=np.float32(0.5), seed=np.uint8(3))
     assert recipe == Recipe(steps=5, learning_rate=0.5, seed=3)

@@ -142,7 +142,8 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
         inputs = [(part - mean) / scale for part in inputs]
         unit = "feature" if train.ndim == 2 else "channel"
         names = [name for name, same in zip(data.features, constant.flatten().tolist(), strict=True) if same]
-        left = f"; {len(names)} constant ones were centred, not scaled ({listed(names)})" if names else ""
+        ones = "1 constant one was" if len(names) == 1 else f"{len(names)} constant ones were"
+        left = f"; {ones} centred, not scaled ({listed(names)})" if names else ""
         notes.append(f"Inputs were standardized per {unit} with mean and deviation of the training rows{left}.")
     else:
         notes.append("Inputs were not standardized.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from levelhead.init.running import Batch, named_layers, run
+from levelhead.init.running import Batch, named_layers, positions, run
 from levelhead.init.schemes import fans
 from levelhead.terminal import listed
 from levelhead.weights import LAYERS
@@ -100,10 +100,7 @@ def audit(model: nn.Module, batch: Batch) -> Audit:
         weight = module.weight
         assert isinstance(weight, Tensor)
         variance = float(output.double().var(correction=0))
-        units = output.movedim(
-            -1 if not isinstance(module, nn.modules.conv._ConvNd) else -len(module.kernel_size) - 1, 0
-        )
-        units = units.double().flatten(1)
+        units = output.double().movedim(-1 - positions(module), 0).flatten(1)
         constant, duplicated = _units(units)
         seen.append(
             Layer(

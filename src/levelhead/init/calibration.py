@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from levelhead.init.running import Batch, named_layers, run
+from levelhead.init.running import Batch, named_layers, positions, run
 from levelhead.weights import derived
 
 
@@ -121,7 +121,7 @@ class _Scaler:
         weight, bias = layer.weight, layer.bias
         assert isinstance(weight, Tensor)
         weight.mul_(factor)
-        shift = _shift(bias if isinstance(bias, Tensor) else None, layer, output)
+        shift = bias.reshape(-1, *[1] * positions(layer)) if isinstance(bias, Tensor) else 0.0
         return (output - shift) * factor + shift
 
     def _inputs(self, name: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -145,11 +145,3 @@ def projections(layer: nn.MultiheadAttention) -> list[Tensor]:
     if layer._qkv_same_embed_dim:
         return list(layer.in_proj_weight.detach().chunk(3))
     return [layer.q_proj_weight.detach(), layer.k_proj_weight.detach(), layer.v_proj_weight.detach()]
-
-
-def _shift(bias: Tensor | None, layer: nn.Module, output: Tensor) -> Tensor | float:
-    """The bias in the shape of the output, where units are the last dimension and channels the one before positions."""
-    if bias is None:
-        return 0.0
-    positions = len(layer.kernel_size) if isinstance(layer, nn.modules.conv._ConvNd) else 0
-    return bias.reshape(-1, *[1] * positions)

@@ -49,3 +49,8 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     inside = {id(part) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for part in m.children()}
     kinds = (*LAYERS, nn.MultiheadAttention)
     return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and id(m) not in inside}
+
+
+def positions(layer: nn.Module) -> int:
+    """How many dimensions of a layer's output are positions; the one before them is that of its units."""
+    return len(layer.kernel_size) if isinstance(layer, nn.modules.conv._ConvNd) else 0

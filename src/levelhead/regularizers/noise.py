@@ -68,8 +68,7 @@ class DropPath(Noise):
 
     def noisy(self, input: Tensor) -> Tensor:
         """Rows kept or dropped."""
-        shape = (len(input),) + (1,) * (input.ndim - 1)
-        return input * ops.dropout(torch.ones(shape, dtype=input.dtype, device=input.device), self.p)
+        return input * ops.dropout(torch.ones_like(_rows(input)), self.p)
 
 
 class DropBlock2d(Noise):
@@ -217,10 +216,14 @@ class ShakeDrop(Noise):
 
     def noisy(self, input: Tensor) -> Tensor:
         """Shaken."""
-        shape = (len(input),) + (1,) * (input.ndim - 1)
-        b = torch.empty(shape, device=input.device).bernoulli_(1 - self.p)
+        b = torch.empty_like(_rows(input), dtype=torch.float32).bernoulli_(1 - self.p)
         alpha, beta = torch.empty_like(b).uniform_(-1, 1), torch.empty_like(b).uniform_(0, 1)
         forward, backward = (torch.where(b > 0, 1.0, t).to(input.dtype) for t in (alpha, beta))
         # The value of the first product, the gradient of the second.
         out = input * backward
         return out + (input * (forward - backward)).detach()
+
+
+def _rows(input: Tensor) -> Tensor:
+    """One value a row, in a shape that goes with the input."""
+    return input.detach().new_empty(len(input), *[1] * (input.ndim - 1))

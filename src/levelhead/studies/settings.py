@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from levelhead.records import as_toml
 from levelhead.studies.workers import check_engine
 from levelhead.terminal import closest
 
@@ -156,21 +156,16 @@ class Settings:
                 for arm, fields in value.items():
                     tables += ["", f"[arms.{_key(arm)}]", *_lines(fields)]
             elif value is not None and not (value == () and item.default == ()):
-                lines.append(f"{item.name} = {_value(value)}")
+                lines.append(f"{item.name} = {as_toml(value)}")
         return "\n".join([*lines, *tables]) + "\n"
 
 
 def _lines(fields: Mapping[str, Any]) -> list[str]:
-    return [f"{_key(name)} = {_value(value)}" for name, value in fields.items()]
+    return [f"{_key(name)} = {as_toml(value)}" for name, value in fields.items()]
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
-
-
-def _value(value: Any) -> str:
-    """JSON's texts, numbers and lists are TOML's, but for the one escape that TOML lacks."""
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)
 
 
 def _check(name: str, value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Self
 from levelhead.data.augmentation import AUGMENTATIONS
 from levelhead.data.functions import is_reference
 from levelhead.init import SCHEMES
+from levelhead.records import as_toml
 from levelhead.terminal import closest
 from levelhead.training.initialization import ACTIVATIONS
 
@@ -190,7 +190,7 @@ class Recipe:
     def to_toml(self) -> str:
         """The recipe as TOML; fields that are None are left out, as TOML has no word for it."""
         values = {name: value for name, value in self.to_dict().items() if value is not None}
-        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        return "".join(f"{name} = {as_toml(value)}\n" for name, value in values.items())
 
     @classmethod
     def from_toml(cls, path: Path | str) -> Self:
