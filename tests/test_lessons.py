@@ -85,6 +85,12 @@ def test_where_no_arm_learned_no_speedup_is_told():
     )
 
 
+def test_the_table_ends_with_chance():
+    made = answer(TAKEN, TAKEN)
+    assert lessons.table(made).splitlines()[-1].split() == ["by", "chance", *"–––", "10.0", "%", "–"]
+    assert lessons.markdown(made).splitlines()[-1] == "| by chance | – | – | – | 10.0 % | – |"
+
+
 def test_of_several_arms_those_that_hold_together_are_told():
     noisy = [300.0, 420.0, 390.0, 260.0, 330.0]
     said = answer(TAKEN, [steps / 2 for steps in TAKEN], noisy, TAKEN).sentence
@@ -119,6 +125,7 @@ def test_steps_in_words(interval, said):
         (INF, 6.2, INF, "at least 6.2 times"),  # only the baseline missed the target
         (0.0, 0.0, 0.31, "at most 0.31 times"),  # only this arm did
         (0.0, 0.0, INF, "no figure"),
+        (0.5, 0.0, INF, "no figure"),
         (INF, 0.0, INF, "no figure"),
         (NAN, 0.0, INF, "no figure"),
     ],

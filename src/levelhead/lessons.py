@@ -386,7 +386,7 @@ def _arms(answer: Answer) -> str:
 
 
 def cells(answer: Answer) -> tuple[list[str], list[list[tuple[str, str]]]]:
-    """The table of arms: its heading, and in each cell a figure and what stands beside it."""
+    """The table of arms: its heading, and in each cell a figure and what stands beside it; below, chance."""
     target = score(answer.target, answer.metric)
     speedup, best = f"speed-up over {answer.baseline}", f"best {answer.metric}"
     heads = ["arm", f"steps to {target}", "reached", speedup, best, "test"]
@@ -405,6 +405,9 @@ def cells(answer: Answer) -> tuple[list[str], list[list[tuple[str, str]]]]:
                 _scored(row.test, answer.metric),
             ]
         )
+    if not math.isnan(answer.chance):
+        by_luck = (score(answer.chance, answer.metric), "")
+        rows.append([("by chance", ""), *[("–", "")] * 3, by_luck, ("–", "")])
     return heads, rows
 
 

@@ -63,7 +63,7 @@ class Run:
         status: ``diverged`` where the loss stopped being finite, ``failed`` where the program raised.
         steps: the number of updates done.
         seconds: wall-clock time of training, evaluation included.
-        metric: what the ``score`` curves hold: ``accuracy`` or ``r2``; higher is better.
+        metric: what the ``score`` curves hold: ``accuracy``, ``balanced accuracy`` or ``r2``; higher is better.
         recipe: the settings, as ``Recipe.to_dict`` gives them.
         data: name, source, sizes and preparation of the data.
         curves: by name: ``train_loss``, ``validation_loss``, ``validation_score``; ``unit_input_p15``, ``_p50``,

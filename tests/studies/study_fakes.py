@@ -22,6 +22,7 @@ from levelhead.training import Recipe
 class FakeData:
     name: str = "fake"
     task: str = "classification"
+    metric: str = "accuracy"
     notes: tuple = ("made up",)
     size: int = 10
 

@@ -146,9 +146,12 @@ def test_chance_is_the_most_frequent_class_of_the_training_rows():
     split = lambda *y: SimpleNamespace(targets=torch.tensor(y))  # noqa: E731
     for times, luck in ((10, 0.75 + 2 * math.sqrt(0.75 * 0.25 / 40)), (1, 1 - 0.5 / 4)):  # no mistake is no luck
         validation = split(*[0, 1, 1, 1] * times)
-        data = SimpleNamespace(task="classification", train=split(0, 1, 1), validation=validation)
+        data = SimpleNamespace(metric="accuracy", train=split(0, 1, 1), validation=validation)
         assert outcome.chance(data) == pytest.approx((0.75, luck))
-    assert outcome.chance(SimpleNamespace(task="regression")) == (0, 0)
+    assert outcome.chance(SimpleNamespace(metric="r2")) == (0, 0)
+    # By hand, of 10 and of 30 rows: the mean of two shares of 1/2, each known to sqrt(1/4 / n).
+    data = SimpleNamespace(metric="balanced accuracy", validation=split(*[0, 1, 1, 1] * 10))
+    assert outcome.chance(data) == pytest.approx((0.5, 0.5 + 2 * math.sqrt(0.25 / 10 + 0.25 / 30) / 2))
 
 
 def test_a_seed_that_did_not_reach_is_counted_not_dropped():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import recall_score
 from torch import nn
 from training_samples import STATEFUL, classes, images, numbers, small
 
+from levelhead.data import Split
 from levelhead.records import Run
 from levelhead.training import Recipe, RecipeError, build, train
 from levelhead.training.batches import Batches
@@ -181,6 +184,25 @@ def test_batches_take_every_row_equally_often_in_an_order_of_the_seed():
     assert other != seen
     parts = [[b.tolist() for b, _ in Batches(rows, rows, 4, 0, rank, 2).between(0, 5)] for rank in range(2)]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in seen]
+
+
+def test_skewed_classes_are_scored_by_the_mean_over_classes():
+    data = classes()
+    rare = torch.where(torch.arange(150) % 5 == 0, data.train.targets, 0)
+    assert float((rare == 0).float().mean()) > 0.8
+    skewed = replace(data, train=Split(data.train.inputs, rare))
+    assert (data.metric, skewed.metric, numbers().metric) == ("accuracy", "balanced accuracy", "r2")
+    run = fit(small(steps=40), skewed)
+    assert run.metric == "balanced accuracy"
+    assert run.data["grain"] == pytest.approx(1 / (3 * int(data.validation.targets.bincount().min())))
+    assert "metric" not in data.describe(), "what was stored of other data stays as it is"
+    model, (x, y) = build(Recipe(), data), (data.train.inputs, rare)
+    for wanted in (y, y.clamp(max=1)):  # with a class that no row has, too
+        predict = lambda x: model(x[0]).T[None]  # noqa: E731
+        ((_, got),) = evaluate(predict, x[None], wanted[None], row_losses(Recipe(), data), metric=skewed.metric)
+        seen = model(x).argmax(1)
+        recalls = recall_score(wanted, seen, labels=wanted.unique(), average="macro")
+        assert got == pytest.approx(recalls)
 
 
 def test_loss_and_score_are_those_of_numpy():

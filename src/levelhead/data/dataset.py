@@ -13,6 +13,8 @@ from levelhead.moments import Moments
 from levelhead.terminal import listed
 
 Task = Literal["classification", "regression"]
+#: Classes are skewed where more than this share of the training rows is of one: to name it always is right in 4 of 5.
+SKEWED = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,20 @@ class Dataset:
         """How many values a network must give for a row: one a class, or one a target column."""
         return len(self.classes) if self.task == "classification" else self.train.targets.shape[1]
 
+    @property
+    def metric(self) -> str:
+        """``r2``, ``accuracy``, or of skewed classes ``balanced accuracy``: the mean over classes of what is right."""
+        if self.task == "regression":
+            return "r2"
+        return "balanced accuracy" if self.train.targets.bincount().max() > SKEWED * len(self.train) else "accuracy"
+
     def describe(self) -> dict[str, Any]:
-        """Name, source, sizes and preparation as plain data, for ``Run.data``."""
+        """Name, source, sizes and preparation as plain data, for ``Run.data``; of skewed classes their score, too."""
+        skewed = self.metric == "balanced accuracy"
+        counts = self.validation.targets.bincount() if skewed else None
         return {
+            # What one validation row of the rarest class changes is the grain of a balanced accuracy.
+            **({} if counts is None else {"metric": self.metric, "grain": grain(counts)}),
             "name": self.name,
             "source": self.source,
             "task": self.task,
@@ -105,6 +118,12 @@ class Unsplit:
     notes: tuple[str, ...] = ()
     given: tuple[int, int, int] | None = None
     offsets: tuple[int, ...] = ()
+
+
+def grain(counts: Tensor) -> float:
+    """What one row of the rarest class changes in the balanced accuracy of rows with so many of each class."""
+    there = counts[counts > 0]
+    return 1 / (len(there) * int(there.min()))
 
 
 def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize: bool) -> Dataset:

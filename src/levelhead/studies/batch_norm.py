@@ -192,7 +192,7 @@ def _depth_chart(by_depth: Mapping[int, Mapping[str, Tuned]], settings: Settings
     ]
     _, verdicts, _ = decide("by depth", list(keys), job, lambda _: claims, plan(settings.seed_count)[:1], pool)
     gains = [verdict.interval for verdict in verdicts]
-    metric = "accuracy" if pool.data.task == "classification" else "r2"
+    metric = pool.data.metric
     said = [
         f"Depth {d}: {figure(verdict)} to {score(by_depth[d]['plain'].target, metric)}"
         for d, verdict in zip(by_depth, verdicts, strict=True)

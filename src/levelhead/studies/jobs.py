@@ -105,7 +105,7 @@ def failed(job: Job, data: dict[str, Any], message: str) -> Run:
         status="failed",
         steps=0,
         seconds=0.0,
-        metric="accuracy" if data["task"] == "classification" else "r2",
+        metric=data.get("metric", "accuracy" if data["task"] == "classification" else "r2"),
         recipe=job.recipe.to_dict(),
         data=data,
         curves={},

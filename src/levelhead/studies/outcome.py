@@ -301,14 +301,19 @@ def chance(data: Dataset) -> tuple[float, float]:
     """The validation score of always the most frequent class (or the mean), and the score that is more than luck.
 
     Of an accuracy p of n validation rows that is two standard errors more, sqrt(p (1 - p) / n) each, but always less
-    than no mistake; an r2 above 0.
+    than no mistake; of a balanced accuracy, the same of the mean over classes; an r2 above 0.
     """
-    if data.task != "classification":
+    if data.metric == "r2":
         return 0.0, 0.0
-    values, counts = data.train.targets.unique(return_counts=True)
-    share = float((data.validation.targets == values[counts.argmax()]).double().mean())
-    n = len(data.validation.targets)
-    return share, min(share + 2 * math.sqrt(share * (1 - share) / n), 1 - 0.5 / n)
+    truth = data.validation.targets
+    counts = truth.bincount().double()
+    counts = counts[counts > 0]
+    share = 1 / len(counts)
+    if data.metric == "accuracy":
+        share = float((truth == data.train.targets.bincount().argmax()).double().mean())
+        counts = counts.sum()[None]
+    error = math.sqrt(share * (1 - share) * float(counts.reciprocal().sum())) / len(counts)
+    return share, min(share + 2 * error, 1 - 0.5 / (len(counts) * float(counts.max())))
 
 
 def goal(best: Sequence[float], least: float, share: float = SHARE) -> float:

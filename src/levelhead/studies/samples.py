@@ -52,8 +52,9 @@ class Samples:
     @property
     def grain(self) -> float:
         """The deviation of a difference of two accuracies, in percentage points, that one validation row makes up."""
-        sizes = next(iter(self.runs.values())).data.get("sizes", {})
-        return 100 / sizes["validation"] / math.sqrt(6) if sizes.get("validation") else 0.0
+        data = next(iter(self.runs.values())).data
+        rows = data.get("sizes", {}).get("validation")
+        return 100 * float(data.get("grain", 1 / rows if rows else 0.0)) / math.sqrt(6)
 
     def curve(self, arm: str, seed: int, name: str) -> Curve:
         """A curve of a run; empty where it has none."""

@@ -156,14 +156,14 @@ class Study:
             recipe=recipe.to_dict(),
             data=runs[0].data,
             runs=tuple(job.path.relative_to(folder).as_posix() for job in jobs),
-            notes=(*notes, *self._notes(runs), *_leak(scores, data), *data.notes),
+            notes=(*notes, *self._notes(runs, data), *_leak(scores, data), *data.notes),
             environment=environment(),
             quick=quick,
             target=target,
             target_from=self.target_from
             if self.target is not None
             else f"{100 * SHARE:g} % of the median over seeds of the best score of {self.baseline}",
-            metric=runs[0].metric,
+            metric=data.metric,
             steps=recipe.steps,
             baseline=self.baseline,
             chance=by_chance,
@@ -183,10 +183,9 @@ class Study:
         return goal(best_scores(baseline), least)
 
     def _comparison(self, arm: str, target: float, data: Dataset) -> Claim:
-        metric = "accuracy" if data.task == "classification" else "r2"
         fields = {
             "text": f"{arm} against {self.baseline}.",
-            "effect": f"steps to {score(target, metric)} on {data.name}, {self.baseline} over {arm}",
+            "effect": f"steps to {score(target, data.metric)} on {data.name}, {self.baseline} over {arm}",
             "words": ("Faster", "Slower"),
         }
         return faster(self.baseline, arm, target, **{**fields, **self.texts.get(arm, {})})
@@ -221,7 +220,7 @@ class Study:
             [Chart(title, label, "times fewer steps", tuple(lines), log_y=True, note=note, band=True)] if lines else []
         )
 
-    def _notes(self, runs: Sequence[Run]) -> list[str]:
+    def _notes(self, runs: Sequence[Run], data: Dataset) -> list[str]:
         recipe = self.arms[self.baseline]
         n = min(sum(run.arm == arm for run in runs) for arm in self.arms)
         notes = [
@@ -239,6 +238,11 @@ class Study:
             "A speed-up is the geometric mean of the ratios of the same seed, with Student's t on their logarithms; "
             "where a run missed the target, the factor between the arms' steps that the log-rank test refuses least."
         )
+        if (counts := data.train.targets.bincount() if data.metric == "balanced accuracy" else None) is not None:
+            notes.append(
+                f"{100 * float(counts.max()) / len(data.train):.1f} % of the training rows are of one class: a score "
+                "is the mean over classes of the share that is right, or the other classes would hardly count."
+            )
         versions = {str(run.environment.get("versions")) for run in runs}
         if len(versions) > 1:
             notes.append("The runs were made with different versions of packages: see the run files.")

@@ -81,10 +81,11 @@ def train(
     """Train the recipe's network on the data, and measure it on the way.
 
     At step 0, every ``recipe.evaluate_every`` steps and at the end, in eval mode: ``train_loss`` (over at most
-    250 training rows, evenly spaced), ``validation_loss``, ``validation_score`` (accuracy, or
-    r² for regression); where the validation score is the best so far, the test score is taken. With ``probe``:
-    ``unit_input_p15``, ``_p50``, ``_p85`` (see ``probes.UnitInput``) and ``gradient_norm/<layer>``, of the latest
-    step's gradient. Also ``train_score`` over the rows of ``train_loss``, and what ``observe`` returns.
+    250 training rows, evenly spaced), ``validation_loss``, ``validation_score`` (by ``Dataset.metric``: accuracy, of
+    skewed classes balanced, or r² for regression); where the validation score is the best so far, the test score is
+    taken. With ``probe``: ``unit_input_p15``, ``_p50``, ``_p85`` (see ``probes.UnitInput``) and
+    ``gradient_norm/<layer>``, of the latest step's gradient. Also ``train_score`` over the rows of ``train_loss``, and
+    what ``observe`` returns.
 
     A loss that is not finite ends the run as ``diverged``; its steps are those before the first such loss.
 
@@ -211,6 +212,7 @@ class _Training:
         self.fabric, self.recipes, self.data, self.folder, self.observe = fabric, recipes, data, folder, observe
         self.recipe = recipe = recipes[0]  # all but its seed holds for every run
         self.losses = row_losses(recipe, data[0])  # first, as it is quick to refuse
+        self.metric = data[0].metric
         pairs = list(zip(recipes, data, strict=True))
         self.plain = _plain(fabric)
         self.members = self._members([build(*pair) for pair in pairs])
@@ -397,7 +399,7 @@ class _Training:
     def _measure(self, split: _Split) -> list[tuple[float, float]]:
         share = slice(self.fabric.global_rank, None, self.fabric.world_size)
         inputs, targets = (part[:, share] for part in split)
-        return evaluate(self.members.predict, inputs, targets, self.losses, self._sum)
+        return evaluate(self.members.predict, inputs, targets, self.losses, self._sum, metric=self.metric)
 
     def _sum(self, tensor: Tensor) -> Tensor:
         if self.fabric.world_size > 1:
@@ -496,7 +498,7 @@ class _Training:
             status=state.status,
             steps=state.step,
             seconds=state.seconds,
-            metric="accuracy" if data.task == "classification" else "r2",
+            metric=self.metric,
             recipe=recipe.to_dict(),
             data=data.describe(),
             curves={name: Curve(*zip(*points, strict=True)) for name, points in state.curves.items()},

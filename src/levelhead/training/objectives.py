@@ -105,8 +105,10 @@ def evaluate(
     targets: Tensor,
     losses: Loss,
     reduce: Callable[[Tensor], Tensor] = lambda sums: sums,
+    *,
+    metric: str = "accuracy",
 ) -> list[tuple[float, float]]:
-    """Mean loss and score of each of several networks: the share of right classes, or r² (mean over target columns).
+    """Mean loss and score of each of several networks, as ``Dataset.metric`` names it; r² is the mean over columns.
 
     Args:
         predict: gives outputs (networks, outputs, rows) for inputs; in eval mode.
@@ -114,6 +116,7 @@ def evaluate(
         targets: (networks, rows), or (networks, rows, columns) of numbers.
         losses: as ``row_losses`` gives it.
         reduce: sums a tensor over all processes.
+        metric: of classes: ``accuracy``, or ``balanced accuracy`` over the classes that there are.
 
     Returns:
         Loss and score by the network; the same on every process.
@@ -121,7 +124,7 @@ def evaluate(
     classes = not targets.is_floating_point()
     wide = statistics_dtype(inputs.device)
     count = torch.full((len(inputs), 1), inputs.shape[1], dtype=wide, device=inputs.device)
-    total, missed = torch.zeros_like(count), torch.zeros_like(count)
+    total, missed, seen = (torch.zeros_like(count) for _ in range(3))
     if not classes:
         missed = torch.zeros(len(inputs), targets.shape[2], dtype=wide, device=inputs.device)
     for x, y in zip(inputs.split(_ROWS, 1), targets.split(_ROWS, 1), strict=True):
@@ -129,10 +132,18 @@ def evaluate(
             outputs, wanted = predict(x), y if classes else y.transpose(1, 2)
             total[:, 0] += losses(outputs, wanted).to(wide).sum(1)
             wrong = outputs.argmax(1) != wanted if classes else (outputs - wanted).to(wide).square()
-            missed += wrong.sum(-1, keepdim=classes)
-    sums = reduce(torch.cat([count, total, missed], 1)).cpu().double()
-    count, total, missed = sums[:, :1], sums[:, 1:2], sums[:, 2:]
-    if classes:
+            if metric == "balanced accuracy":
+                of_class = functional.one_hot(wanted, outputs.shape[1]).to(wide)
+                seen = seen + of_class.sum(1)
+                missed = missed + (of_class * wrong[..., None]).sum(1)
+            else:
+                missed += wrong.sum(-1, keepdim=classes)
+    sums = reduce(torch.cat([count, total, missed, seen.expand_as(missed)], 1)).cpu().double()
+    count, total, missed, seen = sums.split([1, 1, missed.shape[1], missed.shape[1]], 1)
+    if metric == "balanced accuracy":
+        rates = (seen - missed) / seen  # NaN of a class that has no row
+        score = rates.nanmean(1, keepdim=True)
+    elif classes:
         score = (count - missed) / count
     else:
         values = targets.to(wide)
