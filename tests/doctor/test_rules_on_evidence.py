@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from levelhead.doctor.evidence import Seen
 from levelhead.doctor.evidence import loop as loops
 from levelhead.doctor.evidence.data import Columns, Data
 from levelhead.doctor.evidence.evaluation import Evaluation
@@ -65,6 +66,7 @@ class Known:
     tried: tuple = ()
     optimizer: Any = None
     known: Any = None
+    script: Any = None
 
     @property
     def optimizers(self):
@@ -341,6 +343,9 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
      {"model": programs.norm_mlp().bfloat16()}),
     (loss.broadcast, "loss-broadcast", {"outputs": torch.zeros(4, 1), "targets": torch.zeros(4)},
      {"outputs": torch.zeros(4, 1), "targets": torch.zeros(4), "loss": LossKind("", "quantity", True)}),
+    (loss.broadcast_in_script, "loss-broadcast", {"script": Seen()}, {"script": Seen("[4, 1] and [4]")}),
+    (loop.given_to_none, "parameters-not-trained", {"script": Seen()}, {"script": Seen(untrained=("0.weight",))}),
+    (evaluation.dropping_functions, "train-mode-in-eval", {"script": Seen()}, {"script": Seen(dropping=1)}),
     (loss.lost_while_finite, "non-finite-loss", {"base": trained(losses=[1.0, math.inf])},
      {"base": trained(losses=[1.0, math.nan], finite_when_lost=True)}),
     (loss.lost_while_finite, "non-finite-loss", {"base": trained(losses=[1.0])},

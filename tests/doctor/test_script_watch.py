@@ -236,6 +236,7 @@ for i in range(40):
     F.mse_loss(ANSWER, y).backward()
     o.step()
 """
+OWN = QUANTITY.replace("F.mse_loss(ANSWER, y)", "(ANSWER - y).square().mean()")
 CLASSES = """
 torch.manual_seed(0)
 y = torch.arange(4).repeat_interleave(80)
@@ -256,6 +257,8 @@ for epoch in range(3):
         (QUANTITY.replace("ANSWER", "model(x).squeeze(1)"), []),
         (QUANTITY.replace("ANSWER", "model(x).relu().squeeze(1)"), [("output-mismatch", "2", "critical")]),
         (QUANTITY.replace("ANSWER", "model(x)"), [("loss-broadcast", "loss", "critical")]),
+        (OWN.replace("ANSWER", "model(x).squeeze(1)"), []),
+        (OWN.replace("ANSWER", "model(x)"), [("loss-broadcast", "loss", "critical")]),
         (CLASSES.replace("ORDER", "torch.randperm(320)"), []),
         (CLASSES.replace("ORDER", "torch.arange(320)"), [("no-shuffle", "data", "warning")]),
     ],

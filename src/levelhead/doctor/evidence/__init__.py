@@ -24,6 +24,25 @@ from levelhead.doctor.trials import Outcome
 __all__ = ["Evidence"]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a script shows beside its model.
+
+    Args:
+        mismatch: shapes that were broadcast against each other though they hold as many values; empty where none were.
+        untrained: parameters that have gradients after the first backward pass, and are in no optimizer.
+        dropping: how often dropout as a function dropped values though the models were in eval mode.
+        train: rows of the training with what the losses say that they should give.
+        val: the same of its evaluations.
+    """
+
+    mismatch: str = ""
+    untrained: tuple[str, ...] = ()
+    dropping: int = 0
+    train: Data | None = None
+    val: Data | None = None
+
+
 @dataclass(kw_only=True, eq=False)
 class Evidence:
     """What rules judge. What is not known is as it stands here; a check says which of these it cannot do without.
@@ -52,6 +71,8 @@ class Evidence:
     base: Outcome | None = None
     #: What a watch saw of the whole training.
     history: History | None = None
+    #: What was seen of a script beside its model.
+    script: Seen | None = None
     #: The ids of the parameters that a watched model had at first.
     known: frozenset[int] | None = None
     #: What was tried on copies so far, the program as it is first; and the score of the best constant answer.

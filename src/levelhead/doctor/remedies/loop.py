@@ -147,9 +147,14 @@ def all_parameters() -> Remedy:
     return Remedy("all parameters given to the optimizer", code, change, _all_given)
 
 
+#: Steps of an optimizer before which it is asked what lacks one: it takes a look at all that lives.
+ASKED = 4
+
+
 def _all_given(run: Running) -> None:
     """Parameters with gradients, or frozen as they were drawn, join their model's optimizer; others the first."""
     first: list[tuple[torch.optim.Optimizer, set[int]]] = []
+    asked: list[int] = []
 
     def opened(seen: Any, args: Any) -> None:
         for name in frozen_as_drawn(seen.model):
@@ -159,7 +164,8 @@ def _all_given(run: Running) -> None:
     def join(optimizer: torch.optim.Optimizer) -> None:
         if not first:
             first.append((optimizer, set()))
-        for i in [i for i, (each, _) in enumerate(first) if each is optimizer]:
+        for i in [i for i, (each, _) in enumerate(first) if each is optimizer and asked.count(i) < ASKED]:
+            asked.append(i)
             left = [p for _, p in run.untrained() if i == 0 or id(p) in first[i][1]]
             if left:
                 optimizer.add_param_group({"params": left})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Seen
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.isolation import clone
@@ -18,8 +18,8 @@ TRAIN_MODE_IN_EVAL = Rule(
     Dropout that is called as a function has its own switch; the module that calls it is named. Dropout is measured: the
     trained model is evaluated with and without it, and an average over draws, which is meant, loses nothing by them.
     Threshold: a batch normalization or dropout runs in training mode during evaluation (watched: in both or more passes
-    without gradients, and none in eval mode); or dropout is called as a function that drops, and the score without it
-    is {100 * GAIN:.0f} % of the way better
+    without gradients, and none in eval mode; of a script also dropout as a function, in eval mode); or dropout is
+    called as a function that drops, and the score without it is {100 * GAIN:.0f} % of the way better
     Remedy: model.eval() before evaluation
     Example: model.eval()
     with torch.no_grad():
@@ -74,6 +74,16 @@ def training_evaluation(facts: Evidence, history: History) -> list[Suspicion]:
     summary = f"all {passes} passes without gradients ran in training mode, {concerned[0]} included"
     figures = {"in training mode": history.training_evaluations, "in eval mode": 0}
     cure = (remedies.standard_evaluation(),)
+    return [TRAIN_MODE_IN_EVAL.suspect("loop", summary, figures, True, "warning", cure)]
+
+
+@TRAIN_MODE_IN_EVAL.check("script")
+def dropping_functions(facts: Evidence, seen: Seen) -> list[Suspicion]:
+    """Dropout as a function that drops in a script's eval mode; of one batch asked several times it is meant."""
+    if not seen.dropping:
+        return []
+    summary = f"dropout is called {seen.dropping} times in eval mode, as a function that is left on"
+    figures, cure = {"calls": seen.dropping}, (remedies.without_dropout(),)
     return [TRAIN_MODE_IN_EVAL.suspect("loop", summary, figures, True, "warning", cure)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Seen
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import piled
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
@@ -369,6 +369,17 @@ def never_cleared(facts: Evidence, history: History) -> list[Suspicion]:
     summary = f"at none of the {history.uncleared} updates looked at, the gradients of the one before had been cleared"
     figures = {"updates looked at": history.uncleared}
     return [GRADIENTS_ACCUMULATE.suspect("loop", summary, figures, True, "critical", (remedies.cleared(),))]
+
+
+@PARAMETERS_NOT_TRAINED.check("script")
+def given_to_none(facts: Evidence, seen: Seen) -> list[Suspicion]:
+    """Parameters of a script that get gradients and are in no optimizer."""
+    left = seen.untrained
+    if not left:
+        return []
+    summary = f"{len(left)} parameters get gradients and are in no optimizer, first {left[0]}"
+    figures, cure = {"parameters": list(left[:12])}, (remedies.all_parameters(),)
+    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, True, "warning", cure)]
 
 
 @PARAMETERS_NOT_TRAINED.check("history")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Seen
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.program import Program, hits
@@ -42,6 +42,15 @@ def broadcast(facts: Evidence) -> list[Suspicion]:
     both = torch.broadcast_shapes(*shapes)
     summary = f"outputs of shape {shapes[0]} and targets of shape {shapes[1]} are compared as {tuple(both)}"
     return [LOSS_BROADCAST.suspect("loss", summary, figures, True, "critical", (remedies.aligned_loss(),))]
+
+
+@LOSS_BROADCAST.check("script")
+def broadcast_in_script(facts: Evidence, seen: Seen) -> list[Suspicion]:
+    """The same of a script, in a loss function or a difference."""
+    if not seen.mismatch:
+        return []
+    summary = f"outputs and targets of shapes {seen.mismatch} are broadcast against each other"
+    return [LOSS_BROADCAST.suspect("loss", summary, {}, True, "critical", (remedies.aligned_loss(),))]
 
 
 LOSS_MISMATCH = Rule(

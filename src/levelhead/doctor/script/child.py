@@ -29,7 +29,7 @@ from levelhead.doctor.evidence.terms import penalties
 from levelhead.doctor.evidence.weights import oversized
 from levelhead.doctor.isolation import random_state_kept
 from levelhead.doctor.program import first_tensor
-from levelhead.doctor.remedies import Opposing, mismatched, squashed
+from levelhead.doctor.remedies import Opposing, squashed
 from levelhead.doctor.remedies.outside import Outside, wrap
 from levelhead.doctor.rules.optimization import usual
 from levelhead.doctor.rules.weights import DEAD
@@ -164,7 +164,6 @@ class _Facts:
 
     def __init__(self, sight: Sight, whole: bool) -> None:
         self.sight, self.whole = sight, whole
-        self.mismatch = ""
         self.inputs: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         self.targets: list[Tensor] = []
         self.named: set[str] = set()
@@ -177,8 +176,6 @@ class _Facts:
         listen(self._heard)
         _before(torch, "normal", self.draw)
         _before(torch.distributions.Normal, "sample", self.draw)
-        for name in ("__sub__", "__rsub__"):
-            _before(Tensor, name, self.differ)
         for owner in (torch, Tensor, F):
             for name in ("sigmoid", "softmax"):
                 _before(owner, name, self.squash)
@@ -186,11 +183,6 @@ class _Facts:
     def squash(self, x: Any, *_: Any, **__: Any) -> None:
         """Is a squashed value squashed again?"""
         self.squashed = self.squashed or squashed(x)
-
-    def differ(self, a: Any, b: Any) -> None:
-        """Are two tensors broadcast against each other?"""
-        if not self.mismatch and mismatched(a, b):
-            self.mismatch = f"{list(a.shape)} and {list(b.shape)}"
 
     def draw(self, *args: Any, **_: Any) -> None:
         """Is a sample drawn from what asks for gradients, which do not pass through it?"""
@@ -207,7 +199,6 @@ class _Facts:
     def _compared(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if torch.is_grad_enabled() and len(args) > 1 and isinstance(args[1], Tensor):
             self.named.add(name)
-            self.differ(args[0], args[1])
             if len(self.targets) < 64:
                 self.targets.append(args[1].detach().clone())
             self.last = args[0].detach(), args[1].detach()
@@ -266,7 +257,7 @@ class _Facts:
         drops = sorted(((m.p, n) for n, m in named if isinstance(m, DROPOUT) and m.p), reverse=True)
         histories = [each.history for each in self.sight.watches]
         return {
-            "mismatch": self.mismatch,
+            "mismatch": self.sight.mismatch,
             "inputs": [_middle(self.inputs[grad]) for grad in (True, False)],
             "floor": self.floor,
             "commonest": self.commonest,

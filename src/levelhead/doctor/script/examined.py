@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 from levelhead.doctor import remedies
-from levelhead.doctor.comparison import clear, gain, severity_of
+from levelhead.doctor.comparison import clear, gain
 from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Stage, Treated
 from levelhead.doctor.program import ProgramError
 from levelhead.doctor.remedies import Remedy
-from levelhead.doctor.rules import RULES, Suspicion, finding
+from levelhead.doctor.rules import RULES, finding
 from levelhead.doctor.rules.rule import GAIN
 from levelhead.doctor.script.again import Runs
 from levelhead.doctor.script.child import Ran
@@ -76,7 +76,7 @@ def examine_script(
         noise = again.apart
     runs.forget()
     proven = _proven(again, won[0]) if won else None
-    findings = _together(seen, proven, first, search)
+    findings = _together(seen, proven)
     found = [_patched(runs, f, first, search) for f in findings]
     chosen = won[0].remedy if won else None
     notes = (
@@ -167,20 +167,9 @@ def _patched(runs: Runs, found: Finding, first: Ran, search: Search) -> Finding:
     return replace(found, patch=made or found.patch)
 
 
-def _together(seen: list[Finding], proven: Finding | None, first: Ran, search: Search) -> list[Finding]:
+def _together(seen: list[Finding], proven: Finding | None) -> list[Finding]:
     """What was seen and what was proven: what a proven cause explains is its symptom."""
-    found, causes = list(seen), {f.cause for f in (*seen, *([proven] if proven else []))}
-    if first.facts["mismatch"] and "loss-broadcast" not in causes:
-        said = f"outputs and targets of shapes {first.facts['mismatch']} are broadcast against each other"
-        found.append(finding(Suspicion("loss-broadcast", "loss", said, {}, True, "critical")))
-    left = first.facts["untrained"]
-    if left and "parameters-not-trained" not in causes:
-        said = f"{len(left)} parameters get gradients and are in no optimizer, first {left[0]}"
-        won = [trial.gain for trial in search.trials if trial.cause == "parameters-not-trained"]
-        severity = severity_of(max(won, default=0.0))
-        found.append(
-            finding(Suspicion("parameters-not-trained", "optimizer", said, {"parameters": left[:12]}, True, severity))
-        )
+    found = list(seen)
     if proven is not None:
         found = [f for f in found if (f.cause, f.where) != (proven.cause, proven.where)]
         above = [f for f in found if f.severity == "critical" and proven.cause in RULES[f.cause].explains]

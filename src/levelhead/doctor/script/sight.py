@@ -20,14 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from levelhead.doctor.evidence import Seen
 from levelhead.doctor.evidence.backward import listen
-from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.evaluation import DROPPING
 from levelhead.doctor.evidence.watched import Compared
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.program import first_tensor
-from levelhead.doctor.remedies.loss import COMPARING
+from levelhead.doctor.remedies.loss import COMPARING, mismatched
 from levelhead.doctor.remedies.outside import wrap
 from levelhead.doctor.script.parts import Parts, held, live, trained_by
 from levelhead.doctor.script.rows import Rows
@@ -79,17 +80,25 @@ class Sight:
         self._validating: list[tuple[float, int]] = []
         self._before = 0
         self.dropping = 0
+        self.mismatch = ""
+        self._asked: tuple[int, int] = 0, 0
+        self._repeated = False
+        self._before_all: Any = WeakTensorKeyDictionary()
         self.alternating = False
         self._turns: list[watch] = []
         self._rows = {True: Rows(), False: Rows()}
         self.paused = False  # while a copy of a model is asked, which is none of the script's evaluations
 
     def __enter__(self) -> Self:
+        for _, module in live():  # what has gradients already is none of this script's
+            self._before_all.update({p: None for p in module.parameters() if p.grad is not None})
         self._wrap(torch.optim.Optimizer, "__init__", self._made)
         for name in LOSSES:
             self._wrap(F, name, functools.partial(self._compared, name))
         for function in DROPPING:
             self._wrap(F, function.__name__, self._drops)
+        for name in ("__sub__", "__rsub__"):
+            self._wrap(Tensor, name, self._differs)
         for name in ("item", "__float__"):
             self._wrap(Tensor, name, self._read)
         self._undo.append(listen(lambda _: None))  # from the start: a bound method is kept while its arguments run
@@ -213,7 +222,7 @@ class Sight:
         found: dict[int, tuple[str, Tensor]] = {}
         for prefix, module in [*models, *live()]:
             for name, p in module.named_parameters(prefix):
-                if p.grad is not None and id(p) not in has:
+                if p.grad is not None and id(p) not in has and p not in self._before_all:
                     found.setdefault(id(p), (name, p))
         return list(found.values())
 
@@ -222,6 +231,8 @@ class Sight:
     def _compared(self, name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for change in self.compared:
             args = change(name, args, kwargs)
+        if torch.is_grad_enabled() and len(args) > 1:
+            self._differ(*args[:2])
         if name in COMPARING and not self.paused:
             self._compares(original, args, kwargs)
         result = original(*args, **kwargs)
@@ -243,6 +254,16 @@ class Sight:
                 ask = functools.partial(_ask, original, args[2:], given)
                 each.compared.append(Compared(ask, outputs.detach(), targets.detach(), outputs.grad_fn))
 
+    def _differs(self, original: Callable[..., Any], a: Any, b: Any) -> Any:
+        if torch.is_grad_enabled():
+            self._differ(a, b)
+        return original(a, b)
+
+    def _differ(self, a: Any, b: Any) -> None:
+        """Are two tensors broadcast against each other?"""
+        if not self.mismatch and mismatched(a, b) and a.data_ptr() != b.data_ptr():  # nor each with each of one tensor
+            self.mismatch = f"{list(a.shape)} and {list(b.shape)}"
+
     def _drops(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Count dropout as a function that is on while the models are in eval mode."""
         on = kwargs.get("training", args[2] if len(args) > 2 else True)
@@ -251,12 +272,17 @@ class Sight:
         return original(*args, **kwargs)
 
     def _enters(self, inputs: Any) -> None:
-        if not self.paused:
-            self._rows[torch.is_grad_enabled()].entered = first_tensor(inputs)
+        if self.paused:
+            return
+        x = self._rows[torch.is_grad_enabled()].entered = first_tensor(inputs)
+        if not torch.is_grad_enabled():  # one batch asked several times at a time is an average over draws
+            asked = id(x), max((each.history.steps for each in self.watches), default=0)
+            self._asked, self._repeated = asked, self._repeated or asked == self._asked
 
-    def data(self) -> tuple[Data | None, Data | None]:
-        """Rows of the training and of its evaluations, with what the losses say that they should give."""
-        return self._rows[True].data(), self._rows[False].data()
+    def seen(self) -> Seen:
+        """What was seen beside the models; rows of a script that trains one model."""
+        train, val = (self._rows[grad].data() if len(self.watches) == 1 else None for grad in (True, False))
+        return Seen(self.mismatch, tuple(self.untrained_at_first), 0 if self._repeated else self.dropping, train, val)
 
     def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
         value = original(tensor)

@@ -36,8 +36,8 @@ def watch_script(script: Script, every: int = 16) -> tuple[int, list[Examination
 
 def seen(sight: Sight) -> list[Examination]:
     """An examination of each module that was trained, without what another one has said already."""
-    if len(sight.watches) == 1:
-        sight.watches[0].data = sight.data()
+    for each in sight.watches[:1]:
+        each.script = sight.seen()
     told: set[tuple[str, str]] = set()
     examinations = []
     for each in sight.watches:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.charts import of_history
+from levelhead.doctor.evidence import Seen
 from levelhead.doctor.evidence.backward import listen
-from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.loss import LossKind
@@ -98,7 +98,7 @@ class watch:
         self._looked = False
         self.entries: list[nn.Module] = [model]
         self.mixing: str | None = None
-        self.data: tuple[Data | None, Data | None] = None, None
+        self.script: Seen | None = None
         self.compared: list[Compared] = []
         self._task = ""
         self._losses: list[tuple[int, float]] = []
@@ -138,9 +138,9 @@ class watch:
         seen = Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached, known)
         seen.mixed = self.mixing
         seen.loss = LossKind("", self._task, False)
-        train, seen.val = self.data
-        if train is not None:
-            seen.train = replace(train, inputs=seen.train.inputs)
+        seen.script = self.script
+        if self.script is not None and self.script.train is not None:
+            seen.train, seen.val = replace(self.script.train, inputs=seen.train.inputs), self.script.val
         return seen
 
     def examination(self) -> Examination:
