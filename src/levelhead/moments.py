@@ -105,7 +105,7 @@ class Moments:
                 if (found := function(x, dims, ignore_nan)) is not None:
                     count, mean, m2 = found
                     whole = math.prod([x.shape[d] for d in dims])
-                    return cls(count.long() if ignore_nan else torch.full((), whole), mean, m2)
+                    return cls(count.long() if ignore_nan else torch.full((), whole, device="cpu"), mean, m2)
         if ignore_nan:
             mask = ~x.isnan() if mask is None else mask & ~x.isnan()
         return cls._of_blocks(x, dims, mask)

@@ -59,8 +59,9 @@ def _standardizer(found: Description) -> Standardizer:
     numbers = [feature for feature in found.features if feature.kind == "number"]
     if not numbers:
         raise DataError(f"{found.source}: there is no column of numbers to save a Standardizer of")
-    count = torch.tensor([feature.count for feature in numbers])
-    mean, std = torch.tensor([(feature.mean, feature.std) for feature in numbers], dtype=torch.float64).unbind(1)
+    count = torch.tensor([feature.count for feature in numbers], device="cpu")
+    values = [(feature.mean, feature.std) for feature in numbers]
+    mean, std = torch.tensor(values, dtype=torch.float64, device="cpu").unbind(1)
     moments = Moments(count, mean, (std.square() * count).masked_fill(count == 0, 0))
     return Standardizer.from_moments(moments, feature_names=[feature.name for feature in numbers])
 

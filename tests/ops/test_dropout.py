@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from levelhead import ops
 from levelhead.ops import cpu, dropout_operator, library, philox
+from levelhead.ops.philox import Noise
 
 STATE = torch.tensor([2**62 + 12345, 7])
 TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -71,7 +72,7 @@ def test_the_page_of_the_docs_is_true(backend):
     assert numbers[4].split() == [f"{half:04x}" for half in halves]
     mask = [int(bit) for bit in find(r"the\s+mask begins ((?:[01] ?){8})").split()]
     assert mask == [int(half >= threshold) for half in halves]
-    y = dropout_operator.dropout(torch.ones(100_000), None, torch.tensor([seed, stream]), threshold, 1.0)
+    y = dropout_operator.dropout(torch.ones(100_000), None, Noise(torch.tensor([seed, stream]), threshold, 1.0))
     assert y[:8].tolist() == mask
 
 
@@ -93,8 +94,8 @@ def test_halves_do_not_depend_on_how_many_are_asked_for(monkeypatch):
 
 
 def both(x, residual, threshold, scale, shift=0.0, fill=0.0, state=STATE):
-    arguments = (x, residual, state, threshold, scale, shift, fill)
-    return cpu.dropout(*arguments), philox.dropout(*arguments)
+    noise = Noise(state, threshold, scale, shift, fill)
+    return cpu.dropout(x, residual, noise), philox.dropout(x, residual, noise)
 
 
 @compiled
@@ -108,8 +109,8 @@ def test_the_kernel_gives_the_bits_of_the_reference(dtype, n):
             residual_, *offsets = extras
             ours, reference = both(x, residual_, threshold, scale, *offsets)
             assert torch.equal(ours, reference)
-    noise = cpu.noise(x, STATE, 6554, 1.25)
-    assert torch.equal(noise, philox.noise(STATE, (n,), 6554, 1.25, x)[1].to(dtype))
+    noise = Noise(STATE, 6554, 1.25)
+    assert torch.equal(cpu.factors(noise, x), philox.factors(noise, x)[1].to(dtype))
 
 
 @compiled
@@ -120,8 +121,7 @@ def test_the_kernel_where_it_stores_past_the_caches():
     ours, reference = both(x, None, 20000, 1.5)
     assert torch.equal(ours, reference)
     target = torch.empty(2**23 + 5)[1:]  # not aligned
-    address = STATE.data_ptr()
-    cpu._module.dropout(0, x.numel(), address, 20000, 1.5, 0.0, 0.0, 2, x.data_ptr(), 0, target.data_ptr())
+    cpu._module.dropout(0, x.numel(), STATE, 20000, 1.5, 0.0, 0.0, 2, x, None, target)
     assert torch.equal(target, reference)
 
 
@@ -136,11 +136,11 @@ def test_the_high_word_of_a_block_counts():
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_the_mask_does_not_depend_on_the_threads(threads):
     x = torch.randn(300_007)
-    expected = philox.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0)
+    expected = philox.dropout(x, None, Noise(STATE, 6554, 1.25))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        assert torch.equal(cpu.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0), expected)
+        assert torch.equal(cpu.dropout(x, None, Noise(STATE, 6554, 1.25)), expected)
     finally:
         torch.set_num_threads(before)
 
@@ -213,13 +213,13 @@ def test_the_backward_pass_has_the_mask_of_the_forward_pass(backend, small):
 @pytest.mark.parametrize("n", [100, 100_000])
 def test_the_sum_has_one_result_with_and_without_gradients(n, dtype):
     x, residual = torch.randn(2, n).to(dtype)
-    expected = philox.dropout(x, residual, STATE, 6554, 1.25, 0.0, 0.0)
+    expected = philox.dropout(x, residual, Noise(STATE, 6554, 1.25))
     leaves = [x.clone().requires_grad_(), residual.clone().requires_grad_()]
-    y = dropout_operator.dropout(*leaves, STATE, 6554, 1.25)
+    y = dropout_operator.dropout(*leaves, Noise(STATE, 6554, 1.25))
     assert torch.equal(y, expected)
     dx, dresidual = torch.autograd.grad(y, leaves, x)
     assert torch.equal(dresidual, x)
-    assert torch.equal(dx, philox.dropout(x, None, STATE, 6554, 1.25, 0.0, 0.0))
+    assert torch.equal(dx, philox.dropout(x, None, Noise(STATE, 6554, 1.25)))
 
 
 def test_nothing_of_the_size_of_the_input_is_saved():
@@ -432,7 +432,7 @@ def test_a_forced_kernel_that_cannot_serve_is_refused(monkeypatch):
     with pytest.raises(
         RuntimeError, match=r"LEVELHEAD_BACKEND=cpu cannot serve the dropout of a torch.float32 on meta"
     ):
-        dropout_operator.dropout(x, None, STATE, 1, 1.0)
+        dropout_operator.dropout(x, None, Noise(STATE, 1, 1.0))
 
 
 def test_a_generator_is_not_ignored_where_pytorch_drops():

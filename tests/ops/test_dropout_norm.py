@@ -12,6 +12,7 @@ import torch
 
 from levelhead import ops
 from levelhead.ops import cpu, dropout_norm, dropouts, library, philox
+from levelhead.ops.philox import Noise
 
 compiled = pytest.mark.skipif(not cpu.PRESENT, reason="the compiled kernels are absent")
 TYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -65,7 +66,7 @@ def test_it_is_the_composition_at_every_length(kernel, center, length):
     theirs = gradients(parts, (x, residual, weight, bias), dy, dtotal)
     assert len(kernel) == 2
     threshold, scale = dropouts.rate(0.3)
-    assert torch.equal(ours[1], philox.dropout(x, residual, STATE, threshold, scale, 0.0, 0.0))
+    assert torch.equal(ours[1], philox.dropout(x, residual, Noise(STATE, threshold, scale)))
     # float64; a row of one has a variance of 0 and divides rounding errors by √eps = 0.003
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-9 if length == 1 else 1e-11)
 
@@ -82,10 +83,10 @@ def test_every_type_against_float64(kernel, dtype):
         return dropouts.summed_and_normalized(x, residual, STATE, 0.2, (300,), weight, bias, 1e-5, True)
 
     y, total, dx, dresidual, dweight, dbias = gradients(call, (x, residual, weight, bias), dy, dtotal)
-    assert torch.equal(total, philox.dropout(x, residual, STATE, threshold, scale, 0.0, 0.0))
+    assert torch.equal(total, philox.dropout(x, residual, Noise(STATE, threshold, scale)))
     assert {t.dtype for t in (y, total, dx, dresidual, dweight, dbias)} == {dtype}
 
-    noise = philox.noise(STATE, (70, 300), threshold, scale, x.double())[1].numpy()
+    noise = philox.factors(Noise(STATE, threshold, scale), x.double())[1].numpy()
     s, w, b, g, other = (t.detach().double().numpy() for t in (total, weight, bias, dy, dtotal))
     at = oracles.grouping("layer", (70, 300))
     z = oracles.normalize(s, at, 1e-5)

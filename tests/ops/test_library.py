@@ -8,7 +8,9 @@ import sys
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+import levelhead as lh
 from levelhead import ops
 from levelhead.ops import cpu, library, triton
 from levelhead.ops.spec import Norm
@@ -130,7 +132,7 @@ def test_the_dispatch_on_a_gpu(monkeypatch):
     monkeypatch.setattr(library, "FORCED", None)
     monkeypatch.setattr(triton, "absent", lambda: "")
     assert library.backend_for(OnGPU()) == "triton"
-    assert library.kernels_for(OnGPU()) is triton
+    assert library.uses_triton(OnGPU())
     monkeypatch.setattr(triton, "absent", lambda: "there is none")
     with pytest.warns(RuntimeWarning, match="there is none"):
         assert library.backend_for(OnGPU()) == "reference"
@@ -144,3 +146,27 @@ def test_the_environment_forces_the_reference():
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "reference"
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_the_default_device_is_for_the_users_tensors(device):
+    x, y = torch.randn(6, 4, 5, requires_grad=True), torch.randn(6, 4, 5)
+    expected = [F.layer_norm(x, (5,)), F.batch_norm(x, None, None, training=True), *torch.var_mean(x, 0, correction=0)]
+    with torch.device(device):
+        found = [ops.layer_norm(x, (5,)), ops.batch_norm(x, None, None, training=True)]
+        moments = lh.Moments.of(x.detach(), 0)
+    torch.testing.assert_close([*found, moments.var().to(x.dtype), moments.mean.to(x.dtype)], expected)
+    found[0].backward(y)
+    (gradient,) = torch.autograd.grad(expected[0], x, y)
+    torch.testing.assert_close(x.grad, gradient)
+
+
+def test_saved_tensors_may_come_back_in_other_strides():
+    """As from a hook that copies them to disk or to another device and back."""
+    x = torch.randn(3, 4, 5, 6).to(memory_format=torch.channels_last).requires_grad_()
+    y = torch.randn(3, 4, 5, 6)
+    (expected,) = torch.autograd.grad(F.batch_norm(x, None, None, training=True), x, y)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.tolist(), torch.tensor):
+        found = ops.batch_norm(x, None, None, training=True)
+    (gradient,) = torch.autograd.grad(found, x, y)
+    torch.testing.assert_close(gradient, expected)

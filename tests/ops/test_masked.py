@@ -132,14 +132,12 @@ def test_half_precision(dtype):
 def test_masks_go_through_the_kernels(name, monkeypatch):
     served = []
     for way in ("forward", "backward"):
-        original = getattr(cpu, way)
-        monkeypatch.setattr(
-            cpu, way, lambda *a, f=original, n=way: served.append((n, (result := f(*a)) is not None)) or result
-        )
+        original = getattr(cpu.Plan, way)
+        monkeypatch.setattr(cpu.Plan, way, lambda *a, f=original, n=way: served.append(n) or f(*a))
     norm, last = NORMS[name]
     x, mask = padded(last)
     norm(ops, x.requires_grad_(), None, None, mask=mask).sum().backward()
-    assert served == [("forward", True), ("backward", True)]
+    assert served == ["forward", "backward"]
 
 
 def test_running_estimates_are_of_what_counts():

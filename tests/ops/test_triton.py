@@ -14,6 +14,7 @@ import torch
 
 from levelhead import ops
 from levelhead.ops import dropouts, library, philox, triton
+from levelhead.ops.philox import Noise
 from levelhead.ops.spec import Norm
 
 if triton.absent():
@@ -221,8 +222,9 @@ def test_dropout_gives_the_bits_of_the_reference(dtype, n):
         scale = philox.LEVELS / (philox.LEVELS - threshold)
         for beside, *offsets in ((None, 0.0, 0.0), (residual, 0.0, 0.0), (None, 0.5, -0.25)):
             place = None if beside is None else beside.to(DEVICE)
-            ours = triton_dropout.dropout(x.to(DEVICE), place, STATE, threshold, scale, *offsets).cpu()
-            exact = philox.dropout(x, beside, STATE, threshold, scale, *offsets)
+            noise = Noise(STATE, threshold, scale, *offsets)
+            ours = triton_dropout.dropout(x.to(DEVICE), place, noise).cpu()
+            exact = philox.dropout(x, beside, noise)
             if triton.interpreted() or (beside is None and not any(offsets)):
                 assert torch.equal(ours, exact)
             else:  # a GPU may round a product and its sum once

@@ -24,6 +24,7 @@ if triton.interpreted():
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from levelhead.ops.philox import Noise  # noqa: E402
 from levelhead.ops.spec import Norm  # noqa: E402
 from levelhead.ops.triton import dropout, launch, norms  # noqa: E402
 
@@ -95,11 +96,11 @@ def images(channels, size, dtype, **extras):
 
 
 def dropped(dtype):
-    x, state = torch.empty(4096, 768, dtype=dtype), torch.empty(2, dtype=torch.int64)
+    x, noise = torch.empty(4096, 768, dtype=dtype), Noise(torch.empty(2, dtype=torch.int64), 6554, 1.25)
     parameters = torch.empty(768), torch.empty(768)
-    dropout.dropout(x, x, state, 6554, 1.25, 0.0, 0.0)
-    *_, stats = dropout.add_norm(x, x, state, 6554, 1.25, *parameters, ROWS)
-    dropout.add_norm_backward(x, x, x, stats, state, 6554, 1.25, *parameters, ROWS)
+    dropout.dropout(x, x, noise)
+    *_, stats = dropout.add_norm(x, x, noise, *parameters, ROWS)
+    dropout.add_norm_backward(x, x, x, stats, noise, *parameters, ROWS)
 
 
 CASES = {  # the call, the kernels it starts, and whether 16 bytes at a time can be read

@@ -49,7 +49,7 @@ def _named(name: str) -> float:
 
 @torch.no_grad()
 def _gain(function: Callable[[Tensor], Tensor]) -> float:
-    z = torch.linspace(-12, 12, 24_001, dtype=torch.float64)  # the kinks at 0 lie on the grid
+    z = torch.linspace(-12, 12, 24_001, dtype=torch.float64, device="cpu")  # the kinks at 0 lie on the grid
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
     square = float(torch.trapezoid(function(z).square() * density, z))
     if not 0 < square < math.inf:

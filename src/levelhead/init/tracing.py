@@ -178,7 +178,7 @@ def _kind(module: nn.Module) -> str:
     """``activation``: a function of each element by itself; ``identity``: nothing, in evaluation; else empty."""
     if isinstance(module, (nn.MultiheadAttention, kinds.Norm)) or any(True for _ in module.children()):
         return ""
-    z = torch.linspace(-2, 2, 8, dtype=torch.float64)
+    z = torch.linspace(-2, 2, 8, dtype=torch.float64, device="cpu")
     try:
         with torch.no_grad():
             function = _function(module)

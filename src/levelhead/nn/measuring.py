@@ -253,7 +253,7 @@ class Passes:
         count = self.ranks.together(lambda: self._walk(enumerate(batches), self.layers, note), [])
         never = len(self.layers)
         seen = [[order.index(layer) if layer in order else never, layer.most] for layer in self.layers]
-        told = torch.tensor(self.ranks.gather(list(chain(*seen)))).view(-1, never, 2)
+        told = torch.tensor(self.ranks.gather(list(chain(*seen))), device="cpu").view(-1, never, 2)
         places, most = told[:, :, 0].amin(0).tolist(), told[:, :, 1].amax(0).tolist()
         for place, again, layer in sorted(zip(places, most, self.layers, strict=True), key=lambda entry: entry[0]):
             if place < never:

@@ -194,7 +194,7 @@ def _formula(module: nn.Module) -> Formula | None:
         return None
     for parameter in twin.parameters():
         nn.init.normal_(parameter)
-    seen = {dim: [_one(twin, torch.randn(shape).double()) for shape in _shapes(twin, dim)] for dim in (-1, 1)}
+    seen = {dim: [_one(twin, _random(shape).double()) for shape in _shapes(twin, dim)] for dim in (-1, 1)}
     for formula in _candidates(twin):
         # most have none; rows alone may be those of a group norm, too
         if any(
@@ -202,13 +202,17 @@ def _formula(module: nn.Module) -> Formula | None:
         ):
             found = _proved(module, formula, (True, False))
             if found is not None and max(found.ndims) > 2:
-                x = torch.randn(_shapes(twin, found.dim)[0]).double()
+                x = _random(_shapes(twin, found.dim)[0]).double()
                 _, y = _one(twin, x if found.dim == 1 else x.mT.contiguous().mT)
                 return found._replace(packs=y is None or y.movedim(found.dim, -1).is_contiguous())
     return None
 
 
 @torch.no_grad()
+def _random(shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, device="cpu")  # where twins are, whatever the default
+
+
 def _one(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """An input, and what a module makes of it: a tensor of the same shape, or None."""
     try:
@@ -279,8 +283,8 @@ def _dimensions(
     same: set[int] = set()
     shapes = _shapes(theirs, seen.dim if isinstance(seen, Formula) else 0)
     for (mode, size), shape in product(settings, shapes):
-        x = (torch.randn(shape) * size + size / 2).to(dtype).requires_grad_()
-        weights = torch.randn(shape).to(dtype)
+        x = (_random(shape) * size + size / 2).to(dtype).requires_grad_()
+        weights = _random(shape).to(dtype)
         try:
             found = _results(theirs, theirs.train(mode), x, weights)
             right = _results(partial(seen.calculate, ours), ours.train(mode), x, weights)

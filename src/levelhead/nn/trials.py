@@ -36,9 +36,9 @@ def examples(model: nn.Module) -> Iterator[Arguments]:
     generator = torch.Generator().manual_seed(0)
     if channels:
         for size in (16, 32, 64, 224) if digits else (1,):
-            yield (torch.randn(2, channels, *[size] * digits, generator=generator),)
+            yield (torch.randn(2, channels, *[size] * digits, generator=generator, device="cpu"),)
         if digits == 1:
-            yield (torch.randn(4, channels, generator=generator),)
+            yield (torch.randn(4, channels, generator=generator, device="cpu"),)
 
 
 def wrong(

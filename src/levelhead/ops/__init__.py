@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from levelhead.ops.dropouts import (
 )
 from levelhead.ops.library import backends
 from levelhead.ops.masked import Normalized
-from levelhead.ops.spec import Norm, check_activation
+from levelhead.ops.spec import check_activation
 
 __all__ = [
     "Normalized",
@@ -119,20 +119,23 @@ def batch_norm(
         found = normalize_batch(input, weight, bias, eps, activation=activation, residual=residual, mask=mask)
         masked.check_counts(found.counts)
         if running_mean is not None and running_var is not None:
-            _norm("batch", 0, eps, None, input, None, None, running_mean, running_var)
+            spec.over_channels(
+                spec.form(input), *_options("batch", 0, eps, None, None, None, running_mean, running_var)
+            )
             masked.track(running_mean, running_var, found, momentum, unbiased)
         return found.y
     if _composed(input, residual):
         estimates = (running_mean, running_var)
         y = batch_norm(input, *estimates, weight, bias, training, momentum, eps, unbiased=unbiased, mask=mask)
         return _finish(y, residual, activation, mask)
+    direct = library.eager(input, residual)
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or not training or running_mean is None)
-    if plain and library.exporting():
+    if plain and not direct and library.exporting():
         y = F.batch_norm(input, running_mean, running_var, weight, bias, training, float(momentum), eps)
         return _finish(y, residual, activation)
 
     over: Literal["batch", "given"] = "batch" if training else "given"
-    norm = _norm(over, 0, eps, activation, input, weight, bias, running_mean, running_var)
+    options = _options(over, 0, eps, activation, weight, bias, running_mean, running_var)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError(
@@ -140,12 +143,12 @@ def batch_norm(
             )
         given = torch.stack([running_mean, running_var])
         if memory is not None:
-            return inplace.normalize(input, weight, bias, norm, given)[0]
+            return inplace.normalize(input, weight, bias, spec.over_channels(spec.form(input), *options), given)[0]
         if mask is not None:
             mask = masked.check(mask, input)
             input = reference.clean(input, mask)
             residual = None if residual is None else reference.clean(residual, mask)
-        return reference.clean(library.normalize(input, weight, bias, residual, norm, given)[0], mask)
+        return reference.clean(_over_channels(direct, input, weight, bias, residual, given, options)[0], mask)
     _check_running(running_mean, running_var)
     values = input.numel() // input.shape[1] if input.shape[1] else 0
     if values == 1:
@@ -156,11 +159,11 @@ def batch_norm(
     if eps <= 0:
         raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     if memory is not None:
-        y, stats = inplace.normalize(input, weight, bias, norm)
+        y, stats = inplace.normalize(input, weight, bias, spec.over_channels(spec.form(input), *options))
     else:
-        y, stats = library.normalize(input, weight, bias, residual, norm)
+        y, stats = _over_channels(direct, input, weight, bias, residual, None, options)
     if running_mean is not None and running_var is not None and values:
-        _track(running_mean, running_var, stats, values, momentum, unbiased)
+        _track(running_mean, running_var, stats, values, momentum, unbiased, direct)
     return y
 
 
@@ -193,7 +196,7 @@ def normalize_batch(
     if _composed(input, residual):
         found = normalize_batch(input, weight, bias, eps, mask=mask, group=group)
         return found._replace(y=_finish(found.y, residual, activation, mask))
-    norm = _norm("batch", 0, eps, activation, input, weight, bias)
+    norm = spec.over_channels(spec.form(input), *_options("batch", 0, eps, activation, weight, bias))
     mask = None if mask is None else masked.check(mask, input)
     return masked.normalize(input, mask, weight, bias, residual, norm, group)
 
@@ -251,8 +254,9 @@ def instance_norm(
         estimates = (running_mean, running_var)
         y = instance_norm(input, *estimates, weight, bias, True, momentum, eps, unbiased=unbiased, mask=mask)
         return _finish(y, residual, activation, mask)
+    direct = library.eager(input, residual)
     plain = mask is None and isinstance(momentum, float | int) and (unbiased or running_mean is None)
-    if plain and library.exporting():
+    if plain and not direct and library.exporting():
         y = F.instance_norm(input, running_mean, running_var, weight, bias, True, float(momentum), eps)
         return _finish(y, residual, activation)
 
@@ -262,17 +266,18 @@ def instance_norm(
             f"Expected more than 1 spatial element when training, got input size {tuple(input.shape)}: the variance"
             " of one value says nothing; use batch or layer norm"
         )
-    norm = _norm("group", input.shape[1], eps, activation, input, weight, bias, running_mean, running_var)
+    options = _options("group", input.shape[1], eps, activation, weight, bias, running_mean, running_var)
     _check_running(running_mean, running_var)
     if mask is not None:
+        norm = spec.over_channels(spec.form(input), *options)
         found = masked.normalize(input, masked.check(mask, input), weight, bias, residual, norm)
         masked.check_counts(found.counts)
         if running_mean is not None and running_var is not None:
             masked.track(running_mean, running_var, found, momentum, unbiased)
         return found.y
-    y, stats = library.normalize(input, weight, bias, residual, norm)
+    y, stats = _over_channels(direct, input, weight, bias, residual, None, options)
     if running_mean is not None and running_var is not None and input.numel():
-        _track(running_mean, running_var, stats.mean(1), values, momentum, unbiased)
+        _track(running_mean, running_var, stats.mean(1), values, momentum, unbiased, direct)
     return y
 
 
@@ -381,7 +386,9 @@ def group_norm(
     """
     if _composed(input, residual):
         return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, activation, mask)
-    if mask is None and library.exporting():
+    wide = _autocast_to_float32(input)
+    direct = wide is input and library.eager(input, residual)
+    if mask is None and not direct and library.exporting():
         return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
 
     if input.ndim < 2:
@@ -391,11 +398,13 @@ def group_norm(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape"
             f" {tuple(input.shape)} and num_groups={num_groups}"
         )
-    norm = _norm("group", num_groups, eps, activation, input, weight, bias)
-    input = _autocast_to_float32(input)
+    options = _options("group", num_groups, eps, activation, weight, bias)
+    if direct and mask is None:
+        return _over_channels(True, input, weight, bias, residual, None, options)[0]
+    norm = spec.over_channels(spec.form(input), *options)
     if mask is not None:
-        return masked.normalize(input, masked.check(mask, input), weight, bias, residual, norm).y
-    return library.normalize(input, weight, bias, residual, norm)[0]
+        return masked.normalize(wide, masked.check(mask, input), weight, bias, residual, norm).y
+    return library.normalize(wide, weight, bias, residual, norm)[0]
 
 
 def _row_norm(
@@ -421,34 +430,46 @@ def _row_norm(
         y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)
         return _finish(y, residual, activation, mask)
     shape = tuple(normalized_shape)
-    if mask is None and library.exporting():
+    wide = _autocast_to_float32(input)
+    direct = wide is input and library.eager(input, residual)
+    if mask is None and not direct and library.exporting():
         if center:
             y = F.layer_norm(input, shape, weight, bias, 1e-5 if eps is None else eps)
         else:
             y = F.rms_norm(input, shape, weight, eps)
         return _finish(y, residual, activation)
 
-    find = spec.known_over_last if library.eager(input) else spec.over_last
-    norm = find(shape, eps, activation, center, spec.form(input), spec.maybe_form(weight), spec.maybe_form(bias))
+    options = (shape, eps, activation, center, spec.maybe_form(weight), spec.maybe_form(bias))
     if not center and weight is not None and weight.dtype != input.dtype:
         weight = weight.to(torch.promote_types(input.dtype, torch.float32))
-    input = _autocast_to_float32(input)
+    if direct and mask is None:
+        return library.direct(input, weight, bias, residual, library.known(input, spec.over_last, *options))[0]
+    norm = spec.over_last(spec.form(input), *options)
     if mask is not None:
-        return masked.normalize(input, masked.check(mask, input), weight, bias, residual, norm).y
-    return library.normalize(input, weight, bias, residual, norm)[0]
+        return masked.normalize(wide, masked.check(mask, input), weight, bias, residual, norm).y
+    return library.normalize(wide, weight, bias, residual, norm)[0]
 
 
-def _norm(
-    over: Literal["batch", "given", "group"],
-    number: int,
-    eps: float,
-    activation: str | None,
+def _options(
+    over: Literal["batch", "given", "group"], number: int, eps: float, activation: str | None, *others: Tensor | None
+) -> tuple[Any, ...]:
+    """What ``spec.over_channels`` takes besides the input; ``others`` are weight, bias and running estimates."""
+    return over, number, eps, activation, *map(spec.maybe_form, others)
+
+
+def _over_channels(
+    direct: bool,
     x: Tensor,
-    *others: Tensor | None,
-) -> Norm:
-    """``spec.over_channels`` for a tensor and its weight, bias and running estimates."""
-    find = spec.known_over_channels if library.eager(x) else spec.over_channels
-    return find(over, number, eps, activation, spec.form(x), *map(spec.maybe_form, others))
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    stats: Tensor | None,
+    options: tuple[Any, ...],
+) -> tuple[Tensor, Tensor]:
+    """``library.normalize``; ``direct`` is what ``library.eager`` answers."""
+    if direct:
+        return library.direct(x, weight, bias, residual, library.known(x, spec.over_channels, *options), stats)
+    return library.normalize(x, weight, bias, residual, spec.over_channels(spec.form(x), *options), stats)
 
 
 def _composed(input: Tensor, residual: Tensor | None) -> bool:
@@ -480,10 +501,11 @@ def _track(
     values: int,
     momentum: float | Tensor,
     unbiased: bool,
+    direct: bool,
 ) -> None:
     """Move the running estimates towards the batch's statistics, which were taken over ``values`` values."""
     correction = values / (values - 1) if unbiased else 1.0
-    if type(momentum) is float and cpu.track(running_mean, running_var, stats, momentum, correction):
+    if direct and type(momentum) is float and cpu.track(running_mean, running_var, stats, momentum, correction):
         return
     for running, batch in ((running_mean, stats[0]), (running_var, stats[1] * correction)):
         reference.track(running, batch, momentum)

@@ -11,13 +11,17 @@ import functools
 import importlib
 import math
 import os
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from levelhead.ops import reference, spec
+from levelhead.ops.philox import Noise
 from levelhead.ops.spec import Norm
+
+_Maybe = Tensor | None
 
 _KNOWN = ("baseline", "avx2", "avx512")
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -64,119 +68,119 @@ def serves(x: Tensor) -> bool:
     return PRESENT and x.is_cpu and x.dtype in _TYPES
 
 
-class Plan(NamedTuple):
-    """What a call with tensors of one shape and type needs."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a call with tensors of one shape, one layout and one type needs; see ``plan``."""
 
+    norm: Norm
     run: Any  # a Plan of csrc/bind.cpp
-    stats: tuple[int, ...]  # the shape of mean and variance together
+    fits: bool  # else tensors are copied into a form of the kernels
+    stats: Tensor  # of the shape of all statistics together, without memory
     wide: torch.dtype  # the type that is calculated in, and that the kernels want parameters in
+
+    def forward(
+        self,
+        x: Tensor,
+        weight: _Maybe,
+        bias: _Maybe,
+        residual: _Maybe,
+        stats: _Maybe = None,
+        overwrite: bool = False,
+        mask: _Maybe = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The result and the statistics (float64), which are taken or given.
+
+        ``mask``, boolean and of the shape of ``x``, belongs to a norm that is ``masked``.
+        ``overwrite`` puts the result into ``x`` where it lies in memory in a form of the kernels.
+        """
+        laid, mask = self._laid(x, mask)
+        residual = None if residual is None else spec.like(residual, laid)
+        stats = _new(self.stats) if stats is None else stats.double().contiguous()
+        y = laid if overwrite and self.fits else torch.empty_like(laid)
+        self.run.forward(laid, residual, _ready(weight, self.wide), _ready(bias, self.wide), stats, y, mask)
+        return y if self.fits else spec.back(y, x, self.norm), stats
+
+    def backward(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        weight: _Maybe,
+        bias: _Maybe,
+        residual: _Maybe,
+        stats: Tensor,
+        from_output: bool = False,
+        mask: _Maybe = None,
+    ) -> tuple[_Maybe, ...]:
+        """The gradients of x, weight, bias and residual (None for what was None).
+
+        With ``from_output`` the argument x is what the forward pass of batch norm gave; see ``inplace``.
+        """
+        laid, mask = self._laid(x, mask)
+        dx, beside, dresidual = torch.empty_like(laid), None, None
+        if residual is not None:
+            beside, dresidual = spec.like(residual, laid), torch.empty_like(laid)
+        w, b = _ready(weight, self.wide), _ready(bias, self.wide)
+        dw, db = _gradient(w), _gradient(b)
+        above = spec.like(dy, laid)
+        self.run.backward(
+            laid, beside, w, b, _ready(stats, torch.float64), above, dx, dresidual, dw, db, mask, from_output
+        )
+        return (
+            dx if self.fits else spec.back(dx, x, self.norm),
+            _as(dw, weight),
+            _as(db, bias),
+            None if dresidual is None or residual is None else spec.like(dresidual, residual),
+        )
+
+    def _laid(self, x: Tensor, mask: _Maybe) -> tuple[Tensor, _Maybe]:
+        if self.norm.masked != (mask is not None):
+            raise ValueError(f"{self.norm} wants {'a' if self.norm.masked else 'no'} mask")
+        laid = x if self.fits else spec.arranged(x, self.norm)
+        return laid, None if mask is None else spec.like(mask, laid, torch.bool)
+
+
+def plan(x: Tensor, norm: Norm) -> Plan | None:
+    """The plan for ``x``; None where the kernels cannot serve."""
+    if not PRESENT or not x.is_cpu:
+        return None
+    return _plan(norm, x.shape, x.stride(), x.dtype, torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=4096)
 def _plan(norm: Norm, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, threads: int) -> Plan | None:
-    found = spec.layout(norm, shape, stride)
     size = math.prod(shape)
-    if found is None or not size or dtype not in _TYPES:
+    if not size or dtype not in _TYPES:
+        return None
+    x = torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+    copy, found = spec.laid(x, norm)
+    if found is None:
         return None
     layout, across, *sizes = found
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
     head = (layout, _TYPES[dtype], _ACTIVATIONS[norm.activation], across, norm.center, norm.over == "given")
     run = _module.Plan(*head, *sizes, norm.eps, min(threads, 1 + size // _WORK))
-    return Plan(run, (3 if norm.masked else 2, *norm.shape(shape)), wide)
+    stats = torch.empty((), dtype=torch.float64, device="cpu").expand(3 if norm.masked else 2, *norm.shape(shape))
+    return Plan(norm, run, copy is x, stats, torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-def _planned(x: Tensor, norm: Norm) -> tuple[Tensor, Plan | None]:
-    """``x``, copied if it must be, and its plan; None where the kernels cannot serve."""
-    if not PRESENT or not x.is_cpu:
-        return x, None
-    threads = torch.get_num_threads()
-    plan = _plan(norm, x.shape, x.stride(), x.dtype, threads)
-    if plan is None and x.dtype in _TYPES and x.numel():
-        x = spec.arranged(x, norm)
-        plan = _plan(norm, x.shape, x.stride(), x.dtype, threads)
-    return x, plan
+def _new(like: Tensor) -> Tensor:
+    # Not torch.empty: results are made by empty_like too, and one function is in the caches sooner than two.
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
-def _ready(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def _ready(t: _Maybe, dtype: torch.dtype) -> _Maybe:
     """A parameter or statistics as the kernels read them."""
-    if t is None or (t.dtype == dtype and t.is_contiguous()):
-        return t
-    return t.to(dtype).contiguous()
+    return t if t is None or (t.dtype == dtype and t.is_contiguous()) else t.to(dtype).contiguous()
 
 
-def _address(t: Tensor | None) -> int:
-    return 0 if t is None else t.data_ptr()
+def _gradient(parameter: _Maybe) -> _Maybe:
+    return None if parameter is None else torch.empty_like(parameter)
 
 
-def forward(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    norm: Norm,
-    stats: Tensor | None = None,
-    overwrite: bool = False,
-    mask: Tensor | None = None,
-) -> tuple[Tensor, Tensor] | None:
-    """The result and the statistics (float64), which are taken or given; None where the kernels cannot serve.
-
-    ``mask``, boolean and of the shape of ``x``, belongs to a norm that is ``masked``.
-    ``overwrite`` puts the result into ``x`` where it lies in memory in a form of the kernels.
-    """
-    laid, plan = _planned(x, norm)
-    if plan is None or norm.masked != (mask is not None):
-        return None
-    # All are named here, so that they are alive until the call ends.
-    weight, bias = _ready(weight, plan.wide), _ready(bias, plan.wide)
-    residual = None if residual is None else spec.like(residual, laid)
-    stats = torch.empty(plan.stats, dtype=torch.float64) if stats is None else _ready(stats, torch.float64)
-    assert stats is not None
-    y = laid if overwrite and laid is x else torch.empty_like(laid)
-    mask = None if mask is None else spec.like(mask, laid, torch.bool)
-    plan.run.forward(
-        *(laid.data_ptr(), _address(residual), _address(weight), _address(bias), stats.data_ptr(), y.data_ptr()),
-        _address(mask),
-    )
-    return spec.back(y, x, norm), stats
-
-
-def backward(
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    norm: Norm,
-    stats: Tensor,
-    from_output: bool = False,
-    mask: Tensor | None = None,
-) -> tuple[Tensor | None, ...] | None:
-    """The gradients of x, weight, bias and residual (None for what was None); None where the kernels cannot serve.
-
-    With ``from_output`` the argument x is what the forward pass of batch norm gave; see ``inplace``.
-    """
-    laid, plan = _planned(x, norm)
-    if plan is None or norm.masked != (mask is not None):
-        return None
-    wide_weight, wide_bias = _ready(weight, plan.wide), _ready(bias, plan.wide)
-    beside = None if residual is None else spec.like(residual, laid)
-    above, kept = spec.like(dy, laid), _ready(stats, torch.float64)
-    dx = torch.empty_like(laid)
-    dresidual = None if residual is None else torch.empty_like(laid)
-    dweight = None if wide_weight is None else torch.empty_like(wide_weight)
-    dbias = None if wide_bias is None else torch.empty_like(wide_bias)
-    mask = None if mask is None else spec.like(mask, laid, torch.bool)
-    plan.run.backward(
-        *(laid.data_ptr(), _address(beside), _address(wide_weight), _address(wide_bias), _address(kept)),
-        *(above.data_ptr(), dx.data_ptr(), _address(dresidual), _address(dweight), _address(dbias)),
-        *(_address(mask), from_output),
-    )
-    return (
-        spec.back(dx, x, norm),
-        dweight if weight is None or dweight is None else dweight.to(weight.dtype),
-        dbias if bias is None or dbias is None else dbias.to(bias.dtype),
-        None if dresidual is None or residual is None else spec.like(dresidual, residual),
-    )
+def _as(gradient: _Maybe, parameter: _Maybe) -> _Maybe:
+    """The gradient in the type of the parameter that was given."""
+    if gradient is None or parameter is None or gradient.dtype == parameter.dtype:
+        return gradient
+    return gradient.to(parameter.dtype)
 
 
 def track(running_mean: Tensor, running_var: Tensor, stats: Tensor, momentum: float, correction: float) -> bool:
@@ -184,43 +188,37 @@ def track(running_mean: Tensor, running_var: Tensor, stats: Tensor, momentum: fl
     dtype = running_mean.dtype
     if (
         not PRESENT
-        or torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
         or not all(type(t) is Tensor and t.is_cpu and t.is_contiguous() for t in (running_mean, running_var, stats))
         or dtype not in (torch.float32, torch.float64)
         or running_var.dtype != dtype
         or stats.dtype != torch.float64
     ):
         return False
-    addresses = (stats.data_ptr(), running_mean.data_ptr(), running_var.data_ptr())
-    _module.track(dtype == torch.float64, running_mean.numel(), momentum, correction, *addresses)
+    wide, channels = dtype == torch.float64, running_mean.numel()
+    _module.track(wide, channels, momentum, correction, stats, running_mean, running_var)
     torch.autograd.graph.increment_version((running_mean, running_var))
     return True
 
 
-def dropout(
-    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
-) -> Tensor:
+def dropout(x: Tensor, residual: _Maybe, noise: Noise) -> Tensor:
     """``philox.dropout``, bit for bit."""
-    x, state = x.contiguous(), state.to("cpu").contiguous()
-    residual = None if residual is None else residual.to(x.dtype).contiguous()
-    y = torch.empty_like(x)
-    _drop(x.data_ptr(), _address(residual), state, threshold, scale, shift, fill, y)
+    x = x.contiguous()
+    return _drop(x, None if residual is None else residual.to(x.dtype).contiguous(), noise, torch.empty_like(x))
+
+
+def factors(noise: Noise, like: Tensor) -> Tensor:
+    """The factor of each element of a contiguous tensor, in its type."""
+    return _drop(None, None, noise, torch.empty_like(like))
+
+
+def _drop(x: _Maybe, residual: _Maybe, noise: Noise, y: Tensor) -> Tensor:
+    options = (_numbers(noise), *noise[1:], torch.get_num_threads())
+    _module.dropout(_TYPES[y.dtype], y.numel(), *options, x, residual, y)
     return y
 
 
-def noise(x: Tensor, state: Tensor, threshold: int, scale: float) -> Tensor:
-    """The factor of each element of ``x``, which is contiguous: ``scale`` for what is kept, 0 for what is dropped."""
-    y = torch.empty_like(x)
-    _drop(0, 0, state, threshold, scale, 0.0, 0.0, y)
-    return y
-
-
-def _drop(
-    x: int, residual: int, state: Tensor, threshold: int, scale: float, shift: float, fill: float, y: Tensor
-) -> None:
-    kind, n, threads = _TYPES[y.dtype], y.numel(), torch.get_num_threads()
-    _module.dropout(kind, n, state.data_ptr(), threshold, scale, shift, fill, threads, x, residual, y.data_ptr())
+def _numbers(noise: Noise) -> Tensor:
+    return noise.state.to("cpu").contiguous()
 
 
 def serves_rows(length: int) -> bool:
@@ -229,49 +227,34 @@ def serves_rows(length: int) -> bool:
 
 
 def add_norm(
-    x: Tensor,
-    residual: Tensor,
-    state: Tensor,
-    threshold: int,
-    scale: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    norm: Norm,
+    x: Tensor, residual: Tensor, noise: Noise, weight: _Maybe, bias: _Maybe, norm: Norm
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The norm of the rows of ``s = philox.dropout(x, residual, ...)``, s, and the statistics; all are contiguous."""
-    _, plan = _planned(x, norm)
-    assert plan is not None
-    y, total = torch.empty_like(x), torch.empty_like(x)
-    stats = torch.empty(plan.stats, dtype=torch.float64)
-    at, *parameters = state.to("cpu").contiguous(), _ready(weight, plan.wide), _ready(bias, plan.wide)
-    tensors = (x, residual, *parameters, total, stats, y)
-    plan.run.dropout_norm(at.data_ptr(), threshold, scale, *map(_address, tensors), 0, 0, 0, 0)
+    found = plan(x, norm)
+    assert found is not None
+    y, total, stats = torch.empty_like(x), torch.empty_like(x), _new(found.stats)
+    tensors = (x, residual, _ready(weight, found.wide), _ready(bias, found.wide), total, stats, y)
+    found.run.dropout_norm(_numbers(noise), noise.threshold, noise.scale, *tensors, None, None, None, None)
     return y, total, stats
 
 
 def add_norm_backward(
     dy: Tensor,
-    dtotal: Tensor | None,
+    dtotal: _Maybe,
     total: Tensor,
     stats: Tensor,
-    state: Tensor,
-    threshold: int,
-    scale: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    noise: Noise,
+    weight: _Maybe,
+    bias: _Maybe,
     norm: Norm,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+) -> tuple[_Maybe, ...]:
     """The gradients of ``add_norm`` for x, residual, weight and bias, from those of the norm and of s (None for 0)."""
-    _, plan = _planned(total, norm)
-    assert plan is not None
+    found = plan(total, norm)
+    assert found is not None
     dx, dresidual = torch.empty_like(total), torch.empty_like(total)
-    wide = [_ready(p, plan.wide) for p in (weight, bias)]
-    sums = [None if p is None else torch.empty_like(p) for p in wide]
-    dy, dtotal = dy.to(total.dtype).contiguous(), None if dtotal is None else dtotal.to(total.dtype).contiguous()
-    state = state.to("cpu").contiguous()
-    tensors = (dresidual, None, *wide, total, stats, dx, dy, dtotal, *sums)
-    plan.run.dropout_norm(state.data_ptr(), threshold, scale, *map(_address, tensors))
-    dweight, dbias = (
-        None if s is None or p is None else s.to(p.dtype) for s, p in zip(sums, (weight, bias), strict=True)
-    )
-    return dx, dresidual, dweight, dbias
+    w, b = _ready(weight, found.wide), _ready(bias, found.wide)
+    dw, db = _gradient(w), _gradient(b)
+    dtotal = None if dtotal is None else spec.like(dtotal, total)
+    tensors = (dresidual, None, w, b, total, stats, dx, spec.like(dy, total), dtotal, dw, db)
+    found.run.dropout_norm(_numbers(noise), noise.threshold, noise.scale, *tensors)
+    return dx, dresidual, _as(dw, weight), _as(db, bias)

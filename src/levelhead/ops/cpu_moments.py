@@ -68,12 +68,12 @@ def fast(x: Tensor, dims: tuple[int, ...], ignore_nan: bool) -> tuple[Tensor, Te
     found = plan(x.shape, x.stride(), dims)
     if found is None or not x.numel():
         return None
-    result = torch.empty(3, *(size for d, size in enumerate(x.shape) if d not in dims), dtype=torch.float64)
-    count, mean, m2 = result.unbind()
+    kept = (size for d, size in enumerate(x.shape) if d not in dims)
+    result = torch.empty(3, *kept, dtype=torch.float64, device="cpu")
     threads = min(torch.get_num_threads(), 1 + x.numel() // _WORK)
     columns, *sizes = found
-    addresses = (x.data_ptr(), count.data_ptr(), mean.data_ptr(), m2.data_ptr())
-    cpu._module.statistics(cpu._TYPES[x.dtype], columns, ignore_nan, *sizes, threads, *addresses)
+    cpu._module.statistics(cpu._TYPES[x.dtype], columns, ignore_nan, *sizes, threads, x, result)
+    count, mean, m2 = result.unbind()
     return count, mean, m2
 
 

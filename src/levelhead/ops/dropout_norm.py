@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from levelhead.ops import dropout_operator, library, philox, reference
+from levelhead.ops.philox import Noise
 from levelhead.ops.spec import Norm
 
 #: From here on a block of the generator has a number of two words, which the kernel does not count.
@@ -46,21 +47,13 @@ def serves(x: Tensor, residual: Tensor, shape: Sequence[int], *parameters: Tenso
 
 
 def dropout_add_norm(
-    x: Tensor,
-    residual: Tensor,
-    state: Tensor,
-    threshold: int,
-    scale: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    norm: Norm,
+    x: Tensor, residual: Tensor, noise: Noise, weight: Tensor | None, bias: Tensor | None, norm: Norm
 ) -> tuple[Tensor, Tensor]:
-    """``(norm(s), s)`` with ``s = x * noise + residual``, where ``serves`` says so; see ``philox.dropout``."""
-    rest = (state, threshold, scale, weight, bias, norm)
+    """``(norm(s), s)`` with ``s = philox.dropout(x, residual, noise)``, where ``serves`` says so."""
     if library.differentiated(x, residual, weight, bias):
-        results = _Together.apply(x, residual, *rest)  # type: ignore[no-untyped-call]
+        results = _Together.apply(x, residual, noise, weight, bias, norm)  # type: ignore[no-untyped-call]
         return cast(tuple[Tensor, Tensor], results)
-    y, total, _ = dropout_operator.kernels_for(x).add_norm(x, residual, *rest)
+    y, total, _ = dropout_operator.kernels_for(x).add_norm(x, residual, noise, weight, bias, norm)
     return y, total
 
 
@@ -70,7 +63,7 @@ class _Together(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         y, total, stats = dropout_operator.kernels_for(inputs[0]).add_norm(*inputs)
-        _, _, state, ctx.threshold, ctx.scale, weight, bias, ctx.norm = inputs
+        _, _, (state, *ctx.rates), weight, bias, ctx.norm = inputs
         ctx.save_for_backward(total, stats, state, weight, bias)
         ctx.set_materialize_grads(False)
         return y, total
@@ -79,16 +72,16 @@ class _Together(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         dy, dtotal = gradients
         total, stats, state, weight, bias = ctx.saved_tensors
-        rest = (state, ctx.threshold, ctx.scale)
+        noise = Noise(state, *ctx.rates)
         dweight = dbias = None
         if dy is None or torch.is_grad_enabled() or not library.eager(dy):
             if dy is not None:  # in plain PyTorch, which can be differentiated again
                 again = reference.statistics(total, ctx.norm)
                 dsum, dweight, dbias, _ = reference.backward(dy, total, weight, bias, None, ctx.norm, again)
                 dtotal = dsum if dtotal is None else dsum + dtotal
-            dx = None if dtotal is None else dropout_operator.dropout(dtotal, None, *rest)
+            dx = None if dtotal is None else dropout_operator.dropout(dtotal, None, noise)
         else:
             dx, dtotal, dweight, dbias = dropout_operator.kernels_for(total).add_norm_backward(
-                dy, dtotal, total, stats, *rest, weight, bias, ctx.norm
+                dy, dtotal, total, stats, noise, weight, bias, ctx.norm
             )
-        return dx, dtotal, None, None, None, dweight, dbias, None
+        return dx, dtotal, None, dweight, dbias, None

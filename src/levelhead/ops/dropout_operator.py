@@ -14,39 +14,29 @@ import torch
 from torch import Tensor
 
 from levelhead.ops import cpu, library, philox, triton
+from levelhead.ops.philox import Noise
 
 #: The most elements for which PyTorch multiplies by a stored mask, as its autograd costs less than ours.
 SMALL_MASK = 2**16
 
 
-def dropout(
-    x: Tensor,
-    residual: Tensor | None,
-    state: Tensor,
-    threshold: int,
-    scale: float,
-    shift: float = 0.0,
-    fill: float = 0.0,
-) -> Tensor:
-    """``x * noise + offset`` with the mask of ``state``; see ``philox.dropout``."""
+def dropout(x: Tensor, residual: Tensor | None, noise: Noise) -> Tensor:
+    """``x * factor + offset``; see ``philox.dropout``."""
     if library.transformed():
-        return philox.dropout(x, residual, state, threshold, scale, shift, fill)
-    if not library.eager(x) or type(state) is not Tensor:
-        return cast(Tensor, torch.ops.levelhead.dropout(x, residual, state, threshold, scale, shift, fill))
+        return philox.dropout(x, residual, noise)
+    if not library.eager(x) or type(noise.state) is not Tensor:
+        return cast(Tensor, torch.ops.levelhead.dropout(x, residual, *noise))
     if not library.differentiated(x, residual):
-        return _dropout(x, residual, state, threshold, scale, shift, fill)
-    wide = x.dtype in (torch.float32, torch.float64)  # else the noise would be rounded, and then the product
-    if x.numel() <= SMALL_MASK and wide and not fill and x.is_contiguous() and kernels_for(x) is cpu:
-        y = x * cpu.noise(x, state, threshold, scale)
+        return _dropout(x, residual, *noise)
+    wide = x.dtype in (torch.float32, torch.float64)  # else the factor would be rounded, and then the product
+    if x.numel() <= SMALL_MASK and wide and not noise.fill and x.is_contiguous() and kernels_for(x) is cpu:
+        y = x * cpu.factors(noise, x)
         return y if residual is None else y + residual
-    masked = _Direct.apply(x, residual, state, threshold, scale, shift, fill)  # type: ignore[no-untyped-call]
-    return cast(Tensor, masked)
+    return cast(Tensor, _Direct.apply(x, residual, *noise))  # type: ignore[no-untyped-call]
 
 
-def _dropout(
-    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
-) -> Tensor:
-    return cast(Tensor, kernels_for(x).dropout(x, residual, state, threshold, scale, shift, fill))
+def _dropout(x: Tensor, residual: Tensor | None, *noise: Any) -> Tensor:
+    return cast(Tensor, kernels_for(x).dropout(x, residual, Noise(*noise)))
 
 
 def kernels_for(x: Tensor) -> ModuleType:
@@ -68,15 +58,15 @@ def _fake(x: Tensor, *_: object) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, residual, state, ctx.threshold, ctx.scale, *_ = inputs
+    _, residual, state, *ctx.rates = inputs
     ctx.added = residual is not None
     ctx.save_for_backward(state)
 
 
 def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    (state,) = ctx.saved_tensors
-    dx = dropout(dy, None, state, ctx.threshold, ctx.scale) if ctx.needs_input_grad[0] else None
-    return dx, dy if ctx.added else None, None, None, None, None, None
+    noise = Noise(*ctx.saved_tensors, *ctx.rates[:2])  # what is added has no part in the gradient
+    dx = dropout(dy, None, noise) if ctx.needs_input_grad[0] else None
+    return dx, dy if ctx.added else None, *[None] * len(Noise._fields)
 
 
 class _Direct(torch.autograd.Function):

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from levelhead.ops import dropout_norm, spec
+from levelhead.ops import dropout_norm, library, spec
 from levelhead.ops.dropout_operator import dropout as masked
-from levelhead.ops.philox import LEVELS
+from levelhead.ops.philox import LEVELS, Noise
 
 _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -67,8 +67,7 @@ def dropout(
         return input
     if p == 1:
         return _nothing_kept(input, inplace)
-    threshold, scale = rate(p)
-    return _placed(input, _by_elements(input, None, draw(generator), threshold, scale), inplace)
+    return _placed(input, multiplied(input, draw(generator), p), inplace)
 
 
 def dropout1d(
@@ -157,8 +156,7 @@ def alpha_dropout(
         return input
     if p == 1:
         return _nothing_kept(input, inplace)
-    threshold, _ = rate(p)
-    return _placed(input, _by_elements(input, None, draw(generator), threshold, *_alpha(threshold)), inplace)
+    return _placed(input, _by_elements(input, None, _alpha(draw(generator), p)), inplace)
 
 
 def feature_alpha_dropout(
@@ -242,12 +240,12 @@ def dropout_add(
 
 def multiplied(input: Tensor, state: Tensor, p: float) -> Tensor:
     """``dropout(input)`` with a mask that is drawn, 0 < p < 1."""
-    return _by_elements(input, None, state, *rate(p))
+    return _by_elements(input, None, Noise(state, *rate(p)))
 
 
 def summed(input: Tensor, residual: Tensor, state: Tensor, p: float) -> Tensor:
     """``dropout(input) + residual`` with a mask that is drawn, 0 < p < 1; shapes and types are the same."""
-    return _by_elements(input, residual, state, *rate(p))
+    return _by_elements(input, residual, Noise(state, *rate(p)))
 
 
 def summed_and_normalized(
@@ -263,9 +261,9 @@ def summed_and_normalized(
 ) -> tuple[Tensor, Tensor]:
     """Layer norm, or RMS norm with ``center=False``, of ``summed``; returns the norm and the sum."""
     if dropout_norm.serves(input, residual, normalized_shape, weight, bias):
-        forms = (spec.form(input), spec.maybe_form(weight), spec.maybe_form(bias))
-        norm = spec.known_over_last(tuple(normalized_shape), eps, None, center, *forms)
-        return dropout_norm.dropout_add_norm(input, residual, state, *rate(p), weight, bias, norm)
+        options = (tuple(normalized_shape), eps, None, center, spec.maybe_form(weight), spec.maybe_form(bias))
+        norm = library.known(input, spec.over_last, *options).norm
+        return dropout_norm.dropout_add_norm(input, residual, Noise(state, *rate(p)), weight, bias, norm)
     total = summed(input, residual, state, p)
     return _norm(total, normalized_shape, weight, bias, eps, center), total
 
@@ -285,12 +283,13 @@ def rate(p: float) -> tuple[int, float]:
     return threshold, LEVELS / (LEVELS - threshold)
 
 
-def _alpha(threshold: int) -> tuple[float, float, float]:
-    """Alpha dropout's factor and offset of what is kept, and the value of what is dropped."""
+def _alpha(state: Tensor, p: float) -> Noise:
+    """Alpha dropout at the rate nearest to ``p``."""
+    threshold, _ = rate(p)
     p = threshold / LEVELS
     scale = 1 / math.sqrt((1 - p) * (1 + p * _SELU_FLOOR**2))
     shift = scale * _SELU_FLOOR * p
-    return scale, shift, shift - scale * _SELU_FLOOR
+    return Noise(state, threshold, scale, shift, shift - scale * _SELU_FLOOR)
 
 
 def _add_norm(
@@ -337,26 +336,18 @@ def _sum_is_ours(input: Tensor, residual: Tensor, p: float, training: bool, gene
     return drops and input.dtype == residual.dtype and not pytorchs(input, generator)
 
 
-def _by_elements(
-    x: Tensor,
-    residual: Tensor | None,
-    state: Tensor,
-    threshold: int,
-    scale: float,
-    shift: float = 0.0,
-    fill: float = 0.0,
-) -> Tensor:
+def _by_elements(x: Tensor, residual: Tensor | None, noise: Noise) -> Tensor:
     """Elements are numbered as they lie in memory; row by row if there are gaps between them."""
     if x.is_contiguous():
-        return masked(x, residual, state, threshold, scale, shift, fill)
+        return masked(x, residual, noise)
     order: list[int] = []
     for axis in range(x.ndim):  # sorted by stride; by comparisons alone, for the compiler knows only those of them
         order.insert(sum(1 for other in order if x.stride(other) >= x.stride(axis)), axis)
     ordered = x.permute(order)
     if not ordered.is_contiguous():
-        return masked(x, residual, state, threshold, scale, shift, fill)
+        return masked(x, residual, noise)
     beside = None if residual is None else residual.permute(order)
-    y = masked(ordered, beside, state, threshold, scale, shift, fill)
+    y = masked(ordered, beside, noise)
     return y.permute([order.index(axis) for axis in range(x.ndim)])
 
 
@@ -383,17 +374,14 @@ def _channels(
     if p == 1:
         return _nothing_kept(input, inplace)
     axes = 2 if batched else 1
-    threshold, scale = rate(p)
     state = draw(generator)
+    noise = _alpha(state, p) if alpha else Noise(state, *rate(p))
     ones = torch.ones(input.shape[:axes], dtype=torch.promote_types(input.dtype, torch.float32), device=input.device)
     shape = (*input.shape[:axes], *[1] * (input.ndim - axes))
+    y = input * masked(ones, None, noise._replace(shift=0.0, fill=0.0)).view(shape)
     if alpha:
-        scale, shift, fill = _alpha(threshold)
-        offset = masked(0 * ones, None, state, threshold, scale, shift, fill).view(shape)
-        noise = masked(ones, None, state, threshold, scale).view(shape)
-        return _placed(input, (input * noise + offset).to(input.dtype), inplace)
-    noise = masked(ones, None, state, threshold, scale).view(shape)
-    return _placed(input, (input * noise).to(input.dtype), inplace)
+        y = y + masked(0 * ones, None, noise).view(shape)
+    return _placed(input, y.to(input.dtype), inplace)
 
 
 def pytorchs(x: Tensor, generator: torch.Generator | None) -> bool:

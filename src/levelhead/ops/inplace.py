@@ -88,16 +88,17 @@ class _InPlace(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, stats: _Maybe, norm: Norm, overwrite: bool
     ) -> tuple[Tensor, Tensor]:
         ctx.norm = norm
+        plan = library.plan(x, norm)
         channels = _unclear(x, weight, bias, norm.activation)
         if not overwrite:
-            y, found = library.forward(x, weight, bias, None, norm, stats)
+            y, found = plan.forward(x, weight, bias, None, stats)
             if norm.activation == "elu":
                 lowest = torch.amin(y, [0, *range(2, y.ndim)])
                 channels |= ~(lowest >= math.expm1(_LEAST))
         index = channels.nonzero().flatten() if bool(channels.any()) else None
         kept = None if index is None else x.index_select(1, index)
         if overwrite:
-            y, found = library.forward(x, weight, bias, None, norm, stats, overwrite=True)
+            y, found = plan.forward(x, weight, bias, None, stats, True)
             if y is not x:
                 y = x.copy_(y)
             ctx.mark_dirty(x)
@@ -118,7 +119,7 @@ class _InPlace(torch.autograd.Function):
         if index is not None:
             w, b = (None if t is None else t.index_select(0, index) for t in (weight, bias))
             picked = stats.index_select(1, index)
-            again = library.backward(dy.index_select(1, index), kept, w, b, None, ctx.norm, picked)
+            again = library.plan(kept, ctx.norm).backward(dy.index_select(1, index), kept, w, b, None, picked)
             for gradient, exact, axis in zip(found, again, (1, 0, 0), strict=False):
                 if gradient is not None and exact is not None:
                     gradient.index_copy_(axis, index, exact)
@@ -129,10 +130,10 @@ def _backward(
     dy: Tensor, y: Tensor, weight: _Maybe, bias: _Maybe, norm: Norm, stats: Tensor
 ) -> tuple[_Maybe, _Maybe, _Maybe]:
     """The gradients of x, weight and bias, in the channels that y tells enough about."""
-    if library.FORCED != "reference":
-        served = library.kernels_for(y).backward(dy, y, weight, bias, None, norm, stats, True)
-        if served is not None:
-            return served[0], served[1], served[2]
+    kernels = library.kernels(y, norm)
+    if kernels is not None:
+        dx, dweight, dbias, _ = kernels.backward(dy, y, weight, bias, None, stats, True)
+        return dx, dweight, dbias
     mean, var = (norm.statistic(reference.widen(s), y) for s in stats.unbind(0))
     u = INVERSES[norm.activation][0](reference.widen(y))
     z = (u if bias is None else u - norm.parameter(bias, y)) / (1.0 if weight is None else norm.parameter(weight, y))

@@ -14,20 +14,25 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 
 from levelhead.ops import cpu, reference, spec, triton
 from levelhead.ops.spec import Norm
 
 _Maybe = Tensor | None
+# Bound once: on cold caches each name on the way to a function costs as much as the function.
+_modes, _tracing_state = torch._C._len_torch_dispatch_stack, torch._C._get_tracing_state
+_transforms: Callable[[], bool] = torch._C._are_functorch_transforms_active
 Backend = Literal["torch", "cpu", "triton", "reference"]
 
 _KNOWN = ("reference", "cpu", "triton")
+_MOST = 4096  # plans that are kept
 
 
 def backends() -> dict[str, str]:
@@ -96,70 +101,91 @@ def backend_for(x: Tensor) -> Backend:
     return "reference"
 
 
-class Kernels(Protocol):
-    """What the modules ``cpu`` and ``triton`` have alike; they return None for what they cannot serve."""
-
-    forward: Callable[..., tuple[Tensor, Tensor] | None]
-    backward: Callable[..., tuple[_Maybe, ...] | None]
-
-
-def kernels_for(x: Tensor) -> Kernels:
-    """The kernels to ask first: ``cpu`` or ``triton``."""
-    if FORCED == "triton" or (FORCED is None and x.is_cuda):
-        return triton
-    return cpu
-
-
 @functools.cache
 def _say_once(why: str) -> None:
     warnings.warn(f"levelhead runs its slow reference: {why}", RuntimeWarning, stacklevel=4)
 
 
-def _fall_back(x: Tensor, norm: Norm) -> None:
-    """Before the reference: says once that there are no kernels, or refuses what forced ones did not serve.
+class Plan(Protocol):
+    """How a norm is calculated on tensors of one shape, layout and type."""
+
+    @property
+    def norm(self) -> Norm:
+        """What is calculated."""
+
+    @property
+    def forward(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """See ``cpu.Plan``."""
+
+    @property
+    def backward(self) -> Callable[..., tuple[_Maybe, ...]]:
+        """See ``cpu.Plan``."""
+
+
+class _Reference(NamedTuple):
+    norm: Norm
+
+    def forward(
+        self,
+        x: Tensor,
+        weight: _Maybe,
+        bias: _Maybe,
+        residual: _Maybe,
+        stats: _Maybe = None,
+        overwrite: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        if stats is None:
+            stats = reference.statistics(x, self.norm)[:2]
+        y = spec.back(reference.forward(x, weight, bias, residual, self.norm, stats), x, self.norm)
+        return y.clone() if y._is_view() else y, stats  # a view, nobody may change in place
+
+    def backward(
+        self, dy: Tensor, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, stats: Tensor
+    ) -> tuple[_Maybe, ...]:
+        dx, *others = reference.backward(dy, x, weight, bias, residual, self.norm, stats)
+        return (spec.back(dx, x, self.norm), *others)
+
+
+def kernels(x: Tensor, norm: Norm) -> Plan | None:
+    """The plan of the compiled or the Triton kernels; None where they cannot serve, said once or refused if forced.
 
     An empty tensor has no work in it.
     """
-    if FORCED is None:
+    if FORCED == "reference":
+        return None
+    found: Plan | None = triton.plan(x, norm) if uses_triton(x) else cpu.plan(x, norm)
+    if found is None and FORCED is None:
         backend_for(x)
-    elif x.numel():
+    elif found is None and x.numel():
         raise RuntimeError(
             f"LEVELHEAD_BACKEND={FORCED} cannot serve a {x.dtype} of shape {tuple(x.shape)} on {x.device} with {norm};"
             " unset it, or use reference"
         )
+    return found
 
 
-def forward(
-    x: Tensor,
-    weight: _Maybe,
-    bias: _Maybe,
-    residual: _Maybe,
-    norm: Norm,
-    stats: _Maybe = None,
-    overwrite: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """The result and the statistics, by the backend for ``x``; autograd does not see it."""
-    if FORCED != "reference":
-        served = kernels_for(x).forward(x, weight, bias, residual, norm, stats, overwrite)
-        if served is not None:
-            return served
-        _fall_back(x, norm)
-    if stats is None:
-        stats = reference.statistics(x, norm)[:2]
-    return spec.back(reference.forward(x, weight, bias, residual, norm, stats), x, norm), stats
+def plan(x: Tensor, norm: Norm) -> Plan:
+    """The plan by the backend for ``x``; autograd does not see what it does."""
+    return kernels(x, norm) or _Reference(norm)
 
 
-def backward(
-    dy: Tensor, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, stats: Tensor
-) -> tuple[_Maybe, ...]:
-    """The gradients of x, weight, bias and residual, None for what is None, by the backend for ``x``."""
-    if FORCED != "reference":
-        served = kernels_for(x).backward(dy, x, weight, bias, residual, norm, stats)
-        if served is not None:
-            return served
-        _fall_back(x, norm)
-    dx, *others = reference.backward(dy, x, weight, bias, residual, norm, stats)
-    return (spec.back(dx, x, norm), *others)
+_KNOWN_PLANS: dict[tuple[Any, ...], Plan] = {}
+
+
+def known(x: Tensor, norm_of: Callable[..., Norm], *options: Any) -> Plan:
+    """The plan of the norm ``norm_of(spec.form(x), *options)``, made once for calls that are alike; where ``eager``."""
+    key = (norm_of, options, x.shape, x.stride(), x.dtype, x.device, torch.get_num_threads(), FORCED)
+    found = _KNOWN_PLANS.get(key)
+    if found is None:
+        if len(_KNOWN_PLANS) >= _MOST:
+            _KNOWN_PLANS.clear()
+        found = _KNOWN_PLANS[key] = plan(x, norm_of(spec.form(x), *options))
+    return found
+
+
+def uses_triton(x: Tensor) -> bool:
+    """Whether the kernels to ask are Triton's, not the compiled ones."""
+    return FORCED == "triton" or (FORCED is None and x.is_cuda)
 
 
 def normalize(
@@ -169,12 +195,8 @@ def normalize(
 
     Returns the result, and mean and biased variance, stacked, each of ``norm.shape``.
     """
-    if eager(x, residual):  # without torch.library's machinery, which costs more than a small input's work
-        if not differentiated(x, weight, bias, residual):
-            return forward(x, weight, bias, residual, norm, stats)
-        held = [] if stats is None else [stats]
-        y = _apply(x, weight, bias, residual, norm, held)
-        return y, held[0]
+    if eager(x, residual):
+        return direct(x, weight, bias, residual, plan(x, norm), stats)
     if transformed():
         if stats is None:
             stats = reference.statistics(x, norm)[:2]
@@ -185,20 +207,30 @@ def normalize(
     return y, cast(Tensor, stats)
 
 
+def direct(
+    x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, plan: Plan, stats: _Maybe = None
+) -> tuple[Tensor, Tensor]:
+    """``normalize`` where ``eager``, without torch.library's machinery, which costs more than a small input's work."""
+    if not differentiated(x, weight, bias, residual):
+        return plan.forward(x, weight, bias, residual, stats)
+    held = [stats]
+    return _apply(x, weight, bias, residual, plan, held), cast(Tensor, held[0])
+
+
 def transformed() -> bool:
     """Whether torch.func or forward-mode differentiation is at work, which see through plain PyTorch only."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _transforms() or forward_ad._current_level >= 0
 
 
 def eager(x: Tensor, residual: _Maybe = None) -> bool:
     """Whether plain tensors are calculated with at once: nothing compiles, traces, transforms or wraps."""
     return (
-        not torch.compiler.is_compiling()
+        not is_dynamo_compiling()
         and type(x) in _PLAIN
         and (residual is None or (type(residual) in _PLAIN and not residual.is_neg()))
         and not x.is_neg()  # the dispatcher negates the values that the kernels read
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._get_tracing_state() is None
+        and _modes() == 0
+        and _tracing_state() is None
         and not transformed()
     )
 
@@ -217,17 +249,16 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class _Norm(torch.autograd.Function):
-    """``held``: the statistics that are given, or a list to put those into that are taken."""
+    """``held``: the statistics that are given or None, and then those that were used."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, norm: Norm, held: list[Tensor]
+        ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, plan: Plan, held: list[_Maybe]
     ) -> Tensor:
-        y, stats = forward(x, weight, bias, residual, norm, held[0] if held else None)
-        if not held:
-            held.append(stats)
-        _keep(ctx, x, weight, bias, residual, norm, stats)
-        return y.clone() if y._is_view() else y  # the reference may give one, which nobody may change in place
+        y, stats = plan.forward(x, weight, bias, residual, held[0])
+        held[0], ctx.plan, ctx.made_for = stats, plan, (x.stride(), x.dtype)
+        _keep(ctx, x, weight, bias, residual, plan.norm, stats)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[_Maybe, ...]:
@@ -244,15 +275,17 @@ def _keep(ctx: Any, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, n
     ctx.save_for_backward(x, weight, bias, None if ctx.added else residual, stats)
 
 
-def _gradients(ctx: Any, dy: Tensor, direct: bool = False) -> tuple[_Maybe, ...]:
+def _gradients(ctx: Any, dy: Tensor, plain: bool = False) -> tuple[_Maybe, ...]:
     """The gradients with respect to x, weight, bias and residual; differentiable where autograd asks for that."""
     x, weight, bias, residual, stats = ctx.saved_tensors
     norm: Norm = ctx.norm
     if torch.is_grad_enabled():  # create_graph=True: the same formula in plain PyTorch, statistics included
         stats = stats if norm.over == "given" else reference.statistics(x, norm)
         gradients: tuple[_Maybe, ...] = reference.backward(dy, x, weight, bias, residual, norm, stats)
-    elif direct:
-        gradients = backward(dy, x, weight, bias, residual, norm, stats)
+    elif plain:
+        # What hooks keep saved tensors in may give them back otherwise.
+        kept = ctx.plan if ctx.made_for == (x.stride(), x.dtype) else plan(x, norm)
+        gradients = kept.backward(dy, x, weight, bias, residual, stats)
     else:
         gradients = torch.ops.levelhead.normalize_backward(dy, x, stats, weight, bias, residual, *norm)
         tensors = (x, weight, bias, residual)
@@ -267,18 +300,18 @@ NORM = "str over, SymInt number, float eps, str activation, bool center, bool ma
 
 
 def _normalize(x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any) -> tuple[Tensor, Tensor]:
-    return forward(x, weight, bias, residual, Norm(*norm))
+    return plan(x, Norm(*norm)).forward(x, weight, bias, residual)
 
 
 def _standardize(x: Tensor, stats: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any) -> Tensor:
-    return forward(x, weight, bias, residual, Norm(*norm), stats)[0]
+    return plan(x, Norm(*norm)).forward(x, weight, bias, residual, stats)[0]
 
 
 # The backward pass as an operator of its own, so that a compiled graph holds one call.
 def _normalize_backward(
     dy: Tensor, x: Tensor, stats: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *norm: Any
 ) -> tuple[Tensor, ...]:
-    gradients = backward(dy, x, weight, bias, residual, Norm(*norm), stats)
+    gradients = plan(x, Norm(*norm)).backward(dy, x, weight, bias, residual, stats)
     return tuple(x.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
@@ -331,7 +364,7 @@ def _see_through(name: str, kernel: Callable[..., Any]) -> None:
         tensors = [t for t in args if isinstance(t, Tensor)]
         known = all(isinstance(size, int) for t in tensors for size in (*t.shape, *t.stride()))
         traceable = known and not triton.interpreted() and not torch.compiler.is_exporting()
-        if traceable and kernels_for(tensors[0]) is triton:
+        if traceable and uses_triton(tensors[0]):
             with mode:
                 return kernel(*args, **(kwargs or {}))
         return mode.__torch_dispatch__(op, types, args, kwargs)

@@ -140,11 +140,9 @@ def _kernel(
 ) -> tuple[Tensor, Tensor]:
     """The result, and mean, variance and count, stacked."""
     norm = Norm(*fields)._replace(masked=mask is not None)  # as many statistics as the kernels write
-    if mask is not None and not group and library.FORCED != "reference":
-        served = library.kernels_for(x).forward(x, weight, bias, residual, norm, None, False, mask)
-        if served is not None:
-            return served
-        library._fall_back(x, norm)
+    kernels = library.kernels(x, norm) if mask is not None and not group else None
+    if kernels is not None:
+        return kernels.forward(x, weight, bias, residual, None, False, mask)
     if norm.center:
         moments = _moments(x, mask, norm)
         if group:
@@ -157,7 +155,8 @@ def _kernel(
     if norm.over == "batch":  # by the kernels, as statistics are one a channel
         rest = None if residual is None else clean(residual, mask)
         given = norm._replace(over="given", masked=False)
-        y = clean(library.forward(clean(x, mask), weight, bias, rest, given, stats[:2])[0], mask)
+        seen = clean(x, mask)
+        y = clean(library.plan(seen, given).forward(seen, weight, bias, rest, stats[:2])[0], mask)
     else:
         y = reference.forward(x, weight, bias, residual, norm, stats, mask)
     return spec.back(y, x, norm), stats
@@ -165,12 +164,11 @@ def _kernel(
 
 def _moments(x: Tensor, mask: Tensor | None, norm: Norm) -> Moments:
     """Those of this process; by the kernel where it can, which costs it a result that nobody wants."""
-    if mask is None and library.FORCED != "reference":
-        served = library.kernels_for(x).forward(x, None, None, None, norm._replace(activation="", masked=False))
-        if served is not None:
-            mean, var = served[1].unbind(0)
-            count = torch.tensor(x.numel() // max(mean.numel(), 1))
-            return Moments(count, mean, var * count)
+    kernels = library.kernels(x, norm._replace(activation="", masked=False)) if mask is None else None
+    if kernels is not None:
+        mean, var = kernels.forward(x, None, None, None)[1].unbind(0)
+        count = torch.tensor(x.numel() // max(mean.numel(), 1), device="cpu")
+        return Moments(count, mean, var * count)
     split = norm.split(x.detach())
     return Moments.of(split, norm.dims(x.ndim), None if mask is None else norm.split(mask))
 
@@ -199,21 +197,19 @@ def _by_kernels(
     rest = None if residual is None else clean(residual, mask)
     scale = torch.ones_like(stats[0]) if weight is None else weight
     shift = torch.zeros_like(stats[0]) if bias is None else bias
-    kernels, given = library.kernels_for(x), norm._replace(over="given", masked=False)
-    served = kernels.backward(clean(dy, mask), x, scale, shift, rest, given, stats[:2])
-    if served is None:
+    given = norm._replace(over="given", masked=False)
+    kernels, linear = library.kernels(x, given), library.kernels(x, given._replace(activation=""))
+    if kernels is None or linear is None:
         return None
-    dx, dweight, dbias, dresidual = served
+    dx, dweight, dbias, dresidual = kernels.backward(clean(dy, mask), x, scale, shift, rest, stats[:2])
     assert dx is not None
     assert dweight is not None
     assert dbias is not None
     wide = scale.double()
     total, along = (_sum(torch.stack([wide * dbias, wide * dweight]), group) / stats[2].clamp(min=1)).unbind(0)
     slope = -(stats[1] + norm.eps).rsqrt()
-    again = kernels.forward(x, along * slope, total * slope, dx, given._replace(activation=""), stats[:2])
-    assert again is not None  # as the kernels served x before
     return (
-        clean(again[0], mask),
+        clean(linear.forward(x, along * slope, total * slope, dx, stats[:2])[0], mask),
         None if weight is None else dweight,
         None if bias is None else dbias,
         None if dresidual is None else clean(dresidual, mask),
@@ -285,12 +281,11 @@ def _backward_kernel(
     *fields: Any,
 ) -> tuple[Tensor, ...]:
     norm = Norm(*fields)._replace(masked=mask is not None)  # as many statistics as the kernels write
-    served: tuple[_Maybe, ...] | None = None
-    if library.FORCED != "reference":
-        if mask is not None and not group:
-            served = library.kernels_for(x).backward(dy, x, weight, bias, residual, norm, stats, False, mask)
-        else:
-            served = _by_kernels(dy, x, mask, weight, bias, residual, norm, group, stats)
+    kernels = library.kernels(x, norm) if mask is not None and not group else None
+    if kernels is not None:
+        served: tuple[_Maybe, ...] | None = kernels.backward(dy, x, weight, bias, residual, stats, False, mask)
+    else:
+        served = _by_kernels(dy, x, mask, weight, bias, residual, norm, group, stats)
     if served is None:
         total = partial(_sum, group=group)
         served = reference.backward(dy, x, weight, bias, residual, norm, stats, mask, total)

@@ -18,7 +18,7 @@ Source: Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1
 
 from __future__ import annotations
 
-import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,34 +77,46 @@ def halves(state: Tensor, count: int, device: torch.device | str = "cpu") -> Ten
     return torch.cat(pieces)[:count] if pieces else torch.empty(0, dtype=torch.int32, device=device)
 
 
-def noise(state: Tensor, shape: tuple[int, ...], threshold: int, scale: float, like: Tensor) -> tuple[Tensor, Tensor]:
+class Noise(NamedTuple):
+    """What a call of dropout multiplies by and adds; its mask is made anew from two numbers wherever it is needed.
+
+    Args:
+        state: the seed and the stream, int64 of shape (2,).
+        threshold: an element is kept whose half is at least this, so that it is dropped at ``threshold / LEVELS``.
+        scale: the factor of what is kept; that of what is dropped is 0.
+        shift: added to what is kept, where there is no residual.
+        fill: added to what is dropped, where there is no residual.
+    """
+
+    state: Tensor
+    threshold: int
+    scale: float
+    shift: float = 0.0
+    fill: float = 0.0
+
+
+def factors(noise: Noise, like: Tensor) -> tuple[Tensor, Tensor]:
     """Which elements are kept, and the factor of each: ``scale`` or 0, in float64 for float64 and else in float32."""
-    keep = halves(state, math.prod(shape), like.device).view(shape) >= threshold
+    keep = halves(noise.state, like.numel(), like.device).view(like.shape) >= noise.threshold
     wide = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return keep, keep.to(wide) * scale
+    return keep, keep.to(wide) * noise.scale
 
 
-def dropout(
-    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
-) -> Tensor:
-    """``x * noise + offset``, rounded once to the type of ``x``.
+def dropout(x: Tensor, residual: Tensor | None, noise: Noise) -> Tensor:
+    """``x * factor + offset``, rounded once to the type of ``x``; the offset is ``residual`` where there is one.
 
     Args:
         x: floating point; element i in row-major order has half i.
-        residual: of the shape of ``x``: the offset, or None.
-        state: the seed and the stream, int64 of shape (2,).
-        threshold: an element is kept whose half is at least this, so that it is dropped at ``threshold / LEVELS``.
-        scale: the noise of what is kept; that of what is dropped is 0.
-        shift: the offset of what is kept, without a residual.
-        fill: the offset of what is dropped, without a residual.
+        residual: of the shape of ``x``, or None.
+        noise: the mask and what it does.
 
     Returns:
         A contiguous tensor of the shape and type of ``x``.
     """
-    keep, factor = noise(state, tuple(x.shape), threshold, scale, x)
+    keep, factor = factors(noise, x)
     y = x.to(factor.dtype) * factor
     if residual is not None:
         y = y + residual.to(factor.dtype)
-    elif shift or fill:
-        y = y + torch.where(keep, factor.new_tensor(shift), factor.new_tensor(fill))
+    elif noise.shift or noise.fill:
+        y = y + torch.where(keep, factor.new_tensor(noise.shift), factor.new_tensor(noise.fill))
     return y.to(x.dtype).contiguous()

@@ -1,8 +1,7 @@
 """One normalization as one value, and how a tensor lies in memory.
 
 A ``Norm`` says everything but the tensors; every backend, the reference, autograd and torch.library take it whole.
-The public functions get theirs from ``over_channels`` and ``over_last``, which check the arguments: once for all calls
-that are alike in shapes, types and options.
+The public functions get theirs from ``over_channels`` and ``over_last``, which check the arguments.
 """
 
 from __future__ import annotations
@@ -77,11 +76,11 @@ class Norm(NamedTuple):
 
 
 def over_channels(
+    x: Form,
     over: Literal["batch", "given", "group"],
     number: int,
     eps: float,
     activation: str | None,
-    x: Form,
     weight: Form | None,
     bias: Form | None,
     running_mean: Form | None = None,
@@ -112,11 +111,11 @@ def over_channels(
 
 
 def over_last(
+    x: Form,
     normalized_shape: tuple[int, ...],
     eps: float | None,
     activation: str | None,
     center: bool,
-    x: Form,
     weight: Form | None,
     bias: Form | None,
 ) -> Norm:
@@ -150,11 +149,6 @@ def over_last(
     if eps is None:
         eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     return Norm("row", count, eps, act, center)
-
-
-#: The same for calls that come again; not while something compiles or traces, where sizes may be symbols.
-known_over_channels = functools.lru_cache(4096)(over_channels)
-known_over_last = functools.lru_cache(4096)(over_last)
 
 
 def check_activation(name: str | None) -> str:
@@ -276,6 +270,15 @@ def like(t: Tensor, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``t`` with the strides of ``x``, and its type or another."""
     dtype = dtype or x.dtype
     return t if t.stride() == x.stride() and t.dtype == dtype else torch.empty_like(x, dtype=dtype).copy_(t)
+
+
+def laid(x: Tensor, norm: Norm) -> tuple[Tensor, Layout | None]:
+    """``x``, copied if it must be, in a form of the kernels, and which; None where there is none."""
+    found = layout(norm, x.shape, x.stride())
+    if found is None:
+        x = arranged(x, norm)
+        found = layout(norm, x.shape, x.stride())
+    return x, found
 
 
 def arranged(x: Tensor, norm: Norm) -> Tensor:

@@ -115,7 +115,7 @@ def cutmix(
     share, order = _draw(len(inputs), alpha, generator, inputs.device)
     side = (1 - share) ** (1 / len(sizes))
     box: list[slice] = []
-    for size, centre in zip(sizes, torch.rand(len(sizes), generator=generator).tolist(), strict=True):
+    for size, centre in zip(sizes, torch.rand(len(sizes), generator=generator, device="cpu").tolist(), strict=True):
         first = round(centre * size - side * size / 2)
         box.append(slice(max(0, first), max(0, min(size, first + round(side * size)))))
     mixed = inputs.clone()
@@ -140,9 +140,9 @@ def _check(inputs: Tensor, targets: Tensor, alpha: float) -> None:
 
 def _draw(rows: int, alpha: float, generator: torch.Generator | None, device: torch.device) -> tuple[float, Tensor]:
     """λ and the permutation."""
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device="cpu"))
     share = float(np.random.default_rng(seed).beta(alpha, alpha))  # torch's Beta takes no generator
-    return share, torch.randperm(rows, generator=generator).to(device)
+    return share, torch.randperm(rows, generator=generator, device="cpu").to(device)
 
 
 def _mix(a: Tensor, b: Tensor, share: float) -> Tensor:

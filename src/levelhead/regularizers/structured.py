@@ -128,7 +128,7 @@ class SpectralNorm(Penalty):
             v, more = kept.get(place), 0
             if v is None:
                 random = torch.Generator().manual_seed(0)
-                v, more = torch.randn(matrix.shape[1], generator=random).to(matrix), 20
+                v, more = torch.randn(matrix.shape[1], generator=random, device="cpu").to(matrix), 20
             u = matrix @ v
             for _ in range(self.iterations + more):
                 u = torch.nn.functional.normalize(matrix @ v, dim=0)

@@ -1,5 +1,5 @@
-// Chooses the instruction set and presents the kernels to Python. Pointers come as integers, so that one build serves
-// every version of torch; the caller vouches for them.
+// Chooses the instruction set and presents the kernels to Python. Tensors are asked for their address as Python asks, so
+// that one build serves every version of torch; the caller vouches for their types and layouts.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -14,6 +14,7 @@
 
 namespace nb = nanobind;
 using namespace levelhead;
+using namespace nb::literals;
 
 namespace {
 
@@ -65,16 +66,25 @@ void use(const std::string& name) {
     throw nb::value_error(("this CPU or build has no " + name).c_str());
 }
 
-using Address = uintptr_t;
-template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
+using Tensor = nb::handle;
+auto maybe(const char* name) { return nb::arg(name).none(); }
+
+// Where a tensor's values are; null for None.
+template <class T> T* at(Tensor tensor) {
+    static PyObject* const method = PyUnicode_InternFromString("data_ptr");
+    if (tensor.is_none()) return nullptr;
+    const nb::object address = nb::steal(PyObject_CallMethodNoArgs(tensor.ptr(), method));
+    if (!address.is_valid()) throw nb::python_error();
+    return reinterpret_cast<T*>(nb::cast<uintptr_t>(address));
+}
 
 void run(bool (*kernel)(const Task&), const Task& task) {
     nb::gil_scoped_release release;
     if (!kernel(task)) throw std::bad_alloc();
 }
 
-// A norm of tensors of one shape and type: made once, and called with the addresses of the tensors. `stats` are the
-// means of all sets, then their variances and, with a mask, their counts.
+// A norm of tensors of one shape and type: made once, and called with the tensors. `stats` are the means of all sets,
+// then their variances and, with a mask, their counts.
 struct Plan {
     Task task{};
 
@@ -86,7 +96,7 @@ struct Plan {
         task.threads = threads < 1 ? 1 : threads;
     }
 
-    Task of(Address x, Address residual, Address weight, Address bias, Address stats, Address mask = 0) const {
+    Task of(Tensor x, Tensor residual, Tensor weight, Tensor bias, Tensor stats, Tensor mask) const {
         const int64_t sets = task.across ? task.c : task.n * task.groups;
         Task t = task;
         t.x = at<void>(x), t.residual = at<void>(residual), t.weight = at<void>(weight), t.bias = at<void>(bias);
@@ -94,40 +104,43 @@ struct Plan {
         return t;
     }
 
-    void forward(Address x, Address residual, Address weight, Address bias, Address stats, Address y,
-                 Address mask) const {
+    void forward(Tensor x, Tensor residual, Tensor weight, Tensor bias, Tensor stats, Tensor y,
+                 Tensor mask) const {
         Task t = of(x, residual, weight, bias, stats, mask);
         t.y = at<void>(y);
         run(chosen.kernels.forward, t);
     }
 
-    void backward(Address x, Address residual, Address weight, Address bias, Address stats, Address dy, Address dx,
-                  Address dresidual, Address dweight, Address dbias, Address mask,
-                  bool from_output) const {
+    void backward(Tensor x, Tensor residual, Tensor weight, Tensor bias, Tensor stats, Tensor dy, Tensor dx,
+                  Tensor dresidual, Tensor dweight, Tensor dbias, Tensor mask, bool from_output) const {
         Task t = of(x, residual, weight, bias, stats, mask);
         t.dy = at<void>(dy), t.dx = at<void>(dx), t.dresidual = at<void>(dresidual);
         t.dweight = at<void>(dweight), t.dbias = at<void>(dbias), t.from_output = from_output;
         run(chosen.kernels.backward, t);
     }
 
-    // Backward where dy is not 0: then x is the gradient of the sum that is written first, and y that of the input.
-    void dropout_norm(Address state, int threshold, double scale, Address x, Address residual, Address weight,
-                      Address bias, Address sum, Address stats, Address y, Address dy, Address dsum, Address dweight,
-                      Address dbias) const {
+    // Backward where dy is not None: then x is the gradient of the sum that is written first, and y that of the input.
+    void dropout_norm(Tensor state, int threshold, double scale, Tensor x, Tensor residual, Tensor weight,
+                      Tensor bias, Tensor sum, Tensor stats, Tensor y, Tensor dy, Tensor dsum, Tensor dweight,
+                      Tensor dbias) const {
         const uint64_t *seed = at<uint64_t>(state), *stream = seed + 1;
-        Task t = of(sum, 0, weight, bias, stats);
+        Task t = of(sum, nb::none(), weight, bias, stats, nb::none());
         t.y = at<void>(y), t.dy = at<void>(dy), t.dx = at<void>(x);
         t.dweight = at<void>(dweight), t.dbias = at<void>(dbias);
-        const Dropout dropout{t.type, t.n * t.l, *seed, *stream, threshold, scale, 0, 0, at<void>(x), at<void>(residual),
-                              at<void>(dy ? y : sum), t.threads};
+        const Dropout dropout{t.type,      t.n * t.l, *seed, *stream,
+                              threshold,   scale,     0,     0,
+                              at<void>(x), at<void>(residual), at<void>(dy.is_none() ? sum : y), t.threads};
+        const DropoutNorm both{dropout, t, at<void>(dsum)};
         nb::gil_scoped_release release;
-        if (!chosen.dropout_norm({dropout, t, at<void>(dsum)})) throw std::bad_alloc();
+        if (!chosen.dropout_norm(both)) throw std::bad_alloc();
     }
 };
 
-// Running estimates of `n` channels, of type A, move by `momentum` towards a batch's mean and `correction` times its variance.
-template <class A> void track(int64_t n, double momentum, double correction, const double* mean, const double* var,
-                              A* running_mean, A* running_var) {
+// Running estimates of `n` channels move by `momentum` towards a batch's mean and `correction` times its variance.
+template <class A> void track(int64_t n, double momentum, double correction, const double* mean, Tensor means,
+                              Tensor variances) {
+    const double* var = mean + n;
+    A *running_mean = at<A>(means), *running_var = at<A>(variances);
     for (int64_t c = 0; c < n; ++c) {
         running_mean[c] = A((1 - momentum) * double(running_mean[c]) + momentum * mean[c]);
         running_var[c] = A((1 - momentum) * double(running_var[c]) + momentum * (var[c] * correction));
@@ -142,27 +155,31 @@ NB_MODULE(_kernels, m) {
     m.def("use", &use, nb::arg("instruction_set"));
     nb::class_<Plan>(m, "Plan")
         .def(nb::init<int, int, int, bool, bool, bool, int64_t, int64_t, int64_t, int64_t, double, int>())
-        .def("forward", &Plan::forward)
-        .def("backward", &Plan::backward)
-        .def("dropout_norm", &Plan::dropout_norm);
-    m.def("track", [](bool wide, int64_t n, double momentum, double correction, Address stats, Address running_mean,
-                      Address running_var) {
-        const double *batch_mean = at<double>(stats), *batch_var = batch_mean + n;
-        if (wide) track(n, momentum, correction, batch_mean, batch_var, at<double>(running_mean), at<double>(running_var));
-        else track(n, momentum, correction, batch_mean, batch_var, at<float>(running_mean), at<float>(running_var));
+        .def("forward", &Plan::forward, "x"_a, maybe("residual"), maybe("weight"), maybe("bias"), "stats"_a, "y"_a,
+             maybe("mask"))
+        .def("backward", &Plan::backward, "x"_a, maybe("residual"), maybe("weight"), maybe("bias"), "stats"_a, "dy"_a,
+             "dx"_a, maybe("dresidual"), maybe("dweight"), maybe("dbias"), maybe("mask"), "from_output"_a)
+        .def("dropout_norm", &Plan::dropout_norm, "state"_a, "threshold"_a, "scale"_a, "x"_a, maybe("residual"),
+             maybe("weight"), maybe("bias"), "sum"_a, "stats"_a, "y"_a, maybe("dy"), maybe("dsum"), maybe("dweight"),
+             maybe("dbias"));
+    m.def("track", [](bool wide, int64_t n, double momentum, double correction, Tensor stats, Tensor running_mean,
+                      Tensor running_var) {
+        (wide ? track<double> : track<float>)(n, momentum, correction, at<double>(stats), running_mean, running_var);
     });
-    m.def("dropout", [](int type, int64_t n, Address state, int threshold, double scale, double shift, double fill,
-                        int threads, Address x, Address residual, Address y) {
+    m.def("dropout", [](int type, int64_t n, Tensor state, int threshold, double scale, double shift, double fill,
+                        int threads, Tensor x, Tensor residual, Tensor y) {
         const uint64_t *seed = at<uint64_t>(state), *stream = seed + 1;
         const Dropout t{type, n, *seed, *stream, threshold, scale, shift, fill, at<void>(x), at<void>(residual),
                         at<void>(y), threads < 1 ? 1 : threads};
         nb::gil_scoped_release release;
         chosen.dropout(t);
-    });
+    }, "type"_a, "n"_a, "state"_a, "threshold"_a, "scale"_a, "shift"_a, "fill"_a, "threads"_a, maybe("x"),
+          maybe("residual"), "y"_a);
     m.def("statistics", [](int type, bool columns, bool skip, int64_t n, int64_t c, int64_t l, int64_t example,
-                           int64_t channel, int threads, Address x, Address count, Address mean, Address m2) {
-        const Statistics t{type, columns, skip, n, c, l, example, channel, at<void>(x), at<double>(count),
-                           at<double>(mean), at<double>(m2), threads < 1 ? 1 : threads};
+                           int64_t channel, int threads, Tensor x, Tensor moments) {
+        double* count = at<double>(moments);  // then mean and M2
+        const Statistics t{type, columns, skip, n, c, l, example, channel, at<void>(x), count, count + c, count + 2 * c,
+                           threads < 1 ? 1 : threads};
         nb::gil_scoped_release release;
         if (!chosen.statistics(t)) throw std::bad_alloc();
     });

@@ -40,24 +40,18 @@ template <class T> LH_INLINE void add(T* to, const T* from, int64_t n) {
 // The norm's dx is the gradient of the sum, to which that of the sum's other uses is added; the dropout's y is that
 // gradient, masked.
 template <class T> bool dropout_norm_backward(const DropoutNorm& t) {
-    using A = Wide<T>;
     const Task& norm = t.norm;
     const Philox philox(t.dropout.seed, t.dropout.stream);
     const Plain use(t.dropout);
     T* gradient = static_cast<T*>(norm.dx);
     const T* other = static_cast<const T*>(t.dsum);
-    const bool summed = norm.dweight || norm.dbias;
     const bool streamed = streams(static_cast<const T*>(t.dropout.y), norm.n * norm.l, norm.l);
-    const int64_t length = summed ? norm.l : 0, step = apart<A>(length), sums = step * norm.threads;
-    Buffer<double> sum_g(sums), sum_gz(sums);
-    Buffer<A> block_g(sums), block_gz(sums);
-    if (!sum_g.data || !sum_gz.data || !block_g.data || !block_gz.data) return false;
+    ThreadSums<Wide<T>> sums{norm};
+    if (!sums.made()) return false;
 #pragma omp parallel for schedule(static, 1) num_threads(norm.threads)
     for (int k = 0; k < norm.threads; ++k) {
-        const int64_t at = step * k;
-        const PositionSums<A> of{sum_g.data + at, sum_gz.data + at, block_g.data + at, block_gz.data + at};
         each_tile(norm, k, [&](int64_t first, int64_t last) {
-            rows_backward_of<T, Identity>(norm, first, last, of, summed, false);
+            rows_backward_of<T, Identity>(norm, first, last, sums.of(k), sums.summed, false);
             const int64_t begin = first * norm.l, end = last * norm.l;
             if (other) add(gradient + begin, other + begin, end - begin);
             if (streamed) range<T, true>(t.dropout, use, philox, begin, end);
@@ -65,12 +59,7 @@ template <class T> bool dropout_norm_backward(const DropoutNorm& t) {
         });
         end_of_stream();
     }
-    for (int64_t i = 0; i < length; ++i) {
-        double g = 0, gz = 0;
-        for (int k = 0; k < norm.threads; ++k) g += sum_g[step * k + i], gz += sum_gz[step * k + i];
-        if (norm.dbias) static_cast<A*>(norm.dbias)[i] = A(g);
-        if (norm.dweight) static_cast<A*>(norm.dweight)[i] = A(gz);
-    }
+    sums.add_up();
     return true;
 }
 

@@ -48,6 +48,28 @@ template <class A> struct PositionSums {
     A *block_g, *block_gz;
 };
 
+// Those of all threads, apart from each other; none where no parameter has a gradient.
+template <class A> struct ThreadSums {
+    const Task& t;
+    const bool summed = t.dweight || t.dbias;
+    const int64_t step = apart<A>(summed ? t.l : 0);
+    Buffer<double> g{step * t.threads}, gz{step * t.threads};
+    Buffer<A> block_g{step * t.threads}, block_gz{step * t.threads};
+
+    bool made() const { return g.data && gz.data && block_g.data && block_gz.data; }
+    PositionSums<A> of(int64_t k) {
+        return {g.data + step * k, gz.data + step * k, block_g.data + step * k, block_gz.data + step * k};
+    }
+    void add_up() const {
+        for (int64_t i = 0; summed && i < t.l; ++i) {
+            double sum_g = 0, sum_gz = 0;
+            for (int k = 0; k < t.threads; ++k) sum_g += g.data[step * k + i], sum_gz += gz.data[step * k + i];
+            if (t.dbias) static_cast<A*>(t.dbias)[i] = A(sum_g);
+            if (t.dweight) static_cast<A*>(t.dweight)[i] = A(sum_gz);
+        }
+    }
+};
+
 // `streamed`: dx goes past the caches; not where it is read again.
 template <class T, class Act>
 LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<Wide<T>> sums, bool summed,
@@ -106,25 +128,13 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
 }
 
 template <class T, class Act> bool rows_backward(const Task& t) {
-    using A = Wide<T>;
-    const bool summed = t.dweight || t.dbias;
     const bool streamed = streams(static_cast<const T*>(t.dx), t.n * t.l, t.l);
-    const int64_t length = summed ? t.l : 0, step = apart<A>(length), sums = step * t.threads;
-    Buffer<double> sum_g(sums), sum_gz(sums);
-    Buffer<A> block_g(sums), block_gz(sums);
-    if (!sum_g.data || !sum_gz.data || !block_g.data || !block_gz.data) return false;
+    ThreadSums<Wide<T>> sums{t};
+    if (!sums.made()) return false;
 #pragma omp parallel for schedule(static, 1) num_threads(t.threads)
-    for (int k = 0; k < t.threads; ++k) {
-        const int64_t at = step * k;
-        PositionSums<A> of{sum_g.data + at, sum_gz.data + at, block_g.data + at, block_gz.data + at};
-        rows_backward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads, of, summed, streamed);
-    }
-    for (int64_t i = 0; i < length; ++i) {
-        double g = 0, gz = 0;
-        for (int k = 0; k < t.threads; ++k) g += sum_g[step * k + i], gz += sum_gz[step * k + i];
-        if (t.dbias) static_cast<A*>(t.dbias)[i] = A(g);
-        if (t.dweight) static_cast<A*>(t.dweight)[i] = A(gz);
-    }
+    for (int k = 0; k < t.threads; ++k)
+        rows_backward_of<T, Act>(t, t.n * k / t.threads, t.n * (k + 1) / t.threads, sums.of(k), sums.summed, streamed);
+    sums.add_up();
     return true;
 }
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from levelhead.ops.spec import Norm
 
+_Maybe = Tensor | None
 _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -41,29 +42,28 @@ def serves(x: Tensor) -> bool:
     return x.device.type == device and x.dtype in _TYPES and x.numel() > 0 and not absent()
 
 
-def forward(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, norm: Norm, *options: Any
-) -> tuple[Tensor, Tensor] | None:
-    """As ``cpu.forward``, without masks."""
-    if norm.masked or not serves(x):
-        return None
-    from levelhead.ops.triton import norms
+class Plan(NamedTuple):
+    """As ``cpu.Plan``, without masks."""
 
-    return norms.forward(x, weight, bias, residual, norm, *options)
+    norm: Norm
+
+    def forward(
+        self, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, *options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As ``cpu.Plan.forward``."""
+        from levelhead.ops.triton import norms
+
+        return norms.forward(x, weight, bias, residual, self.norm, *options)
+
+    def backward(
+        self, dy: Tensor, x: Tensor, weight: _Maybe, bias: _Maybe, residual: _Maybe, stats: Tensor, *options: Any
+    ) -> tuple[_Maybe, ...]:
+        """As ``cpu.Plan.backward``."""
+        from levelhead.ops.triton import norms
+
+        return norms.backward(dy, x, weight, bias, residual, self.norm, stats, *options)
 
 
-def backward(
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    norm: Norm,
-    *options: Any,
-) -> tuple[Tensor | None, ...] | None:
-    """As ``cpu.backward``, without masks."""
-    if norm.masked or not serves(x):
-        return None
-    from levelhead.ops.triton import norms
-
-    return norms.backward(dy, x, weight, bias, residual, norm, *options)
+def plan(x: Tensor, norm: Norm) -> Plan | None:
+    """As ``cpu.plan``."""
+    return Plan(norm) if serves(x) and not norm.masked else None

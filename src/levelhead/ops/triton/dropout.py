@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from levelhead.ops import spec
+from levelhead.ops.philox import Noise
 from levelhead.ops.spec import Norm
 from levelhead.ops.triton import launch, norms, random
 
@@ -15,9 +16,7 @@ def serves_rows(length: int) -> bool:
     return length % 8 == 0 and length <= launch.WHOLE_BACKWARD
 
 
-def dropout(
-    x: Tensor, residual: Tensor | None, state: Tensor, threshold: int, scale: float, shift: float, fill: float
-) -> Tensor:
+def dropout(x: Tensor, residual: Tensor | None, noise: Noise) -> Tensor:
     """``philox.dropout``, with the same mask bit for bit."""
     x = x.contiguous()
     residual = None if residual is None else residual.to(x.dtype).contiguous()
@@ -27,8 +26,8 @@ def dropout(
         random.dropout,
         tiles.programs,
         x,
-        *(x, residual, y, _placed(state, x), threshold, scale, shift, fill, x.numel()),
-        OFFSET=bool(shift or fill),
+        *(x, residual, y, *_placed(noise, x), x.numel()),
+        OFFSET=bool(noise.shift or noise.fill),
         BLOCK=tiles.block,
         num_warps=tiles.warps,
     )
@@ -36,20 +35,12 @@ def dropout(
 
 
 def add_norm(
-    x: Tensor,
-    residual: Tensor,
-    state: Tensor,
-    threshold: int,
-    scale: float,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    norm: Norm,
+    x: Tensor, residual: Tensor, noise: Noise, weight: Tensor | None, bias: Tensor | None, norm: Norm
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As ``cpu.add_norm``."""
     y, total = torch.empty_like(x), torch.empty_like(x)
     stats = x.new_empty((2, *norm.shape(x.shape)), dtype=torch.float64)
-    drawn = (total, _placed(state, x), threshold, scale)
-    norms.forward_rows(x, residual, weight, bias, y, stats, _view(x, norm), norm, *drawn)
+    norms.forward_rows(x, residual, weight, bias, y, stats, _view(x, norm), norm, total, _placed(noise, x))
     return y, total, stats
 
 
@@ -58,9 +49,7 @@ def add_norm_backward(
     dtotal: Tensor | None,
     total: Tensor,
     stats: Tensor,
-    state: Tensor,
-    threshold: int,
-    scale: float,
+    noise: Noise,
     weight: Tensor | None,
     bias: Tensor | None,
     norm: Norm,
@@ -70,8 +59,8 @@ def add_norm_backward(
     inputs = (dy.contiguous(), total, stats[0], stats[1], weight, bias, None, None)
     dtotal = None if dtotal is None else dtotal.contiguous()
     options = {"EPS": norm.eps, "ACTIVATION": "", "CENTER": norm.center}
-    drawn = (dtotal, _placed(state, total), threshold, scale)
-    dweight, dbias = norms.backward_rows(inputs, dx, dresidual, _view(total, norm), options, *drawn)
+    placed = _placed(noise, total)
+    dweight, dbias = norms.backward_rows(inputs, dx, dresidual, _view(total, norm), options, dtotal, placed)
     return (
         dx,
         dresidual,
@@ -81,11 +70,11 @@ def add_norm_backward(
 
 
 def _view(x: Tensor, norm: Norm) -> norms.View:
-    form = spec.layout(norm, x.shape, x.stride())
-    assert form is not None  # of a contiguous tensor
+    _, form = spec.laid(x, norm)
+    assert form is not None
     return norms.View.of(form)
 
 
-def _placed(state: Tensor, x: Tensor) -> Tensor:
-    """The two numbers where ``x`` is; a copy of 16 bytes, which the host does not wait for."""
-    return state.to(x.device, non_blocking=True).contiguous()
+def _placed(noise: Noise, x: Tensor) -> Noise:
+    """With the two numbers where ``x`` is; a copy of 16 bytes, which the host does not wait for."""
+    return noise._replace(state=noise.state.to(x.device, non_blocking=True).contiguous())

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from levelhead.ops import spec
+from levelhead.ops.philox import Noise
 from levelhead.ops.spec import Layout, Norm
 from levelhead.ops.triton import channels, launch, rows
 from levelhead.ops.triton.launch import start
 
 _Maybe = Tensor | None
+
+_NONE = None, 0, 0.0  # what drops nothing: no numbers of a mask
 
 
 class View(NamedTuple):
@@ -114,15 +117,6 @@ class Call(NamedTuple):
         }
 
 
-def _planned(x: Tensor, norm: Norm) -> tuple[Tensor, Layout | None]:
-    """``x``, copied if it must be, and how it lies in memory."""
-    form = spec.layout(norm, x.shape, x.stride())
-    if form is None:
-        x = x.contiguous()
-        form = spec.layout(norm, x.shape, x.stride())
-    return x, form
-
-
 def forward(
     x: Tensor,
     weight: _Maybe,
@@ -131,11 +125,10 @@ def forward(
     norm: Norm,
     stats: _Maybe = None,
     overwrite: bool = False,
-) -> tuple[Tensor, Tensor] | None:
-    """See ``levelhead.ops.cpu.forward``."""
-    laid, form = _planned(x, norm)
-    if form is None:
-        return None
+) -> tuple[Tensor, Tensor]:
+    """See ``levelhead.ops.cpu.Plan.forward``."""
+    laid, form = spec.laid(x, norm)
+    assert form is not None  # of every tensor with elements and without a mask
     y = laid if overwrite and laid is x else torch.empty_like(laid)
     residual = None if residual is None else spec.like(residual, laid)
     weight, bias = _dense(weight), _dense(bias)
@@ -165,9 +158,7 @@ def forward_rows(
     view: View,
     norm: Norm,
     total: _Maybe = None,
-    state: _Maybe = None,
-    threshold: int = 0,
-    scale: float = 0.0,
+    noise: Noise | None = None,
 ) -> None:
     """Start ``rows.forward``."""
     tiles = launch.Rows.forward(view.sets, view.values, residual is not None or norm.activation != "")
@@ -176,7 +167,7 @@ def forward_rows(
         rows.forward,
         tiles.programs,
         x,
-        *(x, residual, weight, bias, y, stats[0], stats[1], total, state, threshold, scale),
+        *(x, residual, weight, bias, y, stats[0], stats[1], total, *(noise or _NONE)[:3]),
         *(view.sets, view.values // unit, view.groups, view.per_group),
         EPS=norm.eps,
         ACTIVATION=norm.activation,
@@ -230,11 +221,10 @@ def backward(
     norm: Norm,
     stats: Tensor,
     from_output: bool = False,
-) -> tuple[_Maybe, ...] | None:
-    """See ``levelhead.ops.cpu.backward``."""
-    laid, form = _planned(x, norm)
-    if form is None:
-        return None
+) -> tuple[_Maybe, ...]:
+    """See ``levelhead.ops.cpu.Plan.backward``."""
+    laid, form = spec.laid(x, norm)
+    assert form is not None
     stats = stats.double().contiguous()  # an operator may be called with any
     dx = torch.empty_like(laid)
     dresidual = None if residual is None else torch.empty_like(laid)
@@ -330,9 +320,7 @@ def backward_rows(
     view: View,
     options: dict[str, Any],
     dtotal: _Maybe = None,
-    state: _Maybe = None,
-    threshold: int = 0,
-    scale: float = 0.0,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Start ``rows.backward`` and add up what its programs found; what is None has an empty gradient."""
     fused = inputs[6] is not None or options["ACTIVATION"] != ""
@@ -347,10 +335,10 @@ def backward_rows(
         rows.backward,
         tiles.programs * -(-view.values // tiles.block),
         dx,
-        *(*inputs, dx, dresidual, dweight, dbias, dtotal, state, threshold, scale),
+        *(*inputs, dx, dresidual, dweight, dbias, dtotal, *(noise or _NONE)[:3]),
         *(view.sets, view.values // unit, tiles.programs),
         **options,
-        DROPS=state is not None,
+        DROPS=noise is not None,
         UNIT=unit,
         ROWS=tiles.rows,
         BLOCK=tiles.block,
