@@ -53,12 +53,16 @@ def _standardizer(found: Description) -> Standardizer:
     import torch
 
     from levelhead.data import DataError
+    from levelhead.data.source import TOO_LARGE
     from levelhead.moments import Moments
     from levelhead.nn import Standardizer
 
     numbers = [feature for feature in found.features if feature.kind == "number"]
     if not numbers:
         raise DataError(f"{found.source}: there is no column of numbers to save a Standardizer of")
+    for feature in numbers:
+        if math.isinf(feature.std):
+            raise DataError.at(found.source, TOO_LARGE, column=feature.name)
     count = torch.tensor([feature.count for feature in numbers], device="cpu")
     values = [(feature.mean, feature.std) for feature in numbers]
     mean, std = torch.tensor(values, dtype=torch.float64, device="cpu").unbind(1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from levelhead import Standardizer, statistics
 from levelhead import data as lhd
 from levelhead.data import load
 
@@ -345,11 +346,15 @@ def test_one_column_of_inputs_needs_no_second_dimension(tmp_path):
 
 def test_what_float64_cannot_square_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{(i + 1) * 1e200},{i % 2}\n" for i in range(40)))
-    with pytest.raises(lhd.DataError, match=r"column 'x': values too large for their squares; rescale them"):
+    with pytest.raises(lhd.DataError, match=r"column 'x': values too large for float64 to square; rescale them"):
         load(tmp_path / "t.csv")
     np.savez(tmp_path / "x.npz", x=np.array([1e200, -1e200, 3e200])[:, None].repeat(2, 1))
     for file in ("t.csv", "x.npz"):  # and says so without a warning where it is described
         assert lhd.describe(tmp_path / file).features[0].std == math.inf
+        with pytest.raises(lhd.DataError, match=r"'x0?': values too large for float64 to square"):
+            statistics.show(str(tmp_path / file), as_json=True, save=tmp_path / "s.json", reading=lhd.Reading())
+    with pytest.raises(ValueError, match="too large for float64 to square, in feature 1; rescale"):
+        Standardizer().fit(torch.tensor([[1.0, 1e200], [2.0, -1e200]], dtype=torch.float64))
     with pytest.raises(lhd.DataError, match="the seed must be at least 0, got -1"):
         load("wine", seed=-1)
 

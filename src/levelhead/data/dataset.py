@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from levelhead.data.source import DataError
+from levelhead.data.source import TOO_LARGE, DataError
 from levelhead.moments import Moments
 from levelhead.terminal import listed
 
@@ -152,7 +152,7 @@ def prepare(data: Unsplit, parts: tuple[Tensor, Tensor, Tensor], *, standardize:
     mean, scale = moments.mean.view(shape), moments.std().view(shape)
     if standardize and not bool(scale.isfinite().all()):
         much = data.features[int((~scale.flatten().isfinite()).nonzero()[0])]
-        raise DataError.at(data.source, "values too large for their squares; rescale them", column=much)
+        raise DataError.at(data.source, TOO_LARGE, column=much)
     inputs = [part if complete else part.double().where(~part.isnan(), mean) for part in (train, *others)]
     if standardize:
         # Exact: the spread of a constant that has no short binary form would come out as rounding, not as 0.

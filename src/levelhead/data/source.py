@@ -13,6 +13,8 @@ from levelhead.terminal import closest
 EXACT = 2**53
 #: The names that the parts of a split go by, in the order of training, validation and test.
 PARTS = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
+#: What is said of a column whose deviation is no number.
+TOO_LARGE = "values too large for float64 to square; rescale them"
 #: Called as ``progress(done, total)``, in bytes, rows or files.
 Progress = Callable[[int, int], object]
 

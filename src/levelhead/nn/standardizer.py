@@ -95,10 +95,11 @@ class Standardizer(Transformer):
         x = X if isinstance(X, Tensor) else self._read(X, first=self.mean_ is None)
         self._check(x)
         seen = self._comoments(x.detach(), mask) if self.whiten else self._moments(x.detach(), mask)
-        if not bool((seen.mean.isfinite() | (seen.count == 0)).all()):
+        m2 = seen.moments.m2 if isinstance(seen, Comoments) else seen.m2
+        if not bool((finite := (seen.mean.isfinite() & m2.isfinite()) | (seen.count == 0)).all()):
             raise ValueError(
-                "the values are infinite, or too large for float64, in feature"
-                f" {int((~seen.mean.isfinite()).nonzero()[0])}; replace them by NaN, which counts as missing"
+                "the values are infinite, or too large for float64 to square, in feature"
+                f" {int((~finite).nonzero()[0])}; rescale them, or replace them by NaN, which counts as missing"
             )
         self._set(seen if self.mean_ is None else self.statistics.merge(seen))
         return self
