@@ -386,9 +386,14 @@ def rings(answer="torch.tanh(self.first(x))", freeze="", term=""):
     [
         (rings(term=OWN), "opposing", remedies.term_turned()),
         (rings("F.dropout(torch.tanh(self.first(x)), 0.8)"), "dropping", remedies.standard_evaluation()),
+        (
+            rings("torch.sigmoid(self.middle(torch.sigmoid(self.first(x))))", "model.middle = nn.Linear(128, 128)"),
+            "",
+            remedies.relu_for_sigmoid(["middle", "last"]),
+        ),
         (rings(freeze="model.first.requires_grad_(False)"), "", remedies.all_parameters()),
     ],
-    ids=["term", "dropout", "frozen"],
+    ids=["term", "dropout", "sigmoids", "frozen"],
 )
 def test_what_only_the_last_evaluation_shows(script, text, fact, remedy):
     """A script that judges itself once, after its last update, with a fault and with its repair."""

@@ -69,7 +69,7 @@ def task(outputs: Tensor, targets: Tensor) -> str:
     if targets.numel() and bool(((values == 0) | (values == 1)).all()):
         one_hot = targets.ndim == 2 and targets.shape[1] > 1 and bool((values.sum(1) == 1).all())
         return "classes" if one_hot else "binary"
-    shares = values.ndim == 2 and values.shape[1] > 1 and bool((values >= 0).all())
+    shares = values.ndim > 1 and values.shape[1] > 1 and bool((values >= 0).all())
     if shares and bool(((values.sum(1) - 1).abs() < 1e-4).all()):
         return "classes"  # soft ones: blended, or smoothed
     return "quantity" if targets.is_floating_point() else ""

@@ -372,8 +372,19 @@ def of_logarithms() -> Remedy:
 
 
 def other_loss(loss: Callable[..., Any], words: str, code: str) -> Remedy:
-    """Another loss."""
-    return Remedy(words, code, lambda program: setattr(program, "loss", loss))
+    """Another loss; of a script, in the place of an error of quantities."""
+    return Remedy(words, code, lambda program: setattr(program, "loss", loss), partial(_compared_by, loss))
+
+
+def _compared_by(loss: Callable[..., Any], _: Running) -> None:
+    def changed(original: Callable[..., Any], outputs: Tensor, targets: Tensor, *args: Any, **kwargs: Any) -> Any:
+        trains = torch.is_grad_enabled() and outputs.requires_grad
+        return loss(outputs, targets) if trains else original(outputs, targets, *args, **kwargs)
+
+    given = {name: getattr(F, name) for name in QUANTITIES}
+    for name, function in given.items():
+        if function is not loss:
+            outside.wrap(F, name, changed)
 
 
 class Times:

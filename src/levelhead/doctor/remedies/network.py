@@ -145,6 +145,21 @@ def _bend(names: Sequence[str], model: nn.Module) -> None:
         model.get_submodule(name).register_forward_hook(lambda module, args, output: F.relu(output))
 
 
+def relu_for_sigmoid(behind: Sequence[str]) -> Remedy:
+    """ReLU in the place of the sigmoids, module or function, whose values these layers of a script take."""
+    code = "\n".join(f"# in front of {name}: relu" for name in behind[:6])
+    script = partial(outside.on_model, partial(_rectify, tuple(behind)))
+    return Remedy("ReLU in place of sigmoids", code, outside=script)
+
+
+def _rectify(names: Sequence[str], model: nn.Module) -> None:
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return F.relu(args[0].logit(1e-6)), *args[1:]
+
+    for name in names:
+        model.get_submodule(name).register_forward_pre_hook(hook)
+
+
 def dropout(names: Sequence[str], rate: float) -> Remedy:
     """Another rate in these dropouts."""
     code = "\n".join(f"model.get_submodule({name!r}).p = {rate:g}" for name in names[:4])

@@ -18,8 +18,10 @@ from levelhead.doctor.evidence.structure import (
     drift,
     hidden,
     misplaced_softmax,
+    name_of,
     pairs,
     skipping,
+    through_views,
 )
 from levelhead.doctor.findings import Severity
 from levelhead.doctor.rules.rule import LEARNT, PAYS, Rule, Suspicion
@@ -28,6 +30,8 @@ from levelhead.doctor.rules.weights import DEAD, calibration
 #: The share of flat values, from a slope of so much of the largest on, that counts; layers that make a deep stack; a
 #: dropout that may be strong.
 HALF, FLAT, DEEP, STRONG = 0.5, 0.05, 5, 0.3
+#: The figure that names the layers behind sigmoids.
+BEHIND = "layers behind sigmoids"
 
 
 MISSING_NONLINEARITY = Rule(
@@ -74,7 +78,8 @@ SATURATING_ACTIVATION = Rule(
     Why: A sigmoid's slope is 1/4 at most, so that a stack of them divides the gradient by 4 a layer; where its input is
     beyond about 4.4 the slope is under a twentieth of that.
     Threshold: hidden sigmoid or softmax layers, or tanh layers of whose values {100 * HALF:.0f} % lie where the slope
-    is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of the measured updates
+    is under {FLAT:g} of its largest; {PAYS}; watched, such a share in the last quarter of the measured updates, or two
+    layers and more that take a sigmoid's values
     Source: Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks, section 3
     Remedy: ReLU in their place
     Example: nn.ReLU()  # in place of nn.Sigmoid()""",
@@ -108,6 +113,20 @@ def squashing(facts: Evidence, _: object) -> list[Suspicion]:
         names, _relu, "ReLU in place of sigmoid or tanh", "\n".join(f"# {n}: nn.ReLU()" for n in names[:6])
     )
     return [SATURATING_ACTIVATION.suspect(where, summary, figures, remedies=(cure,))]
+
+
+@SATURATING_ACTIVATION.check("history")
+def sigmoid_stack(facts: Evidence, _: History) -> list[Suspicion]:
+    """Layers of a watched model that take what a sigmoid, module or function, gives as it is."""
+    behind = [c for c in facts.layers if name_of(through_views(c.input_node)) == "Sigmoid"]
+    if len(behind) < 2:
+        return []
+    producers = {id(b): a.name for a, b in pairs(facts.loop.calls)}
+    before = facts.loop.calls[max(0, facts.loop.calls.index(behind[0]) - 1)].name
+    where, names = producers.get(id(behind[0]), before), [c.name for c in behind]
+    summary = f"{len(names)} layers take what a sigmoid gives, first {names[0]}"
+    cure = remedies.relu_for_sigmoid(names)
+    return [SATURATING_ACTIVATION.suspect(where, summary, {BEHIND: names}, remedies=(cure,))]
 
 
 DEAD_UNITS = Rule(

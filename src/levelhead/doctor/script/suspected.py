@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch.nn import functional as F
+
 from levelhead.doctor import remedies
 from levelhead.doctor.comparison import Result
 from levelhead.doctor.evidence.weights import LARGE
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.rules import RULES, Suspicion
+from levelhead.doctor.rules.network import BEHIND
 from levelhead.doctor.rules.optimization import still_falls
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
 from levelhead.doctor.rules.weights import SMALL
@@ -44,6 +47,10 @@ def suspected(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[Sus
     quantities = set(facts["losses"]) & set(remedies.QUANTITIES)
     untrained = bool(facts["untrained"]) or "parameters-not-trained" in places
     penalized = validated and facts["penalized"] and facts["spread"] < CONSTANT
+    squashed: list[str] = next((f.evidence[BEHIND] for f in seen if BEHIND in f.evidence), [])
+    mismatched = "loss-mismatch" in places and not facts["mismatch"]
+    squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")
+    classes = remedies.other_loss(remedies.cross_entropy, "cross-entropy", "criterion = nn.CrossEntropyLoss()")
     rows = [
         (abs(train[0]) + abs(train[1] - 1) > 0.5, "inputs-not-normalized", "data", remedies.inputs_standardized()),
         (validated and apart, "train-val-mismatch", "data", alike),
@@ -78,6 +85,9 @@ def suspected(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[Sus
         (penalized, "penalty-too-strong", "loss", remedies.penalty_lightened()),
         # Beside a part that is not trained other random weights of it may win by chance.
         (bool(init) and not facts["untrained"], init, layer, remedies.drawn_anew()),
+        (mismatched and bool(quantities), "loss-mismatch", "loss", classes),
+        (mismatched and bool(quantities - {"mse_loss"}), "loss-mismatch", "loss", squared),
+        (bool(squashed), "saturating-activation", "loop", remedies.relu_for_sigmoid(squashed)),
         (bool(bent), "missing-nonlinearity", bent, remedies.relu_between([bent], "nn.ReLU()  # between")),
     ]
     if facts["alternating"]:  # losses of networks that play against each other say nothing
