@@ -15,10 +15,11 @@ from torch import nn
 
 from levelhead.doctor.evidence import Seen
 from levelhead.doctor.evidence import loop as loops
+from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.data import Columns, Data
 from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import Batch, History, Layer, Measured, Weights
-from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
+from levelhead.doctor.evidence.loop import Loop, LossCall, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import Output
 from levelhead.doctor.evidence.terms import opposing, penalties

@@ -317,7 +317,7 @@ def test_what_is_measured_is_right():
 
 def test_losses_of_an_accelerator_are_read_later(monkeypatch):
     """As on a GPU, where a loss stays a tensor until the next measured step."""
-    monkeypatch.setattr("levelhead.doctor.watching.observer._value", lambda loss: loss.detach())
+    monkeypatch.setattr("levelhead.doctor.watching.losses._value", lambda loss: loss.detach())
     torch.manual_seed(0)
     model = mlp()
     torch.manual_seed(0)
@@ -388,7 +388,7 @@ def test_an_error_of_the_watch_does_not_reach_the_loop(monkeypatch):
     def broken(*_):
         raise KeyError("ours")
 
-    monkeypatch.setattr("levelhead.doctor.watching.probe.sample", broken)
+    monkeypatch.setattr("levelhead.doctor.evidence.probe.sample", broken)
     model = mlp()
     with pytest.warns(UserWarning, match="levelhead stops watching: KeyError"):
         watch = watched(model, count=20)

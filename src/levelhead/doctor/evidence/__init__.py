@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.comparison import gain
+from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.evaluation import Evaluation
 from levelhead.doctor.evidence.history import History
-from levelhead.doctor.evidence.loop import Call, Loop, Update
+from levelhead.doctor.evidence.loop import Loop, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import LINEAR, Output
 from levelhead.doctor.findings import Trial

@@ -10,19 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelhead.doctor.program import Program, first_tensor
-
-
-@dataclass
-class Call:
-    """One run of a module without children: what went in and came out, with the graph's nodes."""
-
-    name: str
-    module: Any  # an nn.Module; what it has depends on its class
-    input: Tensor | None
-    output: Tensor | None
-    input_node: Any
-    output_node: Any
+from levelhead.doctor.evidence.calls import Call, Calls
+from levelhead.doctor.evidence.probe import Probe
+from levelhead.doctor.program import Program
 
 
 @dataclass
@@ -118,6 +108,7 @@ def measure(twin: Program, batches: Iterable[Any]) -> Loop:
             watcher.first = number == 1
             watcher.found.failed_at = number
             watcher.found.returned.append(twin.update(batch))
+            watcher.calls.close()  # of the first update
     except Exception as error:
         watcher.found.error = error
     else:
@@ -129,29 +120,28 @@ def measure(twin: Program, batches: Iterable[Any]) -> Loop:
 
 class _Watcher:
     def __init__(self, twin: Program) -> None:
-        self.found = Loop()
+        leaves = {name: module for name, module in twin.model.named_modules() if not any(module.children())}
+        self.calls = Calls(leaves, keep=True)
+        self.found = Loop(calls=self.calls.found)
         self.first, self.asking = True, False
-        self.entered: tuple[Tensor | None, Any] = None, None
         self.names: dict[Tensor, str] = {p: name for name, p in twin.model.named_parameters()}
         self.parameters: list[Tensor] = []  # those that have asked for gradients so far
         self.arrived: dict[Tensor, Tensor] = {}
         self.of_loss: dict[Tensor, Tensor] = {}
         self.last: dict[Tensor, Tensor] = {}
-        self.before: dict[Tensor, Tensor] = {}
         self.got: dict[Tensor, Tensor] = {}
         self.trained = [p for group in twin.optimizer.param_groups for p in group["params"]]
+        self.probe = self._armed()
         self.handles: list[Any] = []
         self._thawed()
         self.handles += [twin.optimizer.register_step_pre_hook(self._before)]
         self.handles += [twin.optimizer.register_step_post_hook(self._after)]
         for name, module in twin.model.named_modules():
             self.handles.append(module.register_forward_pre_hook(self._mode(name)))
-            if not any(module.children()):
-                self.handles.append(module.register_forward_pre_hook(self._enters, with_kwargs=True))
-                self.handles.append(module.register_forward_hook(self._ran(name)))
         twin.loss = Recorded(twin.loss, self._loss)
 
     def close(self) -> None:
+        self.calls.close()
         for handle in self.handles:
             handle.remove()
 
@@ -187,28 +177,6 @@ class _Watcher:
 
         return hook
 
-    def _enters(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        inside = first_tensor((args, kwargs))
-        self.entered = inside, None if inside is None else inside.grad_fn  # a module may change it in place
-
-    def _ran(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if not self.first:
-                return
-            (inside, node), outside = self.entered, first_tensor(output)
-            self.found.calls.append(
-                Call(
-                    name,
-                    module,
-                    None if inside is None else inside.detach(),
-                    None if outside is None else outside.detach(),
-                    node,
-                    None if outside is None else outside.grad_fn,
-                )
-            )
-
-        return hook
-
     def _loss(self, args: tuple[Any, ...], value: Any) -> None:
         attached = isinstance(value, Tensor) and value.requires_grad
         number = float(value.detach().mean()) if isinstance(value, Tensor) and value.numel() else math.nan
@@ -226,17 +194,20 @@ class _Watcher:
                 if gradient is not None:
                     self.of_loss[parameter] = _dense(gradient) + self.of_loss.get(parameter, 0)
 
+    def _armed(self) -> Probe:
+        return Probe({}, {self.names.get(p, f"parameter {i}"): p for i, p in enumerate(self.trained)})
+
     def _before(self, *_: Any) -> None:
-        self.before = {p: p.detach().clone() for p in self.trained}
+        self.probe.gradients()
         self.got = {p: _dense(p.grad).clone() for p in self.trained if p.grad is not None}
 
     def _after(self, *_: Any) -> None:
         got, arrived = self.got, {p: g for p, g in self.arrived.items() if p in self.got}
-        change = {p: p.detach() - self.before[p] for p in got}
         rest = {p: g - self.last[p] for p, g in got.items() if p in self.last}
         held = _dot(got, got) ** 0.5
+        measured, self.probe = self.probe.finish(len(self.found.updates)), self._armed()
         if not self.found.first_norms:
-            self.found.first_norms = {self.names[p]: float(g.norm()) for p, g in got.items() if p in self.names}
+            self.found.first_norms = {name: w.gradient for name, w in measured.weights.items()}
         self.found.updates.append(
             Update(
                 arrived=_dot(arrived, arrived) ** 0.5,
@@ -244,7 +215,7 @@ class _Watcher:
                 cleared=_residual(got, arrived),
                 kept=_residual(rest, arrived) * (_dot(rest, rest) ** 0.5 / held if held else 0) if rest else math.nan,
                 descent=_cosine(got, self.of_loss),
-                move=_cosine(change, got),
+                move=measured.move,
                 piled=frozenset(self.names[p] for p in got if p in self.names and self._piled(p)),
             )
         )

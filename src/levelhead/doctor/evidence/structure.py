@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead import kinds
-from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.calls import Call
 
 #: Layers that multiply by weights.
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)

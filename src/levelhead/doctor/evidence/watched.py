@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.evidence import Evidence, loss, structure
+from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.data import Columns, Data, moments_of
 from levelhead.doctor.evidence.history import History
-from levelhead.doctor.evidence.loop import Call, Loop, LossCall, Update
+from levelhead.doctor.evidence.loop import Loop, LossCall, Update
 from levelhead.doctor.evidence.structure import LINEAR
 
 

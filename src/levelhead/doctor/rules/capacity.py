@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.loop import Call
+from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.structure import LINEAR
 from levelhead.doctor.rules.rule import LARGE_GAIN, PAYS_MUCH, Rule, Suspicion
 from levelhead.doctor.trials import Outcome

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.history import SOON, History
-from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, LINEAR, ancestors, pairs
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.rules.rule import GAIN, PAYS, Rule, Suspicion

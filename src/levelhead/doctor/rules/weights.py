@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from levelhead.doctor import remedies
 from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.history import History, place_of
-from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import dead_units, drift, equal_rows
 from levelhead.doctor.evidence.weights import FAR, KEEPS, LARGE, RECURRENT, oversized
 from levelhead.doctor.rules.rule import PAYS, Rule, Suspicion

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.evidence.history import Batch, Layer, Measured, Weights
-from levelhead.doctor.evidence.loop import Call
 from levelhead.doctor.evidence.structure import BATCH_NORM, LINEAR, name_of, rows_of, through_views
 from levelhead.doctor.program import first_tensor
 
@@ -61,10 +60,8 @@ class Probe:
     """One step: put on before its forward pass, closed by ``gradients`` and ``finish``.
 
     Args:
-        modules: the model's, by name.
+        modules: those that do something themselves, by name.
         parameters: the optimizers', by name.
-        structure: whether the modules' order is kept, for rules on it.
-        hooked: whether the modules may be hooked (a compiled model would be compiled again).
         safe: what keeps an error of a hook from the user's loop.
     """
 
@@ -72,26 +69,20 @@ class Probe:
         self,
         modules: dict[str, nn.Module],
         parameters: dict[str, Tensor],
-        structure: bool,
-        hooked: bool,
         safe: Callable[[Callable[..., None]], Callable[..., None]] = lambda hook: hook,
     ) -> None:
         self.parameters = parameters
         self.figures = Figures()
-        self.calls: list[Call] = []
         self.executed: set[str] = set()
         self.modes: dict[str, bool] = {}
         self.kinds: dict[str, str] = {}
         self.rows = 0
         self.has_batch = False
         self.channels: dict[str, int] = {}
-        self._structure = structure
         self._seen: set[Any] = set()  # nodes, not their ids: those are used again
         self._before: dict[str, Tensor] = {}
         self._handles = [
-            module.register_forward_hook(safe(self._ran(name)), with_kwargs=True)
-            for name, module in modules.items()
-            if hooked and _works(module)
+            module.register_forward_hook(safe(self._ran(name)), with_kwargs=True) for name, module in modules.items()
         ]
 
     def close(self) -> None:
@@ -130,11 +121,6 @@ class Probe:
                 if x is not None and isinstance(module, BATCH_NORM) and module.training:
                     self.channels[name] = x.numel() // max(1, x.shape[1]) if x.ndim > 1 else x.numel()
                 self._activation(name, y, after, always=True)
-            if self._structure:
-                inside = None if x is None else x.grad_fn
-                self.calls.append(
-                    Call(name=name, module=module, input=None, output=None, input_node=inside, output_node=y.grad_fn)
-                )
 
         return hook
 
@@ -171,14 +157,9 @@ class Probe:
             return set()
         with torch.no_grad():
             held = {n: p for n, p in self.parameters.items() if p.grad is not None and not p.grad.is_sparse}
-            names = list(held)
             self._before = {name: _part(p).clone() for name, p in held.items()}
-            for name, norm in zip(
-                names, _norms(_part(p.grad) for p in held.values() if p.grad is not None), strict=True
-            ):
-                self.figures.add((name, "gradient"), norm)
-            for name, norm in zip(names, _norms(self._before.values()), strict=True):
-                self.figures.add((name, "weight"), norm)
+            gradients = [_part(p.grad) for p in held.values() if p.grad is not None]
+            self._norms(gradient=gradients, weight=list(self._before.values()))
         return {name for name, p in self.parameters.items() if p.grad is not None}
 
     def finish(self, step: int) -> Measured:
@@ -188,14 +169,20 @@ class Probe:
             names = list(self._before)
             now = [_part(self.parameters[name]) for name in names]
             changes = list(torch._foreach_sub(now, list(self._before.values()))) if now else []
-            for name, norm in zip(names, _norms(changes), strict=True):
-                self.figures.add((name, "update"), norm)
+            self._norms(update=changes)
             for name, change in zip(names, changes, strict=True):
                 gradient = self.parameters[name].grad
                 if gradient is not None and not gradient.is_sparse:
                     self.figures.add((name, "along"), torch.dot(change.reshape(-1), _part(gradient).reshape(-1)))
         self._before = {}
         return self._read(step, self.figures.read(), names)
+
+    def _norms(self, **tensors: list[Tensor]) -> None:
+        """Norms of lists of tensors, one a parameter, in one call."""
+        listed = [tensor for each in tensors.values() for tensor in each]
+        keys = [(name, what) for what in tensors for name in self._before]
+        for key, norm in zip(keys, torch._foreach_norm(listed) if listed else (), strict=True):
+            self.figures.add(key, norm)
 
     def _read(self, step: int, found: dict[Any, float], names: list[str]) -> Measured:
         batch = None
@@ -213,29 +200,17 @@ class Probe:
             for key, kind in self.kinds.items()
         }
         weights = {n: Weights(*(found[n, what] for what in ("gradient", "weight", "update"))) for n in names}
-        lengths = [
-            math.sqrt(sum(v * v for v in values))
-            for values in zip(*((w.gradient, w.update) for w in weights.values()), strict=True)
-        ]
         along = sum(found.get((name, "along"), 0.0) for name in names)
-        product = math.prod(lengths) if lengths else 0.0
+        product = math.hypot(*(w.gradient for w in weights.values())) * math.hypot(
+            *(w.update for w in weights.values())
+        )
         move = along / product if product and math.isfinite(product) else math.nan
         return Measured(step, batch, layers, weights, move, self.channels)
-
-
-def _works(module: nn.Module) -> bool:
-    """Whether a module does something itself: it holds no others, or parameters of its own."""
-    return next(module.children(), None) is None or bool(module._parameters)
 
 
 def _part(x: Tensor) -> Tensor:
     """The values of a tensor; of a huge one the first ones."""
     return x.detach() if x.numel() <= PARAMETER else x.detach().reshape(-1)[:PARAMETER]
-
-
-def _norms(tensors: Iterable[Tensor]) -> list[Tensor]:
-    listed = list(tensors)
-    return list(torch._foreach_norm(listed)) if listed else []
 
 
 def _root(variance: float) -> float:
