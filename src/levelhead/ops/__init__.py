@@ -124,7 +124,7 @@ def batch_norm(
             )
             masked.track(running_mean, running_var, found, momentum, unbiased)
         return found.y
-    if _composed(input, residual):
+    if residual is not None and _composed(input, residual):
         estimates = (running_mean, running_var)
         y = batch_norm(input, *estimates, weight, bias, training, momentum, eps, unbiased=unbiased, mask=mask)
         return _finish(y, residual, activation, mask)
@@ -193,7 +193,7 @@ def normalize_batch(
     Returns:
         The result, the mean, the biased variance and the count of each channel, which may be 0 or 1.
     """
-    if _composed(input, residual):
+    if residual is not None and _composed(input, residual):
         found = normalize_batch(input, weight, bias, eps, mask=mask, group=group)
         return found._replace(y=_finish(found.y, residual, activation, mask))
     norm = spec.over_channels(spec.form(input), *_options("batch", 0, eps, activation, weight, bias))
@@ -250,7 +250,7 @@ def instance_norm(
         return batch_norm(
             input, running_mean, running_var, weight, bias, eps=eps, activation=activation, residual=residual, mask=mask
         )
-    if _composed(input, residual):
+    if residual is not None and _composed(input, residual):
         estimates = (running_mean, running_var)
         y = instance_norm(input, *estimates, weight, bias, True, momentum, eps, unbiased=unbiased, mask=mask)
         return _finish(y, residual, activation, mask)
@@ -384,9 +384,9 @@ def group_norm(
 
     Source: Wu & He 2018, "Group Normalization", eq. 1, 2 and 7.
     """
-    if _composed(input, residual):
+    if residual is not None and _composed(input, residual):
         return _finish(group_norm(input, num_groups, weight, bias, eps, mask=mask), residual, activation, mask)
-    wide = _autocast_to_float32(input)
+    wide = _autocast_to_float32(input) if input.is_cuda else input
     direct = wide is input and library.eager(input, residual)
     if mask is None and not direct and library.exporting():
         return _finish(F.group_norm(input, num_groups, weight, bias, eps), residual, activation)
@@ -426,11 +426,11 @@ def _row_norm(
             normalized_shape,
             mask,
         )
-    if _composed(input, residual):
+    if residual is not None and _composed(input, residual):
         y = _row_norm(input, normalized_shape, weight, bias, eps, None, None, center, mask)
         return _finish(y, residual, activation, mask)
     shape = tuple(normalized_shape)
-    wide = _autocast_to_float32(input)
+    wide = _autocast_to_float32(input) if input.is_cuda else input
     direct = wide is input and library.eager(input, residual)
     if mask is None and not direct and library.exporting():
         if center:
@@ -472,10 +472,8 @@ def _over_channels(
     return library.normalize(x, weight, bias, residual, spec.over_channels(spec.form(x), *options), stats)
 
 
-def _composed(input: Tensor, residual: Tensor | None) -> bool:
+def _composed(input: Tensor, residual: Tensor) -> bool:
     """Whether the sum with the residual must be left to PyTorch: the types differ, as under autocast."""
-    if residual is None:
-        return False
     if residual.shape != input.shape:
         raise ValueError(
             f"the residual must have the shape of the input, {tuple(input.shape)}, but got {tuple(residual.shape)}"
@@ -491,7 +489,7 @@ def _finish(y: Tensor, residual: Tensor | None, activation: str | None, mask: Te
 
 def _autocast_to_float32(x: Tensor) -> Tensor:
     """Layer, RMS and group norm are on the list of operations that CUDA's autocast runs in float32."""
-    return x.float() if x.is_cuda and torch.is_autocast_enabled("cuda") and x.dtype != torch.float64 else x
+    return x.float() if torch.is_autocast_enabled("cuda") and x.dtype != torch.float64 else x
 
 
 def _track(

@@ -93,7 +93,9 @@ class Plan:
         ``mask``, boolean and of the shape of ``x``, belongs to a norm that is ``masked``.
         ``overwrite`` puts the result into ``x`` where it lies in memory in a form of the kernels.
         """
-        laid, mask = self._laid(x, mask)
+        laid = x if self.fits else spec.arranged(x, self.norm)
+        if mask is not None or self.norm.masked:
+            mask = self._checked(mask, laid)
         residual = None if residual is None else spec.like(residual, laid)
         stats = _new(self.stats) if stats is None else stats.double().contiguous()
         y = laid if overwrite and self.fits else torch.empty_like(laid)
@@ -115,7 +117,9 @@ class Plan:
 
         With ``from_output`` the argument x is what the forward pass of batch norm gave; see ``inplace``.
         """
-        laid, mask = self._laid(x, mask)
+        laid = x if self.fits else spec.arranged(x, self.norm)
+        if mask is not None or self.norm.masked:
+            mask = self._checked(mask, laid)
         dx, beside, dresidual = torch.empty_like(laid), None, None
         if residual is not None:
             beside, dresidual = spec.like(residual, laid), torch.empty_like(laid)
@@ -132,11 +136,10 @@ class Plan:
             None if dresidual is None or residual is None else spec.like(dresidual, residual),
         )
 
-    def _laid(self, x: Tensor, mask: _Maybe) -> tuple[Tensor, _Maybe]:
-        if self.norm.masked != (mask is not None):
+    def _checked(self, mask: _Maybe, laid: Tensor) -> Tensor:
+        if mask is None or not self.norm.masked:
             raise ValueError(f"{self.norm} wants {'a' if self.norm.masked else 'no'} mask")
-        laid = x if self.fits else spec.arranged(x, self.norm)
-        return laid, None if mask is None else spec.like(mask, laid, torch.bool)
+        return spec.like(mask, laid, torch.bool)
 
 
 def plan(x: Tensor, norm: Norm) -> Plan | None:

@@ -231,7 +231,8 @@ def eager(x: Tensor, residual: _Maybe = None) -> bool:
         and not x.is_neg()  # the dispatcher negates the values that the kernels read
         and _modes() == 0
         and _tracing_state() is None
-        and not transformed()
+        and not _transforms()
+        and forward_ad._current_level < 0
     )
 
 
