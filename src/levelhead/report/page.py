@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -235,23 +236,28 @@ def _gauge(verdict: Verdict, scale: float) -> dict[str, Any] | None:
     return {"low": low, "value": value, "high": high, "shaded": shaded[verdict.side], "ends": list(map(number, ends))}
 
 
-def scripted(figures: Sequence[Block]) -> dict[str, Any]:
-    """What the script is given of the figures."""
-    return {
+def scripted(figures: Sequence[Block]) -> dict[str, str]:
+    """What the script is given of the figures, packed."""
+    given = {
         "plots": [_plot(block.id, block.paired, asdict(plot)) for block in figures for plot in block.plots],
         "views": {block.id: [[view for _, view in t.views] for t in block.toggles] for block in figures},
     }
+    return {"plots": _packed(json.dumps(given, allow_nan=False, separators=(",", ":")))}
+
+
+def _packed(content: str) -> str:
+    return base64.b64encode(gzip.compress(content.encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
 def _plot(block: str, paired: bool, plot: dict[str, Any]) -> dict[str, Any]:
-    """A plot for the script: strict JSON, what is not finite as null, which leaves a gap in a line."""
+    """A plot for the script: strict JSON of six digits, what is not finite as null, which leaves a gap in a line."""
     spec: dict[str, Any] = _finite({**plot, "block": block, "paired": paired})
     return spec
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -268,8 +274,7 @@ def assets() -> dict[str, str]:
         raise _not_installed(error) from error
     folder = resources.files("levelhead.report") / "templates"
     files = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    packed = gzip.compress(get_plotlyjs().encode("utf-8"), 9, mtime=0)
-    return {**files, "plotly": base64.b64encode(packed).decode("ascii")}
+    return {**files, "plotly": _packed(get_plotlyjs())}
 
 
 @cache

@@ -1,10 +1,13 @@
 // Draws the plots in the reader's colours, and again when those, the width or a choice change.
 (async () => {
   "use strict";
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  // What the page carries is packed: gzip in base64.
+  async function unpack(id) {
+    const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+  }
   const root = document.documentElement;
-  const plots = read("plots");
-  const views = read("views");
+  const { plots, views } = JSON.parse(await unpack("plots"));
   const hidden = {}; // by block: the entries of the legend that are switched off
   const chosen = {}; // by block: the view chosen in each toggle
   for (const [block, toggles] of Object.entries(views)) {
@@ -166,10 +169,8 @@
   });
   addEventListener("afterprint", () => { root.classList.remove("printing"); drawAll(); });
   if (plots.length) {
-    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
-    script.textContent = await new Response(stream).text();
+    script.textContent = await unpack("plotly");
     document.head.append(script);
   }
   drawAll();
