@@ -22,7 +22,7 @@ from levelhead.doctor.evidence.history import Batch, History, Layer, Measured, W
 from levelhead.doctor.evidence.loop import Loop, LossCall, Update
 from levelhead.doctor.evidence.loss import LossKind
 from levelhead.doctor.evidence.structure import Output
-from levelhead.doctor.evidence.terms import opposing, penalties
+from levelhead.doctor.evidence.terms import error_of, opposing, penalties
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.rules import (
     RULES,
@@ -264,6 +264,33 @@ def test_the_penalty_of_a_loss_is_the_term_without_targets_on_a_part_of_the_para
     assert penalties((compared + penalty).grad_fn) == [penalty.grad_fn]
     assert penalties((penalty - by_hand).grad_fn) == [penalty.grad_fn]
     assert penalties((compared + nn.functional.mse_loss(z, z.detach())).grad_fn) == []  # two tasks
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (lambda a, b: ((a - b) ** 2).mean(), True),
+        (lambda a, b: 3 * (d := a - b).mul(d).sum(1).mean() / 2, True),
+        (lambda a, b: (a - b).abs().sum(), False),
+        (lambda a, b: (a - b).abs().mean() + a.exp().sum(), None),
+        (lambda a, b: (a * (a - b)).mean(), None),
+    ],
+)
+def test_an_error_that_is_computed_by_hand(error, expected):
+    answers, seen = nn.Linear(3, 4)(torch.randn(32, 3)), {}
+
+    class Kept(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func in (torch.Tensor.sub, torch.Tensor.__sub__):
+                seen[result.grad_fn] = args
+            return result
+
+    with Kept():
+        loss = error(answers, torch.randn(32, 4))
+    found = error_of(loss.grad_fn, seen)
+    assert (None if found is None else found[1]) is expected
+    assert len(seen) == 1
 
 
 def test_a_term_that_pulls_against_the_comparison_is_told():

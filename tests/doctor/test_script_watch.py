@@ -258,9 +258,10 @@ for epoch in range(3):
         (QUANTITY.replace("ANSWER", "model(x).relu().squeeze(1)"), [("output-mismatch", "2", "critical")]),
         (QUANTITY.replace("ANSWER", "model(x)"), [("loss-broadcast", "loss", "critical")]),
         (OWN.replace("ANSWER", "model(x).squeeze(1)"), []),
+        (OWN.replace("ANSWER", "model(x).relu().squeeze(1)"), [("output-mismatch", "2", "critical")]),
         (OWN.replace("ANSWER", "model(x)"), [("loss-broadcast", "loss", "critical")]),
         (CLASSES.replace("ORDER", "torch.randperm(320)"), []),
-        (CLASSES.replace("ORDER", "torch.arange(320)"), [("no-shuffle", "data", "warning")]),
+        (CLASSES.replace("ORDER", "torch.arange(320)"), [("no-shuffle", "data", "critical")]),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using a target size")

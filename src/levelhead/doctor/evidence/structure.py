@@ -20,7 +20,7 @@ DROPOUT = (kinds.Dropout,)
 SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softsign)
 
 #: Nodes of autograd that rearrange values and compute nothing.
-_VIEWS = (
+VIEWS = (
     "View",
     "UnsafeView",
     "ReshapeAlias",
@@ -91,7 +91,7 @@ def name_of(node: Any) -> str:
 
 def through_views(node: Any) -> Any:
     """The node that computed the values, rearrangements skipped."""
-    while node is not None and name_of(node) in _VIEWS and node.next_functions:
+    while node is not None and name_of(node) in VIEWS and node.next_functions:
         node = node.next_functions[0][0]
     return node
 
@@ -173,7 +173,7 @@ def squashed_twice(node: Any, limit: int = 40) -> str:
 
 
 #: Nodes that hand on the shares of a softmax, each from one place to one place, or leave some of them out.
-_HANDING_ON = (*_VIEWS, "Mul", "NativeDropout", "MaskedFill")
+_HANDING_ON = (*VIEWS, "Mul", "NativeDropout", "MaskedFill")
 
 
 def misplaced_softmax(node: Any) -> Any:

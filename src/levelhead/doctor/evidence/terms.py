@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from levelhead.doctor.evidence.structure import ancestors, name_of, shape_of, variables
+from levelhead.doctor.evidence.structure import VIEWS, ancestors, name_of, shape_of, variables
 
 #: Nodes of PyTorch's losses, which compare with targets.
 _COMPARING = (
@@ -29,6 +30,24 @@ def terms(node: Any) -> list[Any]:
         elif each is not None:
             found.append(each)
     return found
+
+
+#: Nodes between a difference and the loss that is made of it.
+_AVERAGING = ("Mean", "Sum", "Div", "Mul", "Pow", "Abs", "Neg", "Sqrt")
+
+
+def error_of(term: Any, differences: Container[Any]) -> tuple[Any, bool] | None:
+    """The difference, of some, whose mean or sum of squares (true) or absolute values a term is."""
+    squared = False
+    while term is not None and term not in differences:
+        parents = {n for n, _ in term.next_functions if n is not None}
+        if len(parents) != 1 or name_of(term) not in (*_AVERAGING, *VIEWS):
+            return None
+        squared = (
+            squared or name_of(term) == "Pow" or (name_of(term) == "Mul" and term.next_functions[1][0] is not None)
+        )
+        (term,) = parents
+    return None if term is None else (term, squared)
 
 
 def penalties(node: Any) -> list[Any]:

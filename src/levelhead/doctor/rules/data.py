@@ -216,7 +216,11 @@ NO_SHUFFLE = Rule(
     batches; {PAYS}; watched, class numbers that vary so, while the means of batches that follow each other differ by
     {ALIKE:g} of what they would in a random order or less
     Remedy: shuffle=True in the training loader
-    Example: DataLoader(data, batch_size=..., shuffle=True)"""
+    Example: DataLoader(data, batch_size=..., shuffle=True)""",
+    explains=(
+        *("dropout-too-strong", "learning-rate-too-high", "learning-rate-too-low", "overfitting", "does-not-learn"),
+        "stale-running-statistics",
+    ),
 )
 
 
@@ -242,7 +246,7 @@ def in_runs(facts: Evidence, history: History) -> list[Suspicion]:
         return []
     figures = {"variance of batch means, by that of random batches": ratio}
     summary = f"batches follow each other with like labels, and differ {ratio:.0f} times as much as random ones"
-    return [NO_SHUFFLE.suspect("data", summary, figures, True, "warning")]
+    return [NO_SHUFFLE.suspect("data", summary, figures, True, "critical")]
 
 
 LABELS_CORRUPTED = Rule(

@@ -11,7 +11,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from levelhead.doctor.evidence import Seen
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.evaluation import DROPPING
+from levelhead.doctor.evidence.terms import error_of, terms
 from levelhead.doctor.evidence.watched import Compared
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.program import first_tensor
@@ -83,6 +84,7 @@ class Sight:
         self.mismatch = ""
         self._asked: tuple[int, int] = 0, 0
         self._repeated = False
+        self._differences: dict[Any, tuple[Tensor, Tensor]] = {}
         self._before_all: Any = WeakTensorKeyDictionary()
         self.alternating = False
         self._turns: list[watch] = []
@@ -101,7 +103,7 @@ class Sight:
             self._wrap(Tensor, name, self._differs)
         for name in ("item", "__float__"):
             self._wrap(Tensor, name, self._read)
-        self._undo.append(listen(lambda _: None))  # from the start: a bound method is kept while its arguments run
+        self._undo.append(listen(self._summed))  # from the start: a bound method is kept while its arguments run
         handle = register_optimizer_step_pre_hook(self._steps)
         self._undo.append(handle.remove)
         return self
@@ -249,15 +251,32 @@ class Sight:
         if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
             return
         self._rows[torch.is_grad_enabled()].compare(targets)
-        for each in self.watches if outputs.requires_grad else ():
+        if outputs.requires_grad:
+            self._first(Compared(functools.partial(_ask, original, args[2:], given), outputs, targets, outputs.grad_fn))
+
+    def _first(self, seen: Compared) -> None:
+        for each in self.watches:
             if each.history.steps == 0:
-                ask = functools.partial(_ask, original, args[2:], given)
-                each.compared.append(Compared(ask, outputs.detach(), targets.detach(), outputs.grad_fn))
+                each.compared.append(replace(seen, outputs=seen.outputs.detach(), targets=seen.targets.detach()))
+
+    def _summed(self, loss: Tensor) -> None:
+        """Errors that a script computes by hand, of which the first backward pass begins, are comparisons, too."""
+        for term in terms(loss.grad_fn) if self._differences else ():
+            found = error_of(term, self._differences)
+            if found is not None:
+                outputs, targets = self._differences[found[0]]
+                self._rows[True].compare(targets)
+                self._first(Compared(functools.partial(_error, found[1]), outputs, targets, outputs.grad_fn))
+        self._differences.clear()
 
     def _differs(self, original: Callable[..., Any], a: Any, b: Any) -> Any:
+        result = original(a, b)
         if torch.is_grad_enabled():
             self._differ(a, b)
-        return original(a, b)
+            known = isinstance(b, Tensor) and a.requires_grad is not b.requires_grad
+            if known and self.watches and self.watches[-1].history.steps == 0:
+                self._differences[result.grad_fn] = (a, b) if a.requires_grad else (b, a)
+        return result
 
     def _differ(self, a: Any, b: Any) -> None:
         """Are two tensors broadcast against each other?"""
@@ -318,6 +337,11 @@ class Sight:
         total = sum(value * count for value, count in seen)
         if rows and len(evaluated) == 1 and math.isfinite(total):
             evaluated[0].validation(total / rows)
+
+
+def _error(squared: bool, outputs: Tensor, targets: Tensor) -> Tensor:
+    error = outputs - targets
+    return (error.square() if squared else error.abs()).mean()
 
 
 def _ask(loss: Callable[..., Any], args: Any, kwargs: Any, outputs: Tensor, targets: Tensor) -> Any:
