@@ -117,6 +117,22 @@ class InvertedResidual(nn.Module):
         return F.hardswish(self.bn2(self.conv2(self.act(self.bn1(self.conv1(y))))) + y)
 
 
+class Optional(nn.Module):
+    """As MobileNetV2's in transformers: a norm and an activation that may be None."""
+
+    def __init__(self, channels, act):
+        super().__init__()
+        self.conv, self.bn, self.act = nn.Conv2d(channels, channels, 3), nn.BatchNorm2d(channels), act
+
+    def forward(self, x):
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        if self.act is not None:
+            x = self.act(x)
+        return x
+
+
 class Loop(nn.Module):
     """Layers in a list, walked as often as the data says."""
 
@@ -217,6 +233,7 @@ MODELS = {
     "sequential": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(True)), (2, 4, 6, 6), 1),
     "conv-norm-act": (lambda: nn.Sequential(ConvNormAct(4, 6), ConvNormAct(6, 2)), (2, 4, 6, 6), 2),
     "inverted residual": (lambda: InvertedResidual(4), (2, 4, 6, 6), 3),
+    "optional": (lambda: nn.Sequential(Optional(4, nn.ReLU6()), Optional(4, None)), (2, 4, 6, 6), 1),
     "loop": (lambda: Loop(5, 3), (4, 5), 3),
     "moods": (lambda: Moods(5), (4, 5), 1),
     "dense": (lambda: DenseLayer(5), (4, 5), 0),

@@ -337,6 +337,34 @@ class Refusals(nn.Module):
     def has_another_slope(self, x):
         return F.leaky_relu(self.norm(x), 0.2) + F.leaky_relu(self.norm(x), negative_slope=x.numel())
 
+    def is_read_by_a_test(self, x):
+        y = self.other(x)
+        y = self.norm(y)
+        if y.sum() < 1e9:
+            y = F.relu(y)
+        return y
+
+    def has_an_input_that_a_test_changes(self, x):
+        y = self.other(x)
+        z = y
+        y = self.norm(y)
+        if z.mul_(3) is not None:
+            y = F.relu(y)
+        return y
+
+    def is_used_twice_behind_a_test(self, x):
+        y = self.norm(self.other(x))
+        if self.training:
+            y = F.relu(y)
+        return y * y
+
+    def is_read_later_behind_a_test(self, x):
+        y = self.norm(self.other(x))
+        if self.training:
+            y = F.relu(y)
+        z = y * 2
+        return z + y
+
     def shadows_the_function(self, x):
         relu = F.relu6
         return relu(self.norm(x) * 9)

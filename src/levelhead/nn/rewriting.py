@@ -12,6 +12,12 @@ two patterns, ``activation(norm(x) + residual)`` and ``norm(residual + dropout(x
 
     return self.norm(x + self.dropout(y))       return normalized(self.norm, add(x, drop(self.dropout, y)))
 
+    if self.bn is not None:                     if self.bn is not None:
+        x = self.bn(x)                              x = defer(self.bn, x)
+    if self.act is not None:                    if self.act is not None:
+        x = self.act(x)                             x = activate(None, self.act, x)
+    return x                                    return total(x)
+
     x = x + self.dropout(self.attend(x))        x = (ahead := Ahead(self.norm, add(x, drop(...)))).total
     y = self.linear(self.norm(x))               y = self.linear(ahead.normalized(self.norm, x))
 
@@ -156,7 +162,7 @@ class _Rewriter(ast.NodeTransformer):
         """Rewrites a list of statements, and those within them."""
         for i, statement in enumerate(statements):
             if not self.scope.guarded and not self._chain(statements, i, looped, "norm"):
-                self._chain(statements, i, looped, "dropout")
+                self._chain(statements, i, looped, "dropout") or self._optional(statements, i, looped)
             inner = isinstance(statement, ast.For | ast.While)
             for field, value in ast.iter_fields(statement):
                 self.at = (statements, i, looped)
@@ -210,6 +216,30 @@ class _Rewriter(ast.NodeTransformer):
         if not (ahead and self._calculated_ahead(statements, place, name, site)):
             statements[place].value = _helper("total", site.node)  # type: ignore[attr-defined]
             self.found.append(site.label)
+        return True
+
+    def _optional(self, statements: list[ast.stmt], i: int, looped: bool) -> bool:
+        """Puts off a norm whose activation is the next statement, each maybe in an ``if`` whose test calls nothing."""
+        if i + 2 >= len(statements):
+            return False
+        first, second, third = _within(statements[i]), _within(statements[i + 1]), statements[i + 2]
+        name, self.at = _assigned(first), (statements, i, looped)
+        if name is None or name != _assigned(second) or name not in self.scope.own:
+            return False
+        if not (
+            isinstance(first, ast.Assign) and isinstance(second, ast.Assign) and isinstance(second.value, ast.Call)
+        ):
+            return False
+        if _count(statements[i + 1], name) != 2 or isinstance(third, ast.AugAssign):
+            return False
+        if not (self._is_only_use(third, name, looped) and _is_calm(third, name)):
+            return False
+        site, (activation, function, value) = self._open(first.value, "norm"), self._activation(second.value)
+        if site is None or site.added or activation is None or value is None or not _is_name(value, name):
+            return False
+        self.found.append(f"{site.label} + {_named(activation, second.value)}")
+        first.value, second.value = site.node, _activated(activation, function, value, second.value)
+        third.value = _Finished(name).visit(third.value)  # type: ignore[attr-defined]
         return True
 
     def _write(self, statements: list[ast.stmt], links: dict[int, tuple[str, _Open]]) -> None:
@@ -277,17 +307,10 @@ class _Rewriter(ast.NodeTransformer):
         """An activation of a norm, a norm of a sum with a dropout, or such a sum."""
         if isinstance(node, ast.Call):
             name, function, value = self._activation(node)
-            site = None if name is None or value is None else self._open(value, "norm")
-            if site is not None:
-                label = f"{site.label} + {ast.unparse(node.func) if name == _MODULE else name}"
-                if function is None:
-                    assert isinstance(node.func, ast.Attribute)
-                    method = ast.Constant(node.func.attr)
-                    return _Closed(_helper("call_method", ast.Constant(name), method, site.node), label, site.held)
-                known = ast.Constant(None if name == _MODULE else name)
-                new = _helper("activate", known, function, site.node, *node.args[1:])
-                new.keywords = node.keywords
-                return _Closed(new, label, site.held)
+            site = None if value is None else self._open(value, "norm")
+            if site is not None and name is not None:
+                label = f"{site.label} + {_named(name, node)}"
+                return _Closed(_activated(name, function, site.node, node), label, site.held)
         if self._is_row_norm(node):
             site = self._open(node.args[0], "dropout")
             if site is not None and site.added:
@@ -438,6 +461,40 @@ def _helper(name: str, *arguments: ast.expr) -> ast.Call:
     function = ast.Attribute(ast.Name(HELPERS, ast.Load()), name, ast.Load())
     call = ast.copy_location(ast.Call(function, list(arguments), []), arguments[-1])
     return ast.fix_missing_locations(call)
+
+
+def _named(name: str, call: ast.Call) -> str:
+    """An activation's name, of a module as it is written."""
+    return ast.unparse(call.func) if name == _MODULE else name
+
+
+def _activated(name: str, function: ast.expr | None, value: ast.expr, call: ast.Call) -> ast.Call:
+    """The call of an activation, with a value that may be put off."""
+    if function is None:
+        assert isinstance(call.func, ast.Attribute)
+        return _helper("call_method", ast.Constant(name), ast.Constant(call.func.attr), value)
+    new = _helper("activate", ast.Constant(None if name == _MODULE else name), function, value, *call.args[1:])
+    new.keywords = call.keywords
+    return new
+
+
+def _within(statement: ast.stmt) -> ast.stmt:
+    """What an ``if`` without ``else`` holds, if that is one statement and its test calls nothing; else it itself."""
+    if not isinstance(statement, ast.If) or statement.orelse or len(statement.body) != 1:
+        return statement
+    calls = any(isinstance(n, ast.Call | ast.NamedExpr | ast.Await) for n in ast.walk(statement.test))
+    return statement if calls else statement.body[0]
+
+
+class _Finished(ast.NodeTransformer):
+    """Has a variable calculated where it is read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """A variable."""
+        return _helper("total", node) if node.id == self.name else node
 
 
 def _assigned(statement: ast.stmt) -> str | None:
