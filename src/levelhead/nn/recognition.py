@@ -194,32 +194,32 @@ def _formula(module: nn.Module) -> Formula | None:
         return None
     for parameter in twin.parameters():
         nn.init.normal_(parameter)
-    seen = {dim: [_one(twin, _random(shape).double()) for shape in _shapes(twin, dim)] for dim in (-1, 1)}
+    # most give nothing of the kind; rows alone may be those of a group norm, too
+    inputs = {dim: [_random(shape).double() for shape in _shapes(twin, dim) if len(shape) > 2] for dim in (-1, 1)}
+    seen = {dim: [(x, y) for x in each for y in _given(twin, x)] for dim, each in inputs.items()}
     for formula in _candidates(twin):
-        # most have none; rows alone may be those of a group norm, too
-        if any(
-            y is not None and x.ndim > 2 and _close(formula.calculate(twin, x), y, 1e-3) for x, y in seen[formula.dim]
-        ):
+        calculate = partial(formula.calculate, twin)
+        if any(_close(near, y, 1e-3) for x, y in seen[formula.dim] for near in _given(calculate, x)):
             found = _proved(module, formula, (True, False))
             if found is not None and max(found.ndims) > 2:
                 x = _random(_shapes(twin, found.dim)[0]).double()
-                _, y = _one(twin, x if found.dim == 1 else x.mT.contiguous().mT)
-                return found._replace(packs=y is None or y.movedim(found.dim, -1).is_contiguous())
+                given = _given(twin, x if found.dim == 1 else x.mT.contiguous().mT)
+                return found._replace(packs=all(y.movedim(found.dim, -1).is_contiguous() for y in given))
     return None
 
 
-@torch.no_grad()
 def _random(shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, device="cpu")  # where twins are, whatever the default
 
 
-def _one(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """An input, and what a module makes of it: a tensor of the same shape, or None."""
+@torch.no_grad()
+def _given(function: Any, x: Tensor) -> list[Tensor]:
+    """What is made of an input, if that is a tensor of the same shape."""
     try:
-        y = module(x)
-    except Exception:  # a module that takes no such input
-        return x, None
-    return x, y.double() if isinstance(y, Tensor) and y.shape == x.shape else None
+        y = function(x)
+    except Exception:  # it takes no such input
+        return []
+    return [y.double()] if isinstance(y, Tensor) and y.shape == x.shape else []
 
 
 def _candidates(module: nn.Module) -> Iterator[Formula]:
