@@ -115,6 +115,23 @@ def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfi
 
 
 @pytest.mark.parametrize(
+    ("loss", "score", "expected"),
+    [
+        (0.5, 0.6, ["learning-rate-too-high"]),
+        (0.5, 0.21, []),  # hardly more than a constant answer's 0.2
+        (math.nan, 0.6, []),  # it diverged
+    ],
+)
+def test_a_change_wins_only_what_is_learnt(loss, score, expected):
+    def ran(loss, score):
+        return Ran(10, [[i, loss] for i in range(10)], [[9, score]], [], "", [], FACTS, [], 0.0)
+
+    measure = Measure("accuracy", lambda each: each.validation[-1][1], 0.2, True)
+    found, _ = searched(ran(1.0, 0.18), ran(loss, score), measure)
+    assert [v.suspicion.cause for v in found] == expected
+
+
+@pytest.mark.parametrize(
     ("usual", "ended", "last", "cause"),
     [
         (True, True, 1.0, "too-few-updates"),

@@ -38,8 +38,8 @@ class Measure:
     sign: float = -1.0
 
     def of(self, ran: Ran, steps: int = 0) -> Result:
-        """How a run did, that was to have so many updates; one that failed before has no score."""
-        failed = ran.error != "" and ran.steps < steps
+        """How a run did, that was to have so many updates; one that failed before, or diverged, has no score."""
+        failed = (ran.error != "" and ran.steps < steps) or not all(math.isfinite(loss) for _, loss in ran.losses[-1:])
         return Result(
             -math.inf if failed else number(self.score(ran)),
             [loss for _, loss in ran.losses],

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from levelhead.doctor.comparison import Result, gain
+from levelhead.doctor.comparison import UPSTREAM, Result, gain
 from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.rules.rule import GAIN
 from levelhead.doctor.script.again import Runs
@@ -50,12 +50,13 @@ class Reruns:
         self._wishes = [self.runs.begin(wish, 0, self.steps) for wish in wishes]
 
     def gain(self, before: float, after: float) -> float:
-        """The part of the way from a constant answer to ``after`` that ``before`` had not gone."""
-        return gain(before, after, self.floor)
+        """The part of the way from a constant answer to ``after`` that ``before`` had not gone; 0 where it is idle."""
+        return 0.0 if self.idle(after) else gain(before, after, self.floor)
 
     def room(self, score: float) -> float:
-        """A score has no known bound: what the unchanged run has gone of the way to this one is left to it."""
-        return 1 - self.gain(self.base.score, score)
+        """A score has no known bound; one of whose way the unchanged run has gone hardly any leaves nothing to gain."""
+        left = 1 - self.gain(self.base.score, score)
+        return left if left < UPSTREAM else 1.0
 
     @property
     def apart(self) -> float:
