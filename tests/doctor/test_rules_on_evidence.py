@@ -319,6 +319,8 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
      {"train": Data(inputs=columns(std=0.9 * data.SMALL))}),
     (data.input_scale, "inputs-not-normalized", {"train": Data(inputs=columns(spread=data.APART))},
      {"train": Data(inputs=columns(spread=1.1 * data.APART))}),
+    (data.invalid_labels, "labels-invalid", {"train": Data(counts={0: 99}), "loss": LossKind("", "classes", False)},
+     {"train": Data(counts={0: 99}), "loss": LossKind("", "classes", False), "val": Data(counts={0: 9, 1: 9})}),
     (data.invalid_labels, "labels-invalid", {"train": Data(counts={0: 9, 3: 9}), "outputs": torch.zeros(5, 4),
                                              "loss": LossKind("softmax", "classes", False)},
      {"train": Data(counts={0: 9, 4: 9}), "outputs": torch.zeros(5, 4), "loss": LossKind("softmax", "classes", False)}),
@@ -329,6 +331,7 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
      {"train": Data(sizes=[20] * 8, batch_means=[0.0] * 4 + [1.0] * 4, target_std=0.5, fixed_order=True)}),
     (data.in_runs, "no-shuffle", runs([0, 2, 1, 3] * 8), runs([0] * 8 + [1] * 8 + [2] * 8 + [3] * 8)),
     (data.in_runs, "no-shuffle", runs([0, 1] * 16), None),  # the real and the made ones of a critic
+    (data.in_runs, "no-shuffle", runs([i / 31 for i in range(32)]), None),  # actions of a policy that changes
     (loop.accumulating, "gradients-accumulate", {"loop": Loop(updates=[update()] * 3)},
      {"loop": Loop(updates=[update(cleared=0.5, kept=0.001)] * 3)}),
     (loop.never_cleared, "gradients-accumulate", {"history": History(uncleared=loop.UNCLEARED - 1)},

@@ -11,6 +11,7 @@ from torch import nn
 
 from levelhead.doctor import ProgramError
 from levelhead.doctor.script import Script, watch_script
+from levelhead.doctor.script.rows import Rows
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 ALIKE = """
@@ -268,3 +269,12 @@ for epoch in range(3):
 def test_what_the_losses_of_a_script_compare(watched, text, expected):
     _, (found,) = watched(text)
     assert [(f.cause, f.where, f.severity) for f in found.findings if f.severity != "info"] == expected
+
+
+def test_places_in_a_batch_are_no_classes():
+    x, rows = torch.randn(32, 4), Rows()
+    for targets, kept in ((torch.arange(32), 0), (torch.arange(32).roll(16), 0), (torch.arange(32) % 4, 1)):
+        rows.entered = x
+        rows.compare(targets)
+        assert len(rows.batches) == kept
+    assert rows.data().counts == {0: 8, 1: 8, 2: 8, 3: 8}

@@ -32,6 +32,7 @@ class Seen:
     Args:
         mismatch: shapes that were broadcast against each other though they hold as many values; empty where none were.
         untrained: parameters that have gradients after the first backward pass, and are in no optimizer.
+        drawn: whether some of these are as PyTorch draws them: no pretrained part that is left as it is on purpose.
         dropping: how often dropout as a function dropped values though the models were in eval mode.
         train: rows of the training with what the losses say that they should give.
         val: the same of its evaluations.
@@ -39,6 +40,7 @@ class Seen:
 
     mismatch: str = ""
     untrained: tuple[str, ...] = ()
+    drawn: bool = False
     dropping: int = 0
     train: Data | None = None
     val: Data | None = None

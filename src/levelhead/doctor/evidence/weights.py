@@ -40,14 +40,14 @@ def oversized(model: nn.Module) -> dict[str, tuple[Tensor, float]]:
 
 
 def frozen_as_drawn(model: nn.Module) -> list[str]:
-    """Frozen linear and convolution layers whose weights are spread as their own initialization spreads them.
+    """Frozen linear and convolution layers whose weights are as their own initialization draws them."""
+    frozen = [(n, m) for n, m in model.named_modules() if isinstance(m, LINEAR) and not m.weight.requires_grad]
+    return [name for name, module in frozen if as_drawn(module.weight)]
 
-    PyTorch draws uniformly within 1 / sqrt(inputs); training carries some of the weights beyond.
-    """
-    found = []
-    for name, module in model.named_modules():
-        if isinstance(module, LINEAR) and not module.weight.requires_grad and module.weight.numel() >= ENOUGH:
-            weight = module.weight.detach().double() * math.sqrt(module.weight[0].numel())
-            if 0.9 < float(weight.abs().max()) <= 1 + 1e-4 and abs(float(weight.std()) * math.sqrt(3) - 1) < 0.1:
-                found.append(name)
-    return found
+
+def as_drawn(weight: Tensor) -> bool:
+    """Whether weights lie uniformly within 1 / sqrt(inputs), as PyTorch draws them; training carries some beyond."""
+    if weight.ndim < 2 or weight.numel() < ENOUGH:
+        return False
+    scaled = weight.detach().double() * math.sqrt(weight[0].numel())
+    return 0.9 < float(scaled.abs().max()) <= 1 + 1e-4 and abs(float(scaled.std()) * math.sqrt(3) - 1) < 0.1

@@ -19,6 +19,8 @@ from levelhead.doctor.trials import Outcome
 AGREE, ORDERED = 0.6, 10.0
 #: Squared differences of the means of neighbouring batches, by what they are in a random order (von Neumann 1941).
 ALIKE = 0.5
+#: The part of the labels' variance that lies between batches of one class each.
+PURE = 0.75
 #: Targets further away than so many times the way that the outputs can go are out of reach.
 BEYOND_REACH = 10.0
 #: A layer's usual weights keep the signal's scale if the inputs' is 1; by these factors it is far off.
@@ -87,6 +89,8 @@ def invalid_labels(facts: Evidence) -> list[Suspicion]:
         return [LABELS_INVALID.suspect("data", summary, figures, True, "critical")]
     if len(counts) == 1 and sum(counts.values()) >= 20 and facts.loss.task == "classes":
         others = len(facts.val.counts) if facts.val else 0
+        if facts.program is None and others < 2:
+            return []  # the place of the right one among negative ones, say
         summary = f"all {sum(counts.values())} training labels are {low}" + (
             f", while the validation data have {others} different ones" if others > 1 else ""
         )
@@ -213,8 +217,8 @@ NO_SHUFFLE = Rule(
     Why: An update from one class only moves the output's bias; sorted batches make the network forget class after
     class.
     Threshold: batches repeat in one order and their mean labels vary {ORDERED:g} times as much as those of random
-    batches; {PAYS}; watched, class numbers that vary so, while the means of batches that follow each other differ by
-    {ALIKE:g} of what they would in a random order or less
+    batches; {PAYS}; watched, class numbers of whose variance {100 * PURE:.0f} % lies between batches, while the means
+    of batches that follow each other differ by {ALIKE:g} of what they would in a random order or less
     Remedy: shuffle=True in the training loader
     Example: DataLoader(data, batch_size=..., shuffle=True)""",
     explains=(
@@ -242,6 +246,8 @@ def in_runs(facts: Evidence, history: History) -> list[Suspicion]:
     means, ratio = torch.tensor(facts.train.batch_means, dtype=torch.float64), ordered(facts.train)
     if not facts.train.counts or facts.loss.task != "classes" or ratio < ORDERED:
         return []
+    if float(means.var()) < PURE * facts.train.target_std**2:
+        return []  # labels that drift, as those that a policy draws
     if float(means.diff().square().mean()) > 2 * ALIKE * float(means.var()):  # twice the variance, of random ones
         return []
     figures = {"variance of batch means, by that of random batches": ratio}
@@ -324,6 +330,8 @@ def _strange(facts: Evidence, history: History, *, learnt: bool) -> list[Suspici
     if kept is None or kept[1].is_floating_point() or ends is None:
         return []
     shares = kept[1].unique(return_counts=True)[1].double() / len(kept[1])
+    if len(shares) < 2:
+        return []
     if (ends[1] < (1 - LEARNT) * min(ends[0], -float((shares * shares.log()).sum()))) is not learnt:
         return []
     ours = agreement(*kept)

@@ -379,7 +379,7 @@ def given_to_none(facts: Evidence, seen: Seen) -> list[Suspicion]:
         return []
     summary = f"{len(left)} parameters get gradients and are in no optimizer, first {left[0]}"
     figures, cure = {"parameters": list(left[:12])}, (remedies.all_parameters(),)
-    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, True, "warning", cure)]
+    return [PARAMETERS_NOT_TRAINED.suspect("optimizer", summary, figures, seen.drawn, "warning", cure)]
 
 
 @PARAMETERS_NOT_TRAINED.check("history")

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from levelhead.doctor.evidence.data import ROWS, Data, measure
 
+#: Rows of a batch from which on no two of them share a class by chance alone.
+FEW = 4
 #: Numbers of the inputs that are kept, in all.
 KEPT = 2**23
 
@@ -30,6 +32,8 @@ class Rows:
         x, self.entered = self.entered, None
         if x is None or x.ndim < 2 or not targets.ndim or len(x) != len(targets):
             return
+        if not targets.is_floating_point() and targets.ndim == 1 and len(targets.unique()) == len(targets) > FEW:
+            return  # places in the batch (of the other half of a pair), and no classes
         if any(x.shape[1:] != a.shape[1:] or targets.shape[1:] != b.shape[1:] for a, b in self.batches[:1]):
             return
         rows = sum(len(a) for a, _ in self.batches)

@@ -27,6 +27,7 @@ from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.evaluation import DROPPING
 from levelhead.doctor.evidence.terms import error_of, terms
 from levelhead.doctor.evidence.watched import Compared
+from levelhead.doctor.evidence.weights import as_drawn
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.program import first_tensor
 from levelhead.doctor.remedies.loss import COMPARING, mismatched
@@ -83,7 +84,7 @@ class Sight:
         self.dropping = 0
         self.mismatch = ""
         self._asked: tuple[int, int] = 0, 0
-        self._repeated = False
+        self._repeated = self._drawn = False
         self._differences: dict[Any, tuple[Tensor, Tensor]] = {}
         self._before_all: Any = WeakTensorKeyDictionary()
         self.alternating = False
@@ -176,7 +177,9 @@ class Sight:
             self.alternating = self.alternating or watches[-1] in self._turns
             self._turns.append(watches[-1])
         if watches and watches[0].history.steps == 1 and not self.untrained_at_first:
-            self.untrained_at_first = [name for name, _ in self.untrained()]
+            left = self.untrained()
+            self.untrained_at_first = [name for name, _ in left]
+            self._drawn = any(as_drawn(p) for _, p in left)
         return watches
 
     def _then(self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
@@ -286,7 +289,8 @@ class Sight:
     def _drops(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Count dropout as a function that is on while the models are in eval mode."""
         on = kwargs.get("training", args[2] if len(args) > 2 else True)
-        if on and not torch.is_grad_enabled() and not self.paused and self.watches:
+        rate = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+        if on and rate > 0 and not torch.is_grad_enabled() and not self.paused and self.watches:
             self.dropping += not any(each.model.training for each in self.watches)
         return original(*args, **kwargs)
 
@@ -301,7 +305,8 @@ class Sight:
     def seen(self) -> Seen:
         """What was seen beside the models; rows of a script that trains one model."""
         train, val = (self._rows[grad].data() if len(self.watches) == 1 else None for grad in (True, False))
-        return Seen(self.mismatch, tuple(self.untrained_at_first), 0 if self._repeated else self.dropping, train, val)
+        dropping = 0 if self._repeated else self.dropping
+        return Seen(self.mismatch, tuple(self.untrained_at_first), self._drawn, dropping, train, val)
 
     def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
         value = original(tensor)
