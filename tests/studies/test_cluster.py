@@ -14,14 +14,14 @@ from levelhead import cli
 from levelhead.records import Run
 from levelhead.studies import Pool, Study, StudyError
 from levelhead.studies.jobs import Job
-from levelhead.studies.pool import Silent
+from levelhead.studies.pool import Watcher
 from levelhead.training import Recipe, train
 
 RECIPE = Recipe(depth=1, width=8, steps=8, evaluate_every=4)
 ARMS = {"plain": RECIPE, "BN": RECIPE.replace(normalization="batch")}
 
 
-class Listener(Silent):
+class Listener(Watcher):
     def __init__(self):
         self.said, self.fresh, self.reused = [], 0, 0
 
@@ -60,7 +60,7 @@ def curves(folder):
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_cluster_of_two_nodes(cluster, tmp_path):
     local, far = tmp_path / "local", tmp_path / "far"
-    answer = study().run(local, workers=1, watcher=Silent())
+    answer = study().run(local, workers=1, watcher=Watcher())
     first, second = Listener(), Listener()
     where = {"engine": "ray", "address": cluster.address}
     other = study().run(far, watcher=first, **where)

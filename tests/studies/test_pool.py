@@ -21,11 +21,11 @@ from levelhead.allocator import _why_not
 from levelhead.records import Run
 from levelhead.studies import Study, StudyError
 from levelhead.studies.jobs import Job, file_name, kept, locked
-from levelhead.studies.pool import Pool, Silent
+from levelhead.studies.pool import Pool, Watcher
 from levelhead.training import Recipe
 
 
-class Listener(Silent):
+class Listener(Watcher):
     def __init__(self):
         self.said, self.fresh, self.reused = [], 0, 0
 

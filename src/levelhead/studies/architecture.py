@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, faster
 from levelhead.studies.frame import Arm, Lecture
@@ -34,19 +33,6 @@ def _gain(samples: Samples, kind: str, seed: int) -> float:
 def _range(samples: Samples, seed: int) -> float:
     scores = [samples.test(name, seed) for name in DESIGNS]
     return 100 * (max(scores) - min(scores))
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    return [
-        drawing.curves(samples, samples.arms, "validation_score", "Training", "validation accuracy, %"),
-        drawing.bars(
-            samples,
-            samples.arms,
-            "What each design comes to",
-            "accuracy, %",
-            {"test rows, where validation was best": lambda arm, seed: 100 * samples.test(arm, seed)},
-        ),
-    ]
 
 
 STUDY = Lecture(
@@ -88,5 +74,14 @@ STUDY = Lecture(
             unit="percentage points",
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        drawing.over_training(),
+        lambda samples: drawing.bars(
+            samples,
+            samples.arms,
+            "What each design comes to",
+            "accuracy, %",
+            {"test rows, where validation was best": lambda arm, seed: 100 * samples.test(arm, seed)},
+        ),
+    ),
 )

@@ -5,25 +5,12 @@ After lecture 001; mixup: Zhang et al. 2018, "mixup: Beyond empirical risk minim
 
 from __future__ import annotations
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, points, values
 from levelhead.studies.frame import Arm, Lecture
-from levelhead.studies.samples import Samples
 from levelhead.studies.views import Rows
 
 ARMS = {"none": [], "affine": ["affine"], "noise": ["noise"], "mixup": ["mixup"]}
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    groups = {
-        "training": lambda arm, seed: 100 * samples.last(arm, seed, "train_score"),
-        "validation": lambda arm, seed: 100 * samples.last(arm, seed, "validation_score"),
-    }
-    return [
-        drawing.bars(samples, list(ARMS), "Accuracy at the end", "accuracy, %", groups),
-        drawing.curves(samples, list(ARMS), "validation_score", "Over training", "validation accuracy, %"),
-    ]
 
 
 STUDY = Lecture(
@@ -60,5 +47,5 @@ STUDY = Lecture(
             delta=0.02,
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(drawing.at_the_end, drawing.over_training(title="Over training")),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, gain, points
 from levelhead.studies.frame import Arm, Lecture
@@ -37,17 +36,6 @@ def _need(samples: Samples, seed: int) -> tuple[float, float]:
 def _cost(samples: Samples, seed: int) -> tuple[float, float]:
     cost, of_plain = (gain(points("last", arm, f"{arm}, outliers", "validation_score")(samples, seed)) for arm in WITH)
     return cost, of_plain
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    groups = {
-        "training": lambda arm, seed: 100 * samples.last(arm, seed, "train_score"),
-        "validation": lambda arm, seed: 100 * samples.last(arm, seed, "validation_score"),
-    }
-    return [
-        drawing.bars(samples, samples.arms, "Accuracy at the end", "accuracy, %", groups),
-        drawing.curves(samples, list(ARMS), "validation_loss", "Validation loss over training", "validation loss"),
-    ]
 
 
 STUDY = Lecture(
@@ -94,5 +82,10 @@ STUDY = Lecture(
             unit="percentage points",
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        drawing.at_the_end,
+        drawing.over_training(
+            *ARMS, name="validation_loss", title="Validation loss over training", label="validation loss"
+        ),
+    ),
 )

@@ -5,7 +5,6 @@ After Wu & He 2018, "Group normalization", figure 1, and lecture 004 on the depe
 
 from __future__ import annotations
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, Measure
 from levelhead.studies.frame import Arm, Lecture
@@ -26,21 +25,6 @@ def _cost(samples: Samples, norm: str, seed: int) -> float:
 
 def _more_than(norm: str) -> Measure:
     return lambda samples, seed: (_cost(samples, "batch", seed), _cost(samples, norm, seed))
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    groups = {
-        norm: {size: [100 * score for score in samples.every(_arm(norm, size), "best")] for size in SIZES}
-        for norm in NORMS
-    }
-    return [
-        drawing.points(
-            "What each batch size comes to", "rows a batch", "best validation accuracy, %", groups, log_x=True
-        ),
-        drawing.curves(
-            samples, [_arm(norm, SIZES[0]) for norm in NORMS], "validation_score", "At 2 rows", "validation accuracy, %"
-        ),
-    ]
 
 
 def _claim(norm: str) -> Claim:
@@ -64,5 +48,15 @@ STUDY = Lecture(
     quick_arms=tuple(_arm(norm, size) for norm in NORMS for size in (2, 256)),
     arms={_arm(norm, size): Arm({"normalization": norm, "batch_size": size}) for norm in NORMS for size in SIZES},
     claims=(_claim("layer"), _claim("group")),
-    draw=_draw,
+    draw=drawing.each(
+        drawing.by_setting(
+            "What each batch size comes to",
+            "rows a batch",
+            "best validation accuracy, %",
+            {norm: {size: _arm(norm, size) for size in SIZES} for norm in NORMS},
+            "best",
+            log_x=True,
+        ),
+        drawing.over_training(*(_arm(norm, SIZES[0]) for norm in NORMS), title="At 2 rows"),
+    ),
 )

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Self
 from levelhead.lessons import score
 from levelhead.records import Run
 from levelhead.studies.jobs import Job
-from levelhead.studies.pool import Silent, Watcher
+from levelhead.studies.pool import Watcher
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
 
-class Display:
+class Display(Watcher):
     """Draws a study's progress: a bar an arm on a terminal, else a line a finished run.
 
     Args:
@@ -111,7 +111,7 @@ def shown(watcher: Watcher | None) -> Iterator[Watcher]:
     try:
         from rich.console import Console
     except ModuleNotFoundError:
-        yield Silent()
+        yield Watcher()
         return
     with Display(Console(stderr=True)) as display:
         yield display

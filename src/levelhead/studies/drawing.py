@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from levelhead.lessons import Contours
 from levelhead.records import Chart, Line
 from levelhead.studies.outcome import mean
 from levelhead.studies.samples import Samples
@@ -69,6 +71,52 @@ def points(
         kept = {place: values for place, values in found.items() if values}
         lines.append(point_line(name, list(kept), list(kept.values()), ratio=log_y))
     return Chart(title, x_label, y_label, tuple(lines), log_x, log_y, f"{BARS} {note}".strip())
+
+
+#: Draws one chart of a study's runs, and all of a study's.
+Draw = Callable[[Samples], Chart | Contours]
+Draws = Callable[[Samples], Sequence[Chart | Contours]]
+
+
+def each(*charts: Draw) -> Draws:
+    """What a study draws, chart by chart."""
+    return lambda samples: [chart(samples) for chart in charts]
+
+
+def over_training(
+    *arms: str,
+    name: str = "validation_score",
+    title: str = "Training",
+    label: str = "validation accuracy, %",
+    **how: Any,
+) -> Draw:
+    """One curve of some arms, or of all, as ``curves`` draws it."""
+    return lambda samples: curves(samples, arms or samples.arms, name, title, label, **how)
+
+
+def by_setting(
+    title: str, x_label: str, y_label: str, groups: Mapping[str, Mapping[float, str]], measure: str, *more: str,
+    scale: float = 100.0, **how: Any,
+) -> Draw:  # fmt: skip
+    """A figure of ``Samples``, by its method's name, of arms that stand at a number, as ``points`` draws them."""
+
+    def draw(samples: Samples) -> Chart:
+        found = {
+            name: {at: [scale * value for value in samples.every(arm, measure, *more)] for at, arm in arms.items()}
+            for name, arms in groups.items()
+        }
+        return points(title, x_label, y_label, found, **how)
+
+    return draw
+
+
+def at_the_end(samples: Samples) -> Chart:
+    """Training and validation accuracy of all arms after the last step."""
+    groups = {
+        name: lambda arm, seed, part=part: 100 * samples.last(arm, seed, f"{part}_score")
+        for name, part in (("training", "train"), ("validation", "validation"))
+    }
+    return bars(samples, samples.arms, "Accuracy at the end", "accuracy, %", groups)
 
 
 def bars(

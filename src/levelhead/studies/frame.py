@@ -12,6 +12,7 @@ from levelhead.lessons import LEVEL, Answer, Contours, Verdict
 from levelhead.records import Chart, Run, environment
 from levelhead.studies.arms import shared
 from levelhead.studies.claims import Claim
+from levelhead.studies.drawing import Draws
 from levelhead.studies.experiment import Experiment, View
 from levelhead.studies.jobs import ArmFailedError, Job
 from levelhead.studies.outcome import LOOKS
@@ -133,7 +134,7 @@ class Lecture:
     setting: str
     arms: Mapping[str, Arm]
     claims: Sequence[Claim]
-    draw: Callable[[Samples], Sequence[Chart | Contours]]
+    draw: Draws
     recipe: Mapping[str, Any]
     quick: Mapping[str, Any] = field(default_factory=dict)
     quick_arms: Sequence[str] = ()

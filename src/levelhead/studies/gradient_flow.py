@@ -5,11 +5,9 @@ After Ioffe & Szegedy 2015, section 3.3; Glorot & Bengio 2010, section 4.2, for 
 
 from __future__ import annotations
 
-from levelhead.records import Chart
 from levelhead.studies import drawing, observers
 from levelhead.studies.claims import Claim, Measure, values
 from levelhead.studies.frame import Arm, Lecture
-from levelhead.studies.samples import Samples
 
 DEPTH = 8
 
@@ -17,20 +15,6 @@ DEPTH = 8
 def _less(activation: str, *, start: bool) -> Measure:
     arms = (f"BN {activation}", f"plain {activation}")
     return values("first", *arms, "decay") if start else values("mean", *arms, "decay", 1)
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    layers = range(1, DEPTH + 2)
-    at_start = {
-        arm: {layer: samples.every(arm, "first", f"gradient/{layer}") for layer in layers} for arm in samples.arms
-    }
-    return [
-        drawing.points("Gradients by layer before the first step", "layer", "gradient norm", at_start, log_y=True),
-        drawing.curves(
-            samples, samples.arms, "decay", "From the last hidden layer's gradient to the first's", "decades"
-        ),
-        drawing.curves(samples, samples.arms, "validation_score", "What comes of it", "validation accuracy, %"),
-    ]
 
 
 def _claim(text: str, activation: str, *, start: bool) -> Claim:
@@ -65,5 +49,20 @@ STUDY = Lecture(
         _claim("During training, gradients of sigmoid layers vanish less with batch norm.", "sigmoid", start=False),
         _claim("During training, gradients of ReLU layers flow more evenly with batch norm.", "relu", start=False),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        lambda samples: drawing.points(
+            "Gradients by layer before the first step",
+            "layer",
+            "gradient norm",
+            {
+                arm: {layer: samples.every(arm, "first", f"gradient/{layer}") for layer in range(1, DEPTH + 2)}
+                for arm in samples.arms
+            },
+            log_y=True,
+        ),
+        drawing.over_training(
+            name="decay", title="From the last hidden layer's gradient to the first's", label="decades"
+        ),
+        drawing.over_training(title="What comes of it"),
+    ),
 )

@@ -5,11 +5,9 @@ After Santurkar et al. 2018, "How does batch normalization help optimization?", 
 
 from __future__ import annotations
 
-from levelhead.records import Chart
 from levelhead.studies import drawing, observers
 from levelhead.studies.claims import Claim, values
 from levelhead.studies.frame import Arm, Lecture
-from levelhead.studies.samples import Samples
 
 LABELS = {
     "variation": "range of the loss along the gradient",
@@ -21,21 +19,6 @@ TITLES = {
     "unpredicted": "How much the gradient changes along itself",
     "smoothness": "Effective smoothness: change of the gradient over the length of the way",
 }
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    return [
-        drawing.curves(
-            samples,
-            samples.arms,
-            name,
-            TITLES[name],
-            LABELS[name],
-            log_y=True,
-            note="Steps of 0.5 to 4 learning rates.",
-        )
-        for name in LABELS
-    ]
 
 
 def _claim(text: str, name: str) -> Claim:
@@ -65,7 +48,14 @@ STUDY = Lecture(
         _claim("Batch normalization makes gradients more predictive.", "unpredicted"),
         _claim("Batch normalization makes the landscape significantly more smooth.", "smoothness"),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        *(
+            drawing.over_training(
+                name=name, title=TITLES[name], label=LABELS[name], log_y=True, note="Steps of 0.5 to 4 learning rates."
+            )
+            for name in LABELS
+        )
+    ),
     notes=(
         "Over the whole of training: a network that learns faster is nearer to its optimum, where all three are "
         "smaller.",

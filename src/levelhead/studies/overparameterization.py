@@ -5,7 +5,6 @@ After Zhang et al. 2017, "Understanding deep learning requires rethinking genera
 
 from __future__ import annotations
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, points
 from levelhead.studies.frame import Arm, Lecture
@@ -35,17 +34,6 @@ def _fits(samples: Samples, seed: int) -> float:
 def _explicit(samples: Samples, seed: int) -> tuple[float, float]:
     regularized = [samples.last(f"random, {how}", seed, "train_score") for how in ("weight decay", "dropout")]
     return 100 * sum(regularized) / 2, 100 * samples.last("random", seed, "train_score")
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    groups = {
-        "training": lambda arm, seed: 100 * samples.last(arm, seed, "train_score"),
-        "validation": lambda arm, seed: 100 * samples.last(arm, seed, "validation_score"),
-    }
-    return [
-        drawing.bars(samples, samples.arms, "Accuracy at the end", "accuracy, %", groups),
-        drawing.curves(samples, samples.arms[:5], "train_score", "Fitting the training rows", "training accuracy, %"),
-    ]
 
 
 STUDY = Lecture(
@@ -91,7 +79,12 @@ STUDY = Lecture(
             unit="percentage points",
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        drawing.at_the_end,
+        drawing.over_training(
+            *list(ARMS)[:5], name="train_score", title="Fitting the training rows", label="training accuracy, %"
+        ),
+    ),
     notes=(
         "Changed after a first look: the narrow network had 3 units a layer and 300 rows, and hardly trained, which "
         "says nothing of its generalization; now both have all rows, and it has 12 units.",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from levelhead.records import Run
 from levelhead.studies.jobs import ArmFailedError, Job, StudyError, described, failed, kept, save
@@ -23,8 +23,8 @@ _ATTEMPTS = 2
 TOGETHER = 5
 
 
-class Watcher(Protocol):
-    """What is told of a study's progress; ``studies.display`` draws it."""
+class Watcher:
+    """What is told of a study's progress, and does nothing with it; ``studies.display`` draws it."""
 
     def stage(self, title: str, jobs: Sequence[Job]) -> None:
         """A group of runs begins."""
@@ -37,22 +37,6 @@ class Watcher(Protocol):
 
     def say(self, text: str) -> None:
         """Something that a person should know."""
-
-
-class Silent:
-    """A watcher that draws nothing."""
-
-    def stage(self, title: str, jobs: Sequence[Job]) -> None:
-        """Draw nothing."""
-
-    def step(self, job: Job, done: int) -> None:
-        """Draw nothing."""
-
-    def end(self, job: Job, run: Run, reused: bool) -> None:
-        """Draw nothing."""
-
-    def say(self, text: str) -> None:
-        """Draw nothing."""
 
 
 def preflight(jobs: Sequence[Job], data: Dataset) -> None:
@@ -108,7 +92,7 @@ class Pool:
             raise ValueError(f"a study needs at least one worker, got workers={workers}")
         check_engine(engine, address)
         self.data = data
-        self.watcher: Watcher = watcher or Silent()
+        self.watcher = watcher or Watcher()
         self._package = Package(data, described(data), train, options or {})
         self._workers: list[Worker] = []
         self._crew: Crew = Processes()

@@ -5,7 +5,6 @@ After Ioffe & Szegedy 2015, sections 1 and 4.2.1 (BN-x5-Sigmoid).
 
 from __future__ import annotations
 
-from levelhead.records import Chart
 from levelhead.studies import drawing, observers
 from levelhead.studies.claims import Claim, points
 from levelhead.studies.frame import Arm, Lecture
@@ -25,18 +24,6 @@ def _share(samples: Samples, seed: int) -> tuple[float, float]:
         for norm in NORMS
     )
     return normed, plain
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    by_depth = {
-        norm: {d: [100 * score for score in samples.every(_arm(norm, d), "best")] for d in DEPTHS} for norm in NORMS
-    }
-    return [
-        drawing.curves(
-            samples, samples.arms, "saturated", "Saturated units over training", "outputs beyond 0.05 and 0.95, %"
-        ),
-        drawing.points("What each depth comes to", "hidden layers", "best validation accuracy, %", by_depth),
-    ]
 
 
 STUDY = Lecture(
@@ -67,5 +54,16 @@ STUDY = Lecture(
             unit="percentage points",
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        drawing.over_training(
+            name="saturated", title="Saturated units over training", label="outputs beyond 0.05 and 0.95, %"
+        ),
+        drawing.by_setting(
+            "What each depth comes to",
+            "hidden layers",
+            "best validation accuracy, %",
+            {norm: {depth: _arm(norm, depth) for depth in DEPTHS} for norm in NORMS},
+            "best",
+        ),
+    ),
 )

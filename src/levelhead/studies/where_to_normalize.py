@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, points
 from levelhead.studies.frame import Arm, Lecture
-from levelhead.studies.samples import Samples
 
 NET = "levelhead.studies.networks"
 PLACES: dict[str, dict[str, Any]] = {
@@ -24,15 +22,6 @@ RESIDUAL: dict[str, dict[str, Any]] = {
     f"{place}-norm": {"network": f"{NET}:{place}_norm", "normalization": "layer", "depth": 12}
     for place in ("pre", "post")
 }
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    return [
-        drawing.curves(
-            samples, list(PLACES), "validation_score", "Before or after the activation", "validation accuracy, %"
-        ),
-        drawing.curves(samples, list(RESIDUAL), "validation_score", "Residual blocks", "validation accuracy, %"),
-    ]
 
 
 def _claim(text: str, source: str, one: str, other: str) -> Claim:
@@ -74,5 +63,8 @@ STUDY = Lecture(
             "post-norm",
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        drawing.over_training(*PLACES, title="Before or after the activation"),
+        drawing.over_training(*RESIDUAL, title="Residual blocks"),
+    ),
 )
