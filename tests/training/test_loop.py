@@ -15,7 +15,7 @@ from sklearn.metrics import recall_score
 from torch import nn
 from training_samples import STATEFUL, classes, images, numbers, small
 
-from levelhead.data import Split
+from levelhead.data import Split, load
 from levelhead.records import Run
 from levelhead.training import Recipe, RecipeError, build, train
 from levelhead.training.batches import Batches
@@ -157,6 +157,15 @@ def test_progress_goes_up_to_the_last_step():
     seen = []
     fit(small(steps=130, evaluate_every=100), classes(), progress=lambda done, of: seen.append((done, of)))
     assert seen == [(50, 130), (100, 130), (130, 130)]
+
+
+def test_pytorchs_default_device_has_no_influence():
+    recipe = small(augmentation=["noise", "mixup"], normalization="batch", dropout=0.2, steps=20)
+    data, rows = classes(), load("wine").train.inputs
+    wanted = fit(recipe, data)
+    with torch.device("meta"):  # what is made there holds no values
+        assert fit(recipe, data).curves == wanted.curves
+        assert torch.equal(load("wine").train.inputs, rows)
 
 
 def test_several_devices_need_torchrun():

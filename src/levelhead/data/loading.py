@@ -56,14 +56,20 @@ def load(
     if seed < 0:
         raise DataError(f"the seed must be at least 0, got {seed}")
     data = read(name_or_path, target, task, reading)
-    parts, sentence = split(data, seed)
-    return prepare(replace(data, notes=(*data.notes, sentence)), parts, standardize=standardize)
+    with torch.device("cpu"):
+        parts, sentence = split(data, seed)
+        return prepare(replace(data, notes=(*data.notes, sentence)), parts, standardize=standardize)
 
 
 def read(
     name_or_path: str | Path, target: str | None = None, task: Task | None = None, reading: Reading = _AS_IT_IS
 ) -> Unsplit:
-    """What ``load`` splits and standardizes, as the source has it."""
+    """What ``load`` splits and standardizes, as the source has it; on the CPU, whatever PyTorch's default device."""
+    with torch.device("cpu"):
+        return _read(name_or_path, target, task, reading)
+
+
+def _read(name_or_path: str | Path, target: str | None, task: Task | None, reading: Reading) -> Unsplit:
     text, path = str(name_or_path), Path(name_or_path)
     if path.suffix.lower() in tables.SUFFIXES and path.is_file():
         return read_table(path, target, task, reading)

@@ -69,7 +69,7 @@ class Batches:
 
     def _permutation(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
-            order = torch.randperm(len(self.inputs), generator=generator(self.seed, ORDER, epoch))
+            order = torch.randperm(len(self.inputs), generator=generator(self.seed, ORDER, epoch), device="cpu")
             self._epoch, self._order = epoch, order.to(self.inputs.device)
         return self._order
 

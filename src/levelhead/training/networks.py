@@ -78,7 +78,7 @@ def normalizer(recipe: Recipe, shape: tuple[int, ...]) -> nn.Module:
 
 
 def build(recipe: Recipe, data: Dataset) -> nn.Module:
-    r"""The recipe's network for the data, with weights that depend on the recipe's seed alone.
+    r"""The recipe's network for the data, on the CPU, with weights that depend on the recipe's seed alone.
 
     - ``mlp``: flattens a row; ``depth`` hidden layers of ``width`` units; a linear output layer.
     - ``convnet``: for images (channels, height, width); ``depth`` blocks of 3×3 convolution, normalization and
@@ -93,7 +93,7 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
         RecipeError: the network does not go with the data, or the user's function is not to be found, or it returns
             something else than is asked for.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(derive(recipe.seed, WEIGHTS))
         match recipe.network:
             case "mlp":
@@ -102,7 +102,7 @@ def build(recipe: Recipe, data: Dataset) -> nn.Module:
                 model = _convnet(recipe, data)
             case _:
                 return _users(recipe, data)
-    return _begin(model, recipe, data)
+        return _begin(model, recipe, data)
 
 
 def _begin(model: nn.Module, recipe: Recipe, data: Dataset) -> nn.Module:
@@ -123,7 +123,9 @@ def _begin(model: nn.Module, recipe: Recipe, data: Dataset) -> nn.Module:
 
 def evenly(rows: int, most: int) -> Tensor:
     """At most so many row numbers, evenly spaced, so that sorted rows are sampled fairly."""
-    return torch.linspace(0, rows - 1, min(rows, most)).long().clamp(max=rows - 1)  # beyond 2**24 float32 rounds up
+    return (
+        torch.linspace(0, rows - 1, min(rows, most), device="cpu").long().clamp(max=rows - 1)
+    )  # beyond 2**24 float32 rounds up
 
 
 def _mlp(recipe: Recipe, data: Dataset) -> nn.Module:
