@@ -150,6 +150,7 @@ template <class A> void track(int64_t n, double momentum, double correction, con
 }  // namespace
 
 NB_MODULE(_kernels, m) {
+    nb::set_leak_warnings(false);  // a tensor that lives until the interpreter ends keeps its plan
     m.def("instruction_sets", &instruction_sets, "What this CPU can run, the best first.");
     m.def("instruction_set", [] { return chosen.name; }, "What runs.");
     m.def("use", &use, nb::arg("instruction_set"));
