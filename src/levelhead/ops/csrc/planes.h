@@ -10,15 +10,18 @@ namespace {
 
 // The planes of one set: plane k has channel channel(k) and starts at start(k).
 struct Set {
-    int64_t planes, first, step, channel0, length;
+    int64_t planes, group, first, step, channels, channel0, length;
     bool across;
 
-    LH_INLINE Set(const Task& t, int64_t s) : length(t.l), across(t.across) {
-        int64_t group = across ? 1 : t.c / t.groups;
+    LH_INLINE Set(const Task& t, int64_t s)
+        : group(t.across ? 1 : t.c / t.groups), first(s * group), channels(t.c), channel0(first % t.c), length(t.l),
+          across(t.across) {
         planes = across ? t.n : group;
-        first = across ? s : s * group;
         step = across ? t.c : 1;
-        channel0 = first % t.c;
+    }
+    LH_INLINE void next() {  // a division for each set costs as much as a set of 16 values
+        first += group, channel0 += group;
+        if (channel0 == channels) channel0 = 0;
     }
     LH_INLINE int64_t plane(int64_t k) const { return first + k * step; }
     LH_INLINE int64_t channel(int64_t k) const { return across ? channel0 : channel0 + k; }
@@ -42,8 +45,8 @@ template <class T, class Act> LH_LOOPS void planes_forward_of(Task t, int64_t be
     const T *x = static_cast<const T*>(t.x), *residual = static_cast<const T*>(t.residual);
     T* y = static_cast<T*>(t.y);
     const bool overwrites = x == y, streamed = streams(y, t.n * t.c * t.l, t.l);
-    for (int64_t s = begin; s < end; ++s) {
-        const Set set(t, s);
+    Set set(t, begin);
+    for (int64_t s = begin; s < end; ++s, set.next()) {
         if (!t.given) {
             const uint8_t* mask = Act::masked ? t.mask + set.start(0) : nullptr;
             Moments m = moments<Act::masked>(set.regions(x), t.center, mask, t.count + s);
@@ -85,8 +88,8 @@ LH_LOOPS void planes_backward_of(Task t, int64_t begin, int64_t end, double* pla
     const T* dy = static_cast<const T*>(t.dy);
     T *dx = static_cast<T*>(t.dx), *dresidual = static_cast<T*>(t.dresidual);
     const bool streamed = streams(dx, t.n * t.c * t.l, t.l);
-    for (int64_t s = begin; s < end; ++s) {
-        const Set set(t, s);
+    Set set(t, begin);
+    for (int64_t s = begin; s < end; ++s, set.next()) {
         const A scale = Standard<A>(t.mean[s], t.var[s], t.eps).scale;
         const Standard<A> standard = standard_of<A, Act>(t, t.mean[s], t.var[s], s);
         double sum_g = 0, sum_gz = 0;  // of g·w
