@@ -27,8 +27,8 @@ _KNOWN = ("baseline", "avx2", "avx512")
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _ACTIVATIONS = {name: number for number, name in enumerate(reference.ACTIVATIONS)}
 
-#: Fewer elements than this a thread are not worth its start.
-_WORK = 2**16
+#: Fewer elements than this a thread are not worth its start; a set of statistics costs as much as so many.
+_WORK, _SET = 2**16, 32
 
 
 def _load() -> tuple[Any, str]:
@@ -160,7 +160,8 @@ def _plan(norm: Norm, shape: tuple[int, ...], stride: tuple[int, ...], dtype: to
         return None
     layout, across, *sizes = found
     head = (layout, _TYPES[dtype], _ACTIVATIONS[norm.activation], across, norm.center, norm.over == "given")
-    run = _module.Plan(*head, *sizes, norm.eps, min(threads, 1 + size // _WORK))
+    work = size + _SET * math.prod(norm.shape(shape))
+    run = _module.Plan(*head, *sizes, norm.eps, min(threads, 1 + work // _WORK))
     stats = torch.empty((), dtype=torch.float64, device="cpu").expand(3 if norm.masked else 2, *norm.shape(shape))
     return Plan(norm, run, copy is x, stats, torch.float64 if dtype == torch.float64 else torch.float32)
 
