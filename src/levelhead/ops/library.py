@@ -231,7 +231,7 @@ def eager(x: Tensor, residual: _Maybe = None) -> bool:
         and not x.is_neg()  # the dispatcher negates the values that the kernels read
         and _modes() == 0
         and _tracing_state() is None
-        and not _transforms()
+        and not _transforms()  # these two are ``transformed``, a frame less, forward and backward
         and forward_ad._current_level < 0
     )
 

@@ -136,7 +136,8 @@ def _study(folder: str, answer: Answer, runs: Sequence[Run], corrected: Any) -> 
         "chance": "" if math.isnan(answer.chance) else lessons.by_chance(answer),
         "palette": palette,
         "heads": heads,
-        "rows": [_row(row, cell, scale) for row, cell in zip(answer.rows, cells, strict=False)],
+        # The last line of the cells may be chance, which stands on the page apart.
+        "rows": [_row(row, cell, scale) for row, cell in zip(answer.rows, cells[: len(answer.rows)], strict=True)],
         "claims": [_claim(verdict, next(corrected)) for verdict in answer.claims],
         "blocks": _blocks(answer, runs, palette),
         "runs": [(quote(prefix + name), name.rpartition("/")[2]) for name in answer.runs],

@@ -17,7 +17,6 @@ LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
 BATCH_NORM = (nn.modules.batchnorm._BatchNorm,)
 NORM = (kinds.Norm,)
 DROPOUT = (kinds.Dropout,)
-SQUASHING = (nn.Sigmoid, nn.Tanh, nn.Hardsigmoid, nn.Hardtanh, nn.Softsign)
 
 #: Nodes of autograd that rearrange values and compute nothing.
 VIEWS = (
