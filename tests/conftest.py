@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
+import sys
 
 import pytest
 import torch
@@ -26,6 +28,13 @@ BACKENDS = FORCED if ON_KERNELS else ["default", *FORCED]
 
 if triton.interpreted():
     import rounding_interpreter  # noqa: F401  Triton's cuts bfloat16 off where a GPU rounds
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node):
+    """pytest's own clocks stop when a test fails; its teardown has a minute."""
+    if isinstance(node, pytest.Item):
+        faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(autouse=True)
