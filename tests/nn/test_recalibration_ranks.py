@@ -1,12 +1,8 @@
 """Recalibration over two processes: what one process gets of all batches, the same bits on each, and shared errors."""
 
-from datetime import timedelta
-from pathlib import Path
-
+import processes
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 import levelhead as lh
@@ -30,42 +26,35 @@ def fails():
     raise OSError("the disk is gone")
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+def work(rank: int) -> tuple[list[dict[str, torch.Tensor]], list[str]]:
+    states, messages = [], []
+    for method in ("pooled", "averaged"):
+        for sequential in (False, True):
+            if method == "pooled" or not sequential:
+                model = network()
+                found = lh.recalibrate(model, batches(rank), method, sequential=sequential)
+                assert found.batches == 4
+                states.append(model.state_dict())
+    model = network()
+    lh.recalibrate(model, batches() if rank == 0 else [])  # a rank without batches
+    states.append(model.state_dict())
+    model = network()
     try:
-        states, messages = [], []
-        for method in ("pooled", "averaged"):
-            for sequential in (False, True):
-                if method == "pooled" or not sequential:
-                    model = network()
-                    found = lh.recalibrate(model, batches(rank), method, sequential=sequential)
-                    assert found.batches == 4
-                    states.append(model.state_dict())
+        lh.recalibrate(model, fails() if rank == 0 else batches(rank))
+    except (OSError, RuntimeError) as error:
+        messages.append(str(error))
+    states.append(model.state_dict())
+    if rank == 0:  # the other does not call
         model = network()
-        lh.recalibrate(model, batches() if rank == 0 else [])  # a rank without batches
-        states.append(model.state_dict())
-        model = network()
-        try:
-            lh.recalibrate(model, fails() if rank == 0 else batches(rank))
-        except (OSError, RuntimeError) as error:
-            messages.append(str(error))
-        states.append(model.state_dict())
-        if rank == 0:  # the other does not call
-            model = network()
-            lh.recalibrate(model, batches(), group="alone")
-            alone = model.state_dict()
-            assert torch.equal(alone["1.running_mean"], states[3]["1.running_mean"])
-        torch.save((states, messages), f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+        lh.recalibrate(model, batches(), group="alone")
+        alone = model.state_dict()
+        assert torch.equal(alone["1.running_mean"], states[3]["1.running_mean"])
+    return states, messages
 
 
 @pytest.mark.slow
-def test_two_processes(tmp_path: Path):
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    (first, message), (second, other) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+def test_two_processes():
+    (first, message), (second, other) = processes.run(work, 2)
     for a, b in zip(first, second, strict=True):
         for name, value in a.items():
             assert torch.equal(value, b[name]), name

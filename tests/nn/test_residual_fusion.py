@@ -6,6 +6,7 @@ import copy
 import pickle
 import types
 
+import processes
 import pytest
 import torch
 from nn.residual_models import MODELS, WIDTH, Own, PostNorm, PreNorm, Statements, encoder
@@ -373,16 +374,17 @@ def test_onnx_in_onnxruntime(tmp_path):
     torch.testing.assert_close(torch.from_numpy(y), model(x), rtol=1e-4, atol=1e-5)  # two float32 programs
 
 
-def test_wrapped_for_distribution(tmp_path):
+def under_distribution(_rank):
+    model = lh.convert(nn.Sequential(PreNorm(), PostNorm(), Own())).double()
+    alone = step(model, inputs(1))
+    wrapped = step(nn.parallel.DistributedDataParallel(model), inputs(1))
+    return [[each.detach() for each in found] for found in (alone, wrapped)]
+
+
+def test_wrapped_for_distribution():
     """One process: the hooks that gather gradients fire for every parameter, and the gradients are the same."""
-    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        model = lh.convert(nn.Sequential(PreNorm(), PostNorm(), Own())).double()
-        alone = step(model, inputs(1))
-        wrapped = nn.parallel.DistributedDataParallel(model)
-        torch.testing.assert_close(step(wrapped, inputs(1)), alone)
-    finally:
-        torch.distributed.destroy_process_group()
+    [(alone, wrapped)] = processes.run(under_distribution, 1)
+    torch.testing.assert_close(wrapped, alone)
 
 
 def test_it_trains():

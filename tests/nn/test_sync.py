@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
+import processes
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 import levelhead as lh
@@ -87,34 +86,28 @@ def one_value(rank: int) -> dict[str, str]:
     return {}
 
 
-def work(rank: int, folder: str, sizes: tuple[int, ...]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(sizes))
-    try:
-        sync, x = lh.nn.SyncBatchNorm, part(rank, sizes)
-        alone = dist.new_group([0], use_local_synchronization=False)
-        model = sync.convert_sync_batchnorm(network())
-        parallel = nn.parallel.DistributedDataParallel(model)
-        for i in range(2):
-            step(parallel, part(rank, sizes, i) - 33, sum(sizes) / len(sizes))
-        batches = [part(rank, sizes, i) for i in range(4)]
-        compiled = torch.compile(fresh(sync), backend="aot_eager", fullgraph=True, dynamic=False)
-        compile_too = len(sizes) == 2  # once is enough: it takes seconds
-        found = {
-            "plain": gradients(fresh(sync), x),
-            "masked": gradients(fresh(sync), masked(x), mask=mask_of(x)),
-            "compiled": first_only(compiled, x) if compile_too else {},
-            "states": states(fresh(sync), batches),
-            "accumulated": states(fresh(sync, accumulate=2), batches),
-            "untracked": {"y": fresh(sync, track_running_stats=False)(x).detach()},
-            "alone": {"y": fresh(sync, process_group=alone)(x).detach()} if rank == 0 else {},
-            "eval": {"y": fresh(sync).eval()(x).detach()},
-            "model": model.state_dict(),
-            "one value": one_value(rank),
-        }
-        torch.save(found, f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+def work(rank: int, sizes: tuple[int, ...]) -> dict[str, dict[str, object]]:
+    sync, x = lh.nn.SyncBatchNorm, part(rank, sizes)
+    alone = dist.new_group([0], use_local_synchronization=False)
+    model = sync.convert_sync_batchnorm(network())
+    parallel = nn.parallel.DistributedDataParallel(model)
+    for i in range(2):
+        step(parallel, part(rank, sizes, i) - 33, sum(sizes) / len(sizes))
+    batches = [part(rank, sizes, i) for i in range(4)]
+    compiled = torch.compile(fresh(sync), backend="aot_eager", fullgraph=True, dynamic=False)
+    compile_too = len(sizes) == 2  # once is enough: it takes seconds
+    return {
+        "plain": gradients(fresh(sync), x),
+        "masked": gradients(fresh(sync), masked(x), mask=mask_of(x)),
+        "compiled": first_only(compiled, x) if compile_too else {},
+        "states": states(fresh(sync), batches),
+        "accumulated": states(fresh(sync, accumulate=2), batches),
+        "untracked": {"y": fresh(sync, track_running_stats=False)(x).detach()},
+        "alone": {"y": fresh(sync, process_group=alone)(x).detach()} if rank == 0 else {},
+        "eval": {"y": fresh(sync).eval()(x).detach()},
+        "model": model.state_dict(),
+        "one value": one_value(rank),
+    }
 
 
 def first_only(module: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -125,12 +118,11 @@ def first_only(module: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 3])
-def test_as_one_process_with_the_whole_batch(tmp_path: Path, processes: int):
-    sizes = SIZES[processes]
-    mp.spawn(work, (str(tmp_path), sizes), nprocs=processes)
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
-    whole = [torch.cat([part(rank, sizes, i) for rank in range(processes)]).double() for i in range(4)]
+@pytest.mark.parametrize("count", [2, 3])
+def test_as_one_process_with_the_whole_batch(count: int):
+    sizes = SIZES[count]
+    ranks = processes.run(work, count, sizes)
+    whole = [torch.cat([part(rank, sizes, i) for rank in range(count)]).double() for i in range(4)]
 
     def close(name: str, expected: dict[str, torch.Tensor]) -> None:
         for key, value in expected.items():

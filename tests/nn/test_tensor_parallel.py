@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import processes
 import pytest
 import torch
 from torch import nn
@@ -28,8 +29,7 @@ def layers(p):
     return {"norm": nn.LayerNorm(WIDTH), "rms": nn.RMSNorm(WIDTH), "drop": nn.Dropout(p), "block": Block(p)}
 
 
-def process(rank, store, results):
-    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+def work(rank):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor, Shard, distribute_module, distribute_tensor
@@ -64,15 +64,12 @@ def process(rank, store, results):
     torch.testing.assert_close(sharded(x), plain(x))
     with pytest.raises(NotImplementedError, match="takes no mask="):
         lh.nn.LayerNorm(WIDTH)(given, mask=torch.ones(2, rows, WIDTH, dtype=torch.bool))
-    if rank == 0:
-        torch.save(found, results)
-    torch.distributed.destroy_process_group()
+    return found
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch without torch.distributed")
-def test_two_processes(tmp_path):
-    torch.multiprocessing.spawn(process, (tmp_path / "store", tmp_path / "results"), nprocs=2)
-    for name, outcome in torch.load(tmp_path / "results"):
+def test_two_processes():
+    for name, outcome in processes.run(work, 2)[0]:
         if name.startswith("share"):
             assert abs(outcome - 0.25) < 0.12  # of 256 values and of 131,072: over four deviations of the former
         elif name.startswith("finite"):
