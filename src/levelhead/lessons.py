@@ -239,6 +239,11 @@ def score(value: float, metric: str) -> str:
     return f"{100 * value:.1f} %" if metric.endswith("accuracy") else f"{value:.3f}"
 
 
+def named(text: str, metric: str) -> str:
+    """A text on scores, with the measure that ran where it says ``{metric}``."""
+    return text.replace("{metric}", metric)
+
+
 def figure(verdict: Verdict) -> str:
     """The effect and its interval in words; everything that is printed of an effect comes from here."""
     return " ".join(part for part in estimate(verdict) if part)

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from study_fakes import digits
 
+from levelhead.data import Split
 from levelhead.lessons import Answer
-from levelhead.records import Run
+from levelhead.records import Curve, Run
 from levelhead.report import write
 from levelhead.studies import LECTURES, Settings, SettingsError, StudyError, find
 from levelhead.studies.frame import Arm, Lecture
@@ -41,7 +43,9 @@ def test_every_study_comes_to_verdicts(name, tmp_path):
     settings = Settings(study=name, seeds=2, quick=True, recipe=TOY)
     answer = study.run(settings, digits(), Inline(digits()), tmp_path)
     assert answer.study == name
-    assert [verdict.claim for verdict in answer.verdicts] == [claim.text for claim in study.claims]
+    assert [verdict.claim for verdict in answer.verdicts] == [
+        claim.text.format(metric="accuracy") for claim in study.claims
+    ]
     assert all(len(verdict.effects) == 2 for verdict in answer.verdicts)
     arms = study.quick_arms or study.arms
     assert set(answer.arms) == set(arms)
@@ -54,6 +58,46 @@ def test_every_study_comes_to_verdicts(name, tmp_path):
     assert (tmp_path / "again.json").read_text() == (tmp_path / "answer.json").read_text()
     page = write(tmp_path).read_text(encoding="utf-8")
     assert all(plot in page for plot in (f'id="{name}-1-plot"', f'id="{name}-title"'))
+
+
+class Scored:
+    """A pool whose runs are two scores by the data's measure, and nothing else."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def run(self, title, jobs):
+        for job in jobs:
+            view, seed, steps = job.experiment and job.experiment.view, job.recipe.seed, job.recipe.steps
+            metric = (view(self.data, seed) if view else self.data).metric
+            curves = {f"{part}_score": Curve((0, steps), (0.5, 0.9)) for part in ("train", "validation")}
+            fields = (metric, job.recipe.to_dict(), described(self.data), curves, 0.9)
+            Run(job.arm, seed, "finished", steps, 1.0, *fields).save(job.path)
+        return [Run.load(job.path) for job in jobs]
+
+
+def skewed(data):
+    """Nine of ten rows of each split of one class."""
+    parts = {
+        name: Split(split.inputs, torch.where(torch.arange(len(split)) % 10 > 0, 0, split.targets))
+        for name in ("train", "validation", "test")
+        for split in [getattr(data, name)]
+    }
+    return replace(data, **parts)
+
+
+@pytest.mark.parametrize("name", LECTURES)
+def test_on_skewed_classes_everything_names_the_balanced_accuracy(name, tmp_path):
+    said = {}
+    for metric, data in (("accuracy", digits()), ("balanced accuracy", skewed(digits()))):
+        settings = Settings(study=name, seeds=2)
+        answer = find(name).run(settings, data, Scored(data), folder := tmp_path / metric)
+        answer.save(folder / "answer.json")
+        said[metric] = " ".join((write(folder).read_text(encoding="utf-8") + str(answer)).lower().split())
+    bare = said["balanced accuracy"].replace("balanced accuracy", "")
+    assert "accuracy" not in bare
+    assert "{metric}" not in bare
+    assert said["accuracy"].count("accuracy") <= said["balanced accuracy"].count("balanced accuracy")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -195,3 +196,15 @@ def test_the_statistics_of_a_moving_average_are_farther_than_those_of_all_batche
     got = compare(model, recipe, data, 4)  # before training, the moving average is at 0 and 1
     assert got["distance/moving"] > 3 * got["distance/averaged"]
     assert got["variance/sorted"] < 0.9 < got["variance/averaged"] < 1.1
+
+
+def test_scores_beside_those_of_a_run_are_by_its_measure(data):
+    rare = replace(data.validation, targets=data.validation.targets.clamp(max=1))
+    skewed = replace(data, validation=rare, measure="balanced accuracy")
+    model, recipe = prepared(skewed, normalization="batch", dropout=0.5)
+    right = (model(rare.inputs).argmax(1) == rare.targets).double()
+    each = [float(right[rare.targets == k].mean()) for k in (0, 1)]
+    assert abs(sum(each) / 2 - float(right.mean())) > 0.01, "the two measures differ here"
+    assert compare(model, recipe, skewed, 4)["score/moving"] == pytest.approx(sum(each) / 2, abs=1e-12)
+    unscaled = averaged(model, recipe.replace(dropout=0.0), skewed, 4)["unscaled_score"]
+    assert unscaled == pytest.approx(sum(each) / 2, abs=1e-12)

@@ -1,5 +1,7 @@
 """Views of data: what they change, and what they leave."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from study_fakes import digits
@@ -28,6 +30,14 @@ def test_random_labels_have_nothing_to_do_with_the_rows(data):
     # Chance agrees in a tenth; standard deviation 0.013.
     assert abs(float((true.train.targets == random.train.targets).double().mean()) - 0.1) < 0.06
     assert torch.equal(random.validation.targets, data.validation.targets)
+
+
+def test_the_score_stays_whatever_classes_the_rows_hold(data):
+    rare = replace(data, train=replace(data.train, targets=(torch.arange(len(data.train)) % 10 == 0).long()))
+    assert rare.metric == "balanced accuracy"
+    for view in (Rows(5), RandomLabels(100), Outliers(5, 0.2, 10)):
+        assert view(rare, 3).metric == "balanced accuracy"
+    assert Wave(20, 0.4)(RandomLabels(100)(rare, 3), 3).metric == "r2"
 
 
 def test_outliers_are_a_share_of_the_training_rows_and_nothing_else(data):

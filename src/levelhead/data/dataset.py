@@ -47,6 +47,7 @@ class Dataset:
         classes: the names of the classes in the order of their indices; empty for regression.
         features: the names of the columns, or ``channel 0``, ``channel 1``, ...
         notes: sentences for the reader: which task and why, what was filled, encoded, left out, split, standardized.
+        measure: the score; empty takes the one that the training rows ask for.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     classes: tuple[str, ...]
     features: tuple[str, ...]
     notes: tuple[str, ...]
+    measure: str = ""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -72,8 +74,8 @@ class Dataset:
     @property
     def metric(self) -> str:
         """``r2``, ``accuracy``, or of skewed classes ``balanced accuracy``: the mean over classes of what is right."""
-        if self.task == "regression":
-            return "r2"
+        if self.measure or self.task == "regression":
+            return self.measure or "r2"
         return "balanced accuracy" if self.train.targets.bincount().max() > SKEWED * len(self.train) else "accuracy"
 
     def describe(self) -> dict[str, Any]:

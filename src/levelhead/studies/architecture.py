@@ -40,7 +40,7 @@ STUDY = Lecture(
     QUESTION="Does batch normalization do most for convolutional networks, and do very different designs come to the "
     "same?",
     setting="MLPs, convnets of 8 to 32 channels, sigmoids with batch norm and residual blocks with layer norm, all of "
-    "4 layers or blocks, each at the best learning rate of a sweep; steps are counted to 90 % accuracy.",
+    "4 layers or blocks, each at the best learning rate of a sweep; steps are counted to 90 % {metric}.",
     DATA="digits",
     target=TARGET,
     recipe={"depth": 4, "width": 50, "steps": 400, "evaluate_every": 10, "initialization": "he"},
@@ -53,12 +53,12 @@ STUDY = Lecture(
             TARGET,
             text="Batch normalization speeds up the training of convolutional networks.",
             source="lecture 002",
-            effect="steps to 90 % accuracy, convnet over convnet with batch norm, each at its best learning rate",
+            effect="steps to 90 % {metric}, convnet over convnet with batch norm, each at its best learning rate",
         ),
         Claim(
             text="Batch normalization has a dramatic effect especially for convolutional networks.",
             source="lecture 002",
-            effect="times fewer steps to 90 % accuracy with batch norm, convnet over MLP",
+            effect="times fewer steps to 90 % {metric} with batch norm, convnet over MLP",
             measure=lambda samples, seed: (_gain(samples, "convnet", seed), _gain(samples, "mlp", seed)),
             threshold=1.0,
             unit="times",
@@ -66,7 +66,7 @@ STUDY = Lecture(
         Claim(
             text="Wildly different designs come to similarly good results.",
             source="lecture 004",
-            effect="accuracy on the test rows where validation was best, best less worst of six designs, each at its "
+            effect="{metric} on the test rows where validation was best, best less worst of six designs, each at its "
             "best learning rate",
             measure=_range,
             side="below",
@@ -80,7 +80,7 @@ STUDY = Lecture(
             samples,
             samples.arms,
             "What each design comes to",
-            "accuracy, %",
+            "{metric}, %",
             {"test rows, where validation was best": lambda arm, seed: 100 * samples.test(arm, seed)},
         ),
     ),

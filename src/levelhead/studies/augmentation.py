@@ -27,7 +27,7 @@ STUDY = Lecture(
             Claim(
                 text=text,
                 source=source,
-                effect=f"validation accuracy at the end, {arm} less none",
+                effect=f"validation {{metric}} at the end, {arm} less none",
                 measure=points("last", arm, "none", "validation_score"),
                 unit="percentage points",
             )

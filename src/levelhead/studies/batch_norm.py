@@ -51,7 +51,7 @@ QUICK: dict[str, Any] = {"steps": 400, "evaluate_every": 20}
 #: What lecture 001 says of arms against the plain network's steps.
 TEXTS = {
     arm: {
-        "text": f"Batch normalization needs fewer steps to the same accuracy ({arm}).",
+        "text": f"Batch normalization needs fewer steps to the same {{metric}} ({arm}).",
         "source": "lectures 001, 002",
     }
     for arm in ("BN-baseline", "BN-x5", "BN-x30")
@@ -62,15 +62,15 @@ def _better(arm: str, other: str, text: str) -> Claim:
     return Claim(
         text=text,
         source="lecture 001",
-        effect=f"accuracy on the test rows where validation was best, {arm} less {other}",
+        effect=f"{{metric}} on the test rows where validation was best, {arm} less {other}",
         measure=points("test", arm, other),
         unit="percentage points",
     )
 
 
 CLAIMS = (
-    _better("BN-x5", "plain", "Networks with batch norm come to a higher accuracy (BN-x5)."),
-    _better("BN-x30", "plain", "The highest learning rate comes to a higher accuracy than the plain network (BN-x30)."),
+    _better("BN-x5", "plain", "Networks with batch norm come to a higher {metric} (BN-x5)."),
+    _better("BN-x30", "plain", "The highest learning rate comes to a higher {metric} than the plain network (BN-x30)."),
     _better("BN-x5-sigmoid", "plain-sigmoid", "Batch normalization lets a network of sigmoids train (BN-x5-sigmoid)."),
 )
 

@@ -52,14 +52,14 @@ STUDY = Lecture(
         Claim(
             text="Batch normalization acts as a regularizer.",
             source="lectures 002, 003, 004",
-            effect="validation accuracy at the end, batch norm less plain",
+            effect="validation {metric} at the end, batch norm less plain",
             measure=points("last", "BN", "plain", "validation_score"),
             unit="percentage points",
         ),
         Claim(
             text="Batch normalization reduces the need for dropout.",
             source="lecture 002",
-            effect="what dropout gains in validation accuracy, with batch norm less without",
+            effect="what dropout gains in validation {metric}, with batch norm less without",
             measure=_need,
             side="below",
             unit="percentage points",
@@ -67,7 +67,7 @@ STUDY = Lecture(
         Claim(
             text="Batch normalization eliminates the need for dropout.",
             source="lecture 004",
-            effect="what dropout gains in validation accuracy with batch norm",
+            effect="what dropout gains in validation {metric} with batch norm",
             measure=_with_norm,
             side="below",
             threshold=0.5,
@@ -76,7 +76,7 @@ STUDY = Lecture(
         Claim(
             text="Batch normalization keeps the gradient from distraction by outliers.",
             source="lecture 002",
-            effect="what outliers among the training rows cost in validation accuracy, batch norm less plain",
+            effect="what outliers among the training rows cost in validation {metric}, batch norm less plain",
             measure=_cost,
             side="below",
             unit="percentage points",

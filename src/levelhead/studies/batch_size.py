@@ -31,7 +31,7 @@ def _claim(norm: str) -> Claim:
     return Claim(
         text=f"Examples of a batch depend on each other: small batches cost batch norm more than {norm} norm.",
         source="lecture 004 (the dependence); Wu & He 2018 (its cost)",
-        effect=f"best validation accuracy at 256 rows less that at 2, batch norm less {norm} norm",
+        effect=f"best validation {{metric}} at 256 rows less that at 2, batch norm less {norm} norm",
         measure=_more_than(norm),
         unit="percentage points",
     )
@@ -52,7 +52,7 @@ STUDY = Lecture(
         drawing.by_setting(
             "What each batch size comes to",
             "rows a batch",
-            "best validation accuracy, %",
+            "best validation {metric}, %",
             {norm: {size: _arm(norm, size) for size in SIZES} for norm in NORMS},
             "best",
             log_x=True,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from levelhead.lessons import LEVEL, Ruling, Side, Verdict
+from levelhead.lessons import LEVEL, Ruling, Side, Verdict, named
 from levelhead.records import Interval
 from levelhead.studies.outcome import Effects, Estimate, correlation, of_steps
 
@@ -25,7 +25,7 @@ class Claim:
     """A sentence that data can support or not; side, threshold and delta stand here before any run is made.
 
     Args:
-        text: the claim.
+        text: the claim; for ``{metric}`` it and ``effect`` say the measure that ran.
         source: which lectures make it.
         effect: what is measured, in words.
         measure: the effect of one seed, from the runs of that seed: a number, or a pair whose difference it is, or
@@ -84,9 +84,9 @@ class Claim:
         p = max(map(known.p, ends)) * LEVEL / level
         undecided = ruling(interval) == "not decided"
         return Verdict(
-            claim=self.text,
+            claim=named(self.text, samples.metric),
             source=self.source,
-            effect=self.effect,
+            effect=named(self.effect, samples.metric),
             unit=self.unit,
             effects=effects,
             interval=interval,

@@ -57,7 +57,7 @@ def _draw(samples: Samples) -> list[Chart]:
     dents = [[100 * samples.first("linear", seed, f"dents_{name}") for seed in samples.seeds] for name in ("kl", "l2")]
     line = drawing.point_line("linear softmax model", (0, 1), dents)
     return [
-        drawing.curves(samples, arms, "validation_score", "Training", "validation accuracy, %"),
+        drawing.curves(samples, arms, "validation_score", "Training", "validation {metric}, %"),
         Chart(
             "Chords that show a dent", "", "chords below the loss, %", (line,), note=drawing.BARS, ticks=("KL", "L2")
         ),
@@ -86,12 +86,12 @@ STUDY = Lecture(
             TARGET,
             text="The convergence of gradient descent depends on the divergence: KL converges faster than L2.",
             source="lecture 000",
-            effect="steps to 90 % accuracy, L2 over cross-entropy, each at its best learning rate",
+            effect="steps to 90 % {metric}, L2 over cross-entropy, each at its best learning rate",
         ),
         Claim(
-            text="KL is the divergence for classification: it comes to a better accuracy than L2.",
+            text="KL is the divergence for classification: it comes to a better {metric} than L2.",
             source='lecture 000 ("popular for networks that perform classification")',
-            effect="accuracy on the test rows where validation was best, cross-entropy less L2",
+            effect="{metric} on the test rows where validation was best, cross-entropy less L2",
             measure=points("test", "cross-entropy", "L2"),
             unit="percentage points",
         ),

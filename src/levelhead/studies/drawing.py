@@ -36,7 +36,7 @@ def curve_line(samples: Samples, arm: str, name: str, label: str = "", *, scale:
 def curves(
     samples: Samples, arms: Sequence[str], name: str, title: str, y_label: str, *, note: str = "", log_y: bool = False
 ) -> Chart:
-    """One curve of several arms against steps; of scores as accuracy in per cent."""
+    """One curve of several arms against steps; in per cent where the label says so."""
     percent = y_label.endswith("%")
     lines = (curve_line(samples, arm, name, scale=100.0 if percent else 1.0) for arm in arms if arm in samples.arms)
     drawn = tuple(line for line in lines if line.x)
@@ -87,7 +87,7 @@ def over_training(
     *arms: str,
     name: str = "validation_score",
     title: str = "Training",
-    label: str = "validation accuracy, %",
+    label: str = "validation {metric}, %",
     **how: Any,
 ) -> Draw:
     """One curve of some arms, or of all, as ``curves`` draws it."""
@@ -111,12 +111,12 @@ def by_setting(
 
 
 def at_the_end(samples: Samples) -> Chart:
-    """Training and validation accuracy of all arms after the last step."""
+    """Training and validation score of all arms after the last step."""
     groups = {
         name: lambda arm, seed, part=part: 100 * samples.last(arm, seed, f"{part}_score")
         for name, part in (("training", "train"), ("validation", "validation"))
     }
-    return bars(samples, samples.arms, "Accuracy at the end", "accuracy, %", groups)
+    return bars(samples, samples.arms, "At the end", "{metric}, %", groups)
 
 
 def bars(

@@ -19,6 +19,7 @@ from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
 from levelhead.studies.views import Rows
 from levelhead.training.networks import build
+from levelhead.training.objectives import validation_score
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -31,10 +32,10 @@ WIDE, RATE = WIDTHS[-1], 0.5
 
 
 def averaged(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
-    """At the end: mean activations and accuracy of evaluation, against the average of 100 passes with dropout.
+    """At the end: mean activations and score of evaluation, against the average of 100 passes with dropout.
 
     ``first_ratio`` and ``last_ratio`` are of the outputs of the first and the last hidden layer, dropout included;
-    ``averaged_score`` is the validation accuracy of the mean of the probabilities, ``unscaled_score`` that of
+    ``averaged_score`` is the validation score of the mean of the probabilities, ``unscaled_score`` that of
     evaluation where training did not scale by 1/(1-p).
     """
     found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
@@ -44,12 +45,12 @@ def averaged(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict
     for name, module in (("first_ratio", found[0]), ("last_ratio", found[-1])):
         means = seen[name]
         module.register_forward_hook(lambda _, __, out, means=means: means.append(float(out.double().mean())))
-    x, y = data.validation.inputs, data.validation.targets
+    x = data.validation.inputs
     with torch.no_grad():
         model(x)
         # What training had scaled up, unscaled: each hidden output is 1/(1-p) of what the next layer is used to.
         larger = [module.register_forward_hook(lambda _, __, out: out / (1 - recipe.dropout)) for module in found]
-        unscaled = float((model(x).argmax(1) == y).double().mean())
+        unscaled = validation_score(model(x), recipe, data)
         for handle in larger:
             handle.remove()
         for means in seen.values():
@@ -58,7 +59,7 @@ def averaged(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict
         chances = sum(torch.softmax(model(x), 1) for _ in range(PASSES))
     assert isinstance(chances, torch.Tensor)
     ratios = {name: sum(means[1:]) / PASSES / means[0] for name, means in seen.items()}
-    averaged = float((chances.argmax(1) == y).double().mean())
+    averaged = validation_score(chances, recipe, data)
     return ratios | {"averaged_score": averaged, "unscaled_score": unscaled}
 
 
@@ -115,7 +116,7 @@ def _draw(samples: Samples) -> list[Chart]:
 
     return [
         drawing.points(
-            "Accuracy by rate", "dropout rate", "last validation accuracy, %", by_rate("validation_score", 100)
+            "Score by rate", "dropout rate", "last validation {metric}, %", by_rate("validation_score", 100)
         ),
         drawing.points("Loss by rate", "dropout rate", "last validation loss", by_rate("validation_loss", 1)),
         drawing.curves(samples, [OFF, ON, ONCE], "validation_loss", "Validation loss over training", "validation loss"),
@@ -148,14 +149,14 @@ STUDY = Lecture(
         Claim(
             text="A network trained with dropout generalizes better.",
             source="lectures 001, 004",
-            effect="validation accuracy at the end, with dropout less without",
+            effect="validation {metric} at the end, with dropout less without",
             measure=points("last", ON, OFF, "validation_score"),
             unit="percentage points",
         ),
         Claim(
             text="The units to drop are to be drawn anew for each minibatch.",
             source="lecture 003",
-            effect="validation accuracy at the end, a mask for each minibatch less one mask for all of training",
+            effect="validation {metric} at the end, a mask for each minibatch less one mask for all of training",
             measure=points("last", ON, ONCE, "validation_score"),
             unit="percentage points",
         ),
@@ -174,7 +175,7 @@ STUDY = Lecture(
         Claim(
             text="Evaluation with all units stands for the average over the thinned networks.",
             source="lectures 001, 003",
-            effect="validation accuracy of weight scaling less that of 100 averaged passes with dropout",
+            effect="validation {metric} of weight scaling less that of 100 averaged passes with dropout",
             measure=_scaling("averaged_score"),
             side="within",
             threshold=1.0,
@@ -183,7 +184,7 @@ STUDY = Lecture(
         Claim(
             text="The activations must be scaled: without 1/(1-p) a network evaluates worse.",
             source="lectures 001, 004",
-            effect="validation accuracy at the end, with the scaling less without",
+            effect="validation {metric} at the end, with the scaling less without",
             measure=_scaling("unscaled_score"),
             unit="percentage points",
         ),

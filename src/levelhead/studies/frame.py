@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levelhead.lessons import LEVEL, Answer, Contours, Verdict
+from levelhead.lessons import LEVEL, Answer, Contours, Verdict, named
 from levelhead.records import Chart, Run, environment
 from levelhead.studies.arms import shared
 from levelhead.studies.claims import Claim
@@ -188,11 +188,14 @@ class Lecture:
         )
         failed(by_arm)
         runs = [run for some in by_arm.values() for run in some]
-        drawn = list(self.draw(Samples.of(runs)))
+        drawn = [
+            replace(chart, title=named(chart.title, data.metric), y_label=named(chart.y_label, data.metric))
+            for chart in self.draw(Samples.of(runs))
+        ]
         return Answer(
             study=self.name,
             question=self.QUESTION,
-            setting=f"{trained(base, self.arms, self.view, data)} {self.setting}",
+            setting=f"{trained(base, self.arms, self.view, data)} {named(self.setting, data.metric)}",
             verdicts=tuple(verdicts),
             rows=(),
             charts=tuple(chart for chart in drawn if isinstance(chart, Chart)),
@@ -204,6 +207,7 @@ class Lecture:
             notes=(*self.notes, *(told(tuned) if tuned else ()), *ended(runs)),
             environment=environment(),
             quick=settings.quick,
+            metric=data.metric,
         )
 
 

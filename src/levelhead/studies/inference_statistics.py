@@ -20,6 +20,7 @@ from levelhead.studies import drawing
 from levelhead.studies.claims import Claim
 from levelhead.studies.frame import Arm, Lecture
 from levelhead.studies.samples import Samples
+from levelhead.training.objectives import validation_score
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -31,7 +32,7 @@ LABELS = {"moving": "moving average", "averaged": "average of batches", "pooled"
 
 
 def compare(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[str, float]:
-    """Validation accuracy with each kind of statistics, and each kind's distance from the population's.
+    """Validation score with each kind of statistics, and each kind's distance from the population's.
 
     The population's are those of all training rows, layer by layer as in evaluation. ``distance/*`` is the mean over
     units of |mean - true mean| / true deviation; ``variance/averaged`` is the averaged over the pooled variance,
@@ -50,7 +51,7 @@ def compare(model: nn.Module, recipe: Recipe, data: Dataset, step: int) -> dict[
     recalibrate(kinds["pooled"], batches)
     found = {}
     for name, kind in kinds.items():
-        found[f"score/{name}"] = _score(kind, data)
+        found[f"score/{name}"] = _score(kind, recipe, data)
         found[f"distance/{name}"] = _distance(kind, truth)
     found["variance/averaged"] = _variance(kinds["averaged"], kinds["pooled"])
     ordered, pooled = copy.deepcopy(model), copy.deepcopy(model)
@@ -64,9 +65,9 @@ def _batches(rows: Tensor, size: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def _score(model: nn.Module, data: Dataset) -> float:
+def _score(model: nn.Module, recipe: Recipe, data: Dataset) -> float:
     model.eval()
-    return float((model(data.validation.inputs).argmax(1) == data.validation.targets).double().mean())
+    return validation_score(model(data.validation.inputs), recipe, data)
 
 
 def _norms(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
@@ -109,7 +110,7 @@ def _draw(samples: Samples) -> list[Chart]:
     label = "distance of means, true deviations"
     return [
         over_training("distance", "Distance from the population's statistics", label, log_y=True),
-        over_training("score", "Validation accuracy with each", "validation accuracy, %", scale=100.0),
+        over_training("score", "Validation {metric} with each", "validation {metric}, %", scale=100.0),
         drawing.bars(
             samples,
             samples.arms,
@@ -147,7 +148,7 @@ STUDY = Lecture(
         Claim(
             text="A network evaluates better with averaged statistics than with a moving average.",
             source="lecture 000 against lectures 001, 004",
-            effect="validation accuracy, averaged less moving, mean over training",
+            effect="validation {metric}, averaged less moving, mean over training",
             measure=_better,
             unit="percentage points",
         ),

@@ -49,7 +49,7 @@ def _sensitivity(samples: Samples, seed: int) -> tuple[float, float]:
 def _draw(samples: Samples) -> list[Chart]:
     groups = {norm: lambda start, seed, norm=norm: 100 * samples.best(f"{norm} {start}", seed) for norm in NORMS}
     return [
-        drawing.bars(samples, list(STARTS), "What each start comes to", "best validation accuracy, %", groups),
+        drawing.bars(samples, list(STARTS), "What each start comes to", "best validation {metric}, %", groups),
         drawing.curves(samples, samples.arms, "train_loss", "The way there", "training loss", log_y=True),
         drawing.points(
             "The variance of a layer's sums before training, calibrated",
@@ -84,7 +84,7 @@ STUDY = Lecture(
         Claim(
             text="Batch normalization makes training less sensitive to the initialization.",
             source="lectures 002, 003, 004",
-            effect="range of the best accuracy over small, large and calibrated weights, with batch norm less without",
+            effect="range of the best {metric} over small, large and calibrated weights, with batch norm less without",
             measure=_sensitivity,
             side="below",
             unit="percentage points",
@@ -92,14 +92,14 @@ STUDY = Lecture(
         Claim(
             text="Initializing all weights to zero is a pitfall.",
             source="lecture 001",
-            effect="best accuracy without batch norm, calibrated less zero",
+            effect="best {metric} without batch norm, calibrated less zero",
             measure=points("best", "plain calibrated", "plain zero"),
             unit="percentage points",
         ),
         Claim(
             text="Calibrated random numbers train better than small ones.",
             source="lecture 001",
-            effect="best accuracy without batch norm, calibrated less small",
+            effect="best {metric} without batch norm, calibrated less small",
             measure=points("best", "plain calibrated", "plain small"),
             unit="percentage points",
         ),

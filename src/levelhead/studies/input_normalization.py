@@ -78,7 +78,7 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
             n = len(grid)
             panels.append(Panel(kind, grid, grid, tuple(tuple(z[i * n : (i + 1) * n]) for i in range(n))))
     return [
-        drawing.curves(samples, [*KINDS, "every layer"], "validation_score", "Training", "validation accuracy, %"),
+        drawing.curves(samples, [*KINDS, "every layer"], "validation_score", "Training", "validation {metric}, %"),
         chart(samples, "raw", "standardized", rates=SCALE),
         drawing.bars(
             samples,
@@ -103,7 +103,7 @@ STUDY = Lecture(
     name="input-normalization",
     QUESTION="Does normalizing the inputs make the loss rounder and training faster?",
     setting="Pixels lie between 0 and 1, each arm has the best learning rate of a sweep; steps are counted to 90 % "
-    "accuracy. A learning rate is good where the best accuracy is 90 % of the best of all rates. "
+    "{metric}. A learning rate is good where the best {metric} is 90 % of the best of all rates. "
     "The condition number is that of a linear softmax model on the same inputs, where it is exact. Pixels "
     "that never vary are left out of all arms.",
     DATA="digits",
@@ -122,7 +122,7 @@ STUDY = Lecture(
             TARGET,
             text="If the inputs are normalized before training, training gets faster.",
             source="lectures 001, 002, 004",
-            effect="steps to 90 % accuracy, raw over standardized, each at its best learning rate",
+            effect="steps to 90 % {metric}, raw over standardized, each at its best learning rate",
         ),
         Claim(
             text="Normalized inputs make the contours of the cost more symmetrical and circular.",
@@ -145,7 +145,7 @@ STUDY = Lecture(
             TARGET,
             text="To normalize the inputs alone is not enough: the inputs of every layer must be.",
             source="lecture 002",
-            effect="steps to 90 % accuracy, standardized inputs over batch norm in every layer too, each at its best "
+            effect="steps to 90 % {metric}, standardized inputs over batch norm in every layer too, each at its best "
             "learning rate",
         ),
         faster(
@@ -154,7 +154,7 @@ STUDY = Lecture(
             TARGET,
             text="Whitening the inputs makes training faster than standardizing them.",
             source="lecture 002",
-            effect="steps to 90 % accuracy, standardized over whitened, each at its best learning rate",
+            effect="steps to 90 % {metric}, standardized over whitened, each at its best learning rate",
         ),
     ),
     draw=_draw,

@@ -42,7 +42,7 @@ def chart(samples: Samples, *kinds: str, rates: Sequence[float] = RATES) -> Char
     return drawing.points(
         "What each learning rate comes to",
         "learning rate",
-        "best validation accuracy, %",
+        "best validation {metric}, %",
         groups,
         log_x=True,
         note="A run that diverged counts by what it had reached.",
@@ -70,7 +70,7 @@ def _width(samples: Samples, seed: int) -> tuple[float, float]:
 STUDY = Lecture(
     name="learning-rate",
     QUESTION="Does batch normalization allow higher learning rates, and a wider range of them?",
-    setting="A constant learning rate, two rates a decade. A rate is good where the best validation accuracy is at "
+    setting="A constant learning rate, two rates a decade. A rate is good where the best validation {metric} is at "
     "least 90 % of the best that any of the runs has with the same seed.",
     recipe={"depth": 3, "steps": 400},
     quick={"steps": 200},

@@ -50,7 +50,7 @@ STUDY = Lecture(
         Claim(
             text="Overparameterized networks are capable of fitting the training data exactly, whatever it is.",
             source="lecture 004",
-            effect="training accuracy on random labels",
+            effect="training {metric} on random labels",
             measure=_fits,
             threshold=99.0,
             unit="per cent",
@@ -58,7 +58,7 @@ STUDY = Lecture(
         Claim(
             text="Having more parameters than examples makes a network generalize worse.",
             source='lecture 004 ("this should imply that the models will overfit")',
-            effect="validation accuracy, 256 units a layer less 12",
+            effect="validation {metric}, 256 units a layer less 12",
             measure=points("last", "true", "true, narrow", "validation_score"),
             side="below",
             unit="percentage points",
@@ -66,7 +66,7 @@ STUDY = Lecture(
         Claim(
             text="Explicit regularization limits what the network can fit.",
             source="lecture 004",
-            effect="training accuracy on random labels, mean of weight decay and dropout less without",
+            effect="training {metric} on random labels, mean of weight decay and dropout less without",
             measure=_explicit,
             side="below",
             unit="percentage points",
@@ -74,7 +74,7 @@ STUDY = Lecture(
         Claim(
             text="Stochastic gradient descent regularizes implicitly.",
             source="lecture 004",
-            effect="validation accuracy of 300 rows after the same updates, batches of 60 less the full batch",
+            effect="validation {metric} of 300 rows after the same updates, batches of 60 less the full batch",
             measure=points("last", "few", "few, full batch", "validation_score"),
             unit="percentage points",
         ),
@@ -82,7 +82,7 @@ STUDY = Lecture(
     draw=drawing.each(
         drawing.at_the_end,
         drawing.over_training(
-            *list(ARMS)[:5], name="train_score", title="Fitting the training rows", label="training accuracy, %"
+            *list(ARMS)[:5], name="train_score", title="Fitting the training rows", label="training {metric}, %"
         ),
     ),
     notes=(

@@ -50,6 +50,11 @@ class Samples:
         return self.runs[next(arm for arm in self.arms if arm in set(arms)), self.seeds[0]].recipe
 
     @property
+    def metric(self) -> str:
+        """What the scores are, from the first run."""
+        return next(iter(self.runs.values())).metric
+
+    @property
     def grain(self) -> float:
         """The deviation of a difference of two accuracies, in percentage points, that one validation row makes up."""
         data = next(iter(self.runs.values())).data

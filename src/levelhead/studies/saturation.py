@@ -49,7 +49,7 @@ STUDY = Lecture(
         Claim(
             text="Batch normalization lets deep networks with saturating nonlinearities train.",
             source="lectures 001, 002",
-            effect="best validation accuracy at 8 layers, with batch norm less without",
+            effect="best validation {metric} at 8 layers, with batch norm less without",
             measure=points("best", _arm("BN", DEPTHS[-1]), _arm("plain", DEPTHS[-1])),
             unit="percentage points",
         ),
@@ -61,7 +61,7 @@ STUDY = Lecture(
         drawing.by_setting(
             "What each depth comes to",
             "hidden layers",
-            "best validation accuracy, %",
+            "best validation {metric}, %",
             {norm: {depth: _arm(norm, depth) for depth in DEPTHS} for norm in NORMS},
             "best",
         ),

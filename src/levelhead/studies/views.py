@@ -24,7 +24,7 @@ class Rows:
     def __call__(self, data: Dataset, seed: int) -> Dataset:
         """The data with few rows."""
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[: self.count]
-        return replace(data, train=_rows(data.train, order))
+        return _trained_on(data, data.train.inputs[order], data.train.targets[order])
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RandomLabels:
         train = Rows(self.count)(data, seed).train
         random = torch.Generator().manual_seed(seed + 1)
         labels = torch.randint(len(data.classes), train.targets.shape, generator=random)
-        return replace(data, train=replace(train, targets=labels))
+        return _trained_on(data, train.inputs, labels)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Outliers:
         train = Rows(self.count)(data, seed).train
         inputs = train.inputs.clone()
         inputs[: round(self.share * self.count)] *= self.times
-        return replace(data, train=replace(train, inputs=inputs))
+        return _trained_on(data, inputs, train.targets)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Wave:
             name="wave",
             source=repr(self),
             task="regression",
+            measure="",
             train=train,
             validation=validation,
             test=test,
@@ -127,5 +128,6 @@ class Wave:
         return Split(x, y)
 
 
-def _rows(split: Split, order: Tensor) -> Split:
-    return replace(split, inputs=split.inputs[order], targets=split.targets[order])
+def _trained_on(data: Dataset, inputs: Tensor, targets: Tensor) -> Dataset:
+    """The data with other training rows; its score stays, whatever classes these hold."""
+    return replace(data, train=replace(data.train, inputs=inputs, targets=targets), measure=data.metric)

@@ -116,7 +116,7 @@ STUDY = Lecture(
             Claim(
                 text=f"The hinge loss plus λR(W) generalizes better than the hinge alone, with R the {name} penalty.",
                 source="lecture 001",
-                effect="validation accuracy at the end, with the penalty less without",
+                effect="validation {metric} at the end, with the penalty less without",
                 measure=points("last", f"hinge {penalty}", "hinge", "validation_score"),
                 unit="percentage points",
             )

@@ -28,7 +28,7 @@ def _claim(text: str, source: str, one: str, other: str) -> Claim:
     return Claim(
         text=text,
         source=source,
-        effect=f"validation accuracy, mean over training, {one} less {other}",
+        effect=f"validation {{metric}}, mean over training, {one} less {other}",
         measure=points("mean", one, other, "validation_score", 1),
         unit="percentage points",
     )

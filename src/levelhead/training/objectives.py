@@ -154,6 +154,12 @@ def evaluate(
     return list(zip((total / count)[:, 0].tolist(), score.mean(1).tolist(), strict=True))
 
 
+def validation_score(outputs: Tensor, recipe: Recipe, data: Dataset) -> float:
+    """The score of outputs (rows, outputs) for the validation rows, as a run has it."""
+    targets, losses = data.validation.targets[None], row_losses(recipe, data)
+    return evaluate(lambda x: x.transpose(1, 2), outputs[None], targets, losses, metric=data.metric)[0][1]
+
+
 def improved(score: float, best: float) -> bool:
     """Whether a score is better than the best so far; NaN never is, and anything else is better than NaN."""
     return not math.isnan(score) and (math.isnan(best) or score > best)
