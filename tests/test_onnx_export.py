@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import levelhead as lh
 
@@ -36,8 +38,38 @@ def test_what_trains_is_named_and_nothing_is_written(tmp_path):
     many = nn.Sequential(*[nn.BatchNorm2d(4) for _ in range(5)])
     with pytest.raises(ValueError, match=r"^0, 1, 2 and 2 more: in training"):
         export(many, (x,), path)
-    with pytest.raises(ValueError, match=r"opset=21 writes 0 as GroupNormalization.*take opset=20"):
+    with pytest.raises(ValueError, match=r"^0: opset=21 writes it as GroupNormalization.*take opset=20"):
         export(model().eval(), (x,), path, opset=21)
+    recurrent = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4, 2, dropout=0.5))
+    with pytest.raises(ValueError, match=r"^1: in training"):
+        export(recurrent, (x[0],), path)
+    assert not path.exists()
+
+
+class Functions(nn.Module):
+    """No module that is a norm or a dropout."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4), training=True), "inner: normalizes by the batch"),
+        (lambda x: F.batch_norm(x, None, None, training=True), "inner: normalizes by the batch"),
+        (lambda x: F.dropout(x, 0.5), "inner: drops out in evaluation, too"),
+        (lambda x: F.group_norm(x, 2), "inner: opset=21 writes it as GroupNormalization"),
+    ],
+)
+def test_what_functions_do_is_named_too(tmp_path, function, said):
+    path, network = tmp_path / "model.onnx", nn.Sequential(OrderedDict(inner=Functions(function))).eval()
+    with pytest.raises(ValueError, match=said):
+        export(network, (torch.randn(2, 4, 6, 6),), path, opset=21)
     assert not path.exists()
 
 
@@ -54,8 +86,8 @@ def test_the_file_runs_beside_the_module(tmp_path):
 
 
 def test_a_file_that_differs_is_warned_of(tmp_path, monkeypatch):
-    def another(network, args, path, **options):
-        original(nn.Sequential(network, nn.Threshold(0.0, math.nan)).eval(), args, path, **options)
+    def another(network, args, **options):
+        return original(nn.Sequential(network, nn.Threshold(0.0, math.nan)).eval(), args, **options)
 
     original = torch.onnx.export
     monkeypatch.setattr(torch.onnx, "export", another)

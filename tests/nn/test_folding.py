@@ -204,7 +204,7 @@ class TwoUsers(nn.Module):
         ("used elsewhere", "what it normalizes is used elsewhere"),
         ("shared", "parameters are shared"),
         ("hooked", "it is hooked"),
-        ("parametrized", "no linear or convolution layer"),
+        ("parametrized", "linear, before it: its parameters are made by something else"),
     ],
 )
 def test_what_would_not_be_exact_is_left(kind, reason):

@@ -252,6 +252,54 @@ def test_what_is_ours_is_shown():
     assert repr(lh.convert(nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3)))).count("lh.") == 2
 
 
+class Positive(nn.Module):
+    def forward(self, x):
+        return x.abs() + 0.1
+
+
+class Whole(nn.Module):
+    """A norm and its activation, and a parameter of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.bn, self.norm = nn.Linear(3, 3), nn.BatchNorm1d(3), nn.LayerNorm(3)
+        self.scale = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(block, x):
+        return block.norm(torch.relu(block.bn(block.linear(x)))) * block.scale
+
+
+@pytest.mark.parametrize("place", ["", "bn", "norm"])
+def test_a_class_that_parametrize_has_made_stays(place):
+    def parametrized(model):
+        name = "weight" if place else "scale"
+        nn.utils.parametrize.register_parametrization(model.get_submodule(place), name, Positive())
+        return model
+
+    plain, x = Whole(), torch.randn(4, 3)
+    before, after = parametrized(lh.convert(copy.deepcopy(plain))), lh.convert(parametrized(copy.deepcopy(plain)))
+    expected = parametrized(plain)(x)
+    assert lh.nn.explain(before).fused == {"": "self.bn + relu"}
+    assert (
+        lh.nn.explain(after).left[place] == "torch.nn.utils.parametrize has made its class; convert the model before it"
+    )
+    with pytest.raises(
+        ValueError, match=r"torch.nn.utils.parametrize has made its class; unconvert the model before it"
+    ):
+        lh.nn.unconvert(before)
+    for model in (before, after):
+        for each in (model, lh.convert(copy.deepcopy(model))):
+            torch.testing.assert_close(each(x), expected)
+        nn.utils.parametrize.remove_parametrizations(model.get_submodule(place), "weight" if place else "scale")
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_a_class_that_is_derived_from_a_fused_one_can_be_pickled():
+    model = lh.convert(Whole())
+    model.__class__ = type("Derived", (type(model),), {})
+    torch.testing.assert_close(pickle.loads(pickle.dumps(model)).state_dict(), model.state_dict())
+
+
 def test_unconvert_gives_the_classes_back():
     plain = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU(), Llama(3), nn.Dropout())
     model = lh.nn.unconvert(lh.convert(copy.deepcopy(plain)))

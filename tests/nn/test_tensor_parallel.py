@@ -62,6 +62,17 @@ def work(rank):
     assert left.keys() == {"", "norm"}
     assert "convert the model before it" in left["norm"]
     torch.testing.assert_close(sharded(x), plain(x))
+    first = lh.convert(copy.deepcopy(plain))
+    report = lh.nn.explain(first)
+    assert report.fused
+    for module in (first.norm, first):
+        fully_shard(module, mesh=mesh)
+    assert lh.nn.explain(lh.convert(first)) == report
+    torch.testing.assert_close(first(x), plain(x))
+    with pytest.raises(ValueError, match=r"the model: fully_shard has made its class; unconvert the model before it"):
+        lh.nn.unconvert(first)
+    with pytest.raises(ValueError, match=r"FSDPSequential cannot be copied .*fold before fully_shard"):
+        lh.fold(fully_shard(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), mesh=mesh))
     with pytest.raises(NotImplementedError, match="takes no mask="):
         lh.nn.LayerNorm(WIDTH)(given, mask=torch.ones(2, rows, WIDTH, dtype=torch.bool))
     return found

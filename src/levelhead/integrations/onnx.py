@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from levelhead import kinds
@@ -75,25 +75,15 @@ def export(
     Example:
         >>> exported = export(model.eval(), (x,), "model.onnx", means=(0.0, float(x.mean())))  # doctest: +SKIP
     """
-    named = {name: m for name, m in model.named_modules() if isinstance(m, kinds.Norm | kinds.Dropout)}
-    trained = [name for name, m in named.items() if m.training and (isinstance(m, _NormBase | kinds.Dropout))]
+    trained = [name for name, module in model.named_modules() if module.training and _is_random_or_tracked(module)]
     if trained:
         raise ValueError(
             f"{_listed(trained)}: in training, which torch.onnx.export writes in another form; call model.eval() before"
         )
-    batch = [n for n, m in named.items() if kinds.axes(m) == "batch" and getattr(m, "running_mean", None) is None]
-    if batch:
-        raise ValueError(
-            f"{_listed(batch)}: normalizes by the batch, for it keeps no running estimates, and torch.onnx.export would"
-            " write it without; make it with track_running_stats=True and let lh.recalibrate set them"
-        )
-    groups = [name for name, m in named.items() if isinstance(m, nn.GroupNorm)]
-    if groups and opset > GROUP_NORM_OPSET:
-        raise ValueError(
-            f"opset={opset} writes {_listed(groups)} as GroupNormalization, which gives NaN in ONNX Runtime where the"
-            f" mean is large; take opset={GROUP_NORM_OPSET}"
-        )
-    torch.onnx.export(model, args, path, dynamo=True, opset_version=opset, verbose=False, **options)
+    program: Any = torch.onnx.export(model, args, dynamo=True, opset_version=opset, verbose=False, **options)
+    for said, named in _refused(program.exported_program.graph, opset).items():
+        raise ValueError(f"{_listed(named)}: {said}")
+    program.save(path, external_data=options.get("external_data", True))
     errors = {mean: _errors(model, args, path, mean) for mean in means}
     exported = Exported(
         Path(path), {m: file for m, (file, _) in errors.items()}, {m: own for m, (_, own) in errors.items()}
@@ -101,6 +91,39 @@ def export(
     if any(not file <= 0.01 for file, _ in errors.values()):
         warnings.warn(f"ONNX Runtime does not give what the module gives: {exported}", stacklevel=2)
     return exported
+
+
+def _is_random_or_tracked(module: nn.Module) -> bool:
+    within = isinstance(module, nn.RNNBase | nn.MultiheadAttention) and module.dropout > 0
+    return within or isinstance(module, _NormBase | kinds.Dropout)
+
+
+def _refused(graph: fx.Graph, opset: int) -> dict[str, list[str]]:
+    """What in an exported program would run in another form, of functions too: why, and the modules that call it."""
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if not isinstance(node.target, torch._ops.OpOverload):
+            continue
+        names = (argument.name for argument in node.target._schema.arguments)
+        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        if "batch_norm" in node.target.name() and given.get("training"):
+            why = (
+                "normalizes by the batch in evaluation, too, and torch.onnx.export would write it with other estimates;"
+                " let it keep running ones (track_running_stats=True, training=self.training) and lh.recalibrate set"
+                " them"
+            )
+        elif "dropout" in node.target.name() and given.get("train") and given["p"]:
+            why = "drops out in evaluation, too; give F.dropout training=self.training"
+        elif "group_norm" in node.target.name() and opset > GROUP_NORM_OPSET:
+            why = (
+                f"opset={opset} writes it as GroupNormalization, which gives NaN in ONNX Runtime where the mean is"
+                f" large; take opset={GROUP_NORM_OPSET}"
+            )
+        else:
+            continue
+        stack = list(node.meta.get("nn_module_stack", {}).values()) or [("",)]
+        found.setdefault(why, []).append(stack[-1][0])
+    return found
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from levelhead import kinds
 from levelhead.nn import fusion, rewriting, source, uses
@@ -125,11 +126,15 @@ def unconvert(model: Model) -> Model:
         The same object.
 
     Raises:
-        ValueError: a layer has extras that its namesake does not know, as ``activation="relu"``.
+        ValueError: a layer has extras that its namesake does not know, as ``activation="relu"``, or another tool, as
+            ``fully_shard``, has made a class of ours its own.
     """
     new: list[tuple[nn.Module, type[nn.Module]]] = []
     for name, module in model.named_modules():
         cls, kind = type(module), kinds.of(module)
+        tool = _tool(module)
+        if tool and _is_converted(module):
+            raise ValueError(f"{name or 'the model'}: {tool} has made its class; unconvert the model before it")
         if kind is not None and cls is kind.ours:
             extras = [k for k, v in vars(module).items() if k != "forward" and getattr(cls, k, v) != v]
             if extras:
@@ -166,19 +171,41 @@ def _changes(model: nn.Module) -> list[tuple[str, nn.Module, _Change]]:
         raise TypeError(f"convert takes a torch.nn.Module, got {type(model).__name__}")
     places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     known: dict[Any, Any] = {}
-    return [(name, module, _change(module, places, known)) for name, module in model.named_modules()]
+    changes = [(name, module, _change(module, places, known)) for name, module in model.named_modules()]
+    return [(name, module, _possible(module, change)) for name, module, change in changes]
+
+
+def _possible(module: nn.Module, change: _Change) -> _Change:
+    """The change, but of a class that another tool derived and expects to find."""
+    tool = _tool(module)
+    if not tool or _is_converted(module):
+        return change._replace(kind=None) if tool else change
+    held = change.text or any(isinstance(child, kinds.Norm) for child in module.children())
+    return _Change(None, f"{tool} has made its class; convert the model before it" if held else "", "left")
+
+
+def _tool(module: nn.Module) -> str:
+    """What has derived the class of a module, beside us."""
+    if parametrize.is_parametrized(module):
+        return "torch.nn.utils.parametrize"
+    return "fully_shard" if any(base.__name__ == "FSDPModule" for base in type(module).__mro__) else ""
+
+
+def _is_converted(module: nn.Module) -> bool:
+    """Whether a module has a class of ours, or one that was derived from it."""
+    kind = kinds.intended(module)
+    return _original(type(module)) is not type(module) or (
+        kind is not None and kind.ours is not None and isinstance(module, kind.ours)
+    )
 
 
 def _change(module: nn.Module, places: Counter[int], known: dict[Any, Any]) -> _Change:
     normal = isinstance(module, kinds.Norm)
     if isinstance(module, torch.jit.ScriptModule):
         return _Change(None, "it is scripted" if normal else "", "left")
-    if any(base.__name__ == "FSDPModule" for base in type(module).__mro__):
-        held = any(isinstance(each, kinds.Norm) for each in module.modules())
-        return _Change(None, "fully_shard has made its class; convert the model before it" if held else "", "left")
     replacement = _replacement(module)
     if replacement is not None:
-        return _Change(replacement, kinds.of(module).ours.__name__, "replaced")  # type: ignore[union-attr]
+        return _Change(replacement, kinds.intended(module).ours.__name__, "replaced")  # type: ignore[union-attr]
     seen = module.seen if isinstance(module, Recognised) else recognise(module, known)
     if seen is not None:
         return _Change(_fused_class(_original(type(module)), seen)[0], str(seen), "recognised")
@@ -189,11 +216,13 @@ def _change(module: nn.Module, places: Counter[int], known: dict[Any, Any]) -> _
 
 def _replacement(module: Any) -> Any:
     """The class of ours for a norm or a dropout; of a subclass without a ``forward`` of its own, one of both."""
-    kind, cls = kinds.of(module), type(module)
+    kind, cls = kinds.intended(module), type(module)
     if kind is None or kind.ours is None or not isinstance(module, nn.Module):
         return None
-    if kinds.is_ours(module):
+    if cls.forward is kind.ours.forward:
         return cls
+    if kinds.of(module) is None:
+        return None
     return kind.ours if cls is kind.base else _merged(cls, kind.ours)
 
 
@@ -378,15 +407,16 @@ _ORIGIN = "_levelhead_origin"
 
 
 def _original(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class that a fused one was made from."""
-    origin = vars(kind).get(_ORIGIN)
-    return kind if origin is None else origin[0]
+    """The class that a fused one, or one that was derived from it since, was made from."""
+    original: type[nn.Module] = getattr(kind, _ORIGIN, (kind,))[0]
+    return original
 
 
 def _reduce(self: nn.Module, protocol: Any) -> Any:
     """Pickles as the original class and the names, for no module holds the fused class."""
-    kind, names = getattr(type(self), _ORIGIN)
-    reduced = super(type(self), self).__reduce_ex__(protocol)
+    fused: Any = next(base for base in type(self).__mro__ if _ORIGIN in vars(base))
+    kind, names = getattr(fused, _ORIGIN)
+    reduced = super(fused, self).__reduce_ex__(protocol)
     if not isinstance(reduced, tuple) or reduced[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
         return reduced
     return (_revive, (kind, names, *reduced[1][1:]), *reduced[2:])

@@ -114,12 +114,13 @@ def fold(model: Model, inputs: Any = None) -> Folding[Model]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"fold takes a torch.nn.Module, got {type(model).__name__}")
     try:
-        new = _evaluated(copy.deepcopy(model))
-    except RuntimeError as error:  # of tensors that hooks make, as the old weight_norm and pruning do
+        new = copy.deepcopy(model)
+    except Exception as error:  # of tensors that hooks make, as the old weight_norm and pruning do, or of fully_shard
         raise ValueError(
-            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}): first take off what makes its"
-            " parameters, as by torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove"
+            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}): fold before fully_shard, and take"
+            " off what makes its parameters, as by torch.nn.utils.remove_weight_norm or torch.nn.utils.prune.remove"
         ) from None
+    new = unfreeze_norm(new.eval()).eval()
     norms = [name for name, module in new.named_modules() if isinstance(module, _NormBase | Standardizer)]
     if not norms:
         raise ValueError(f"{type(model).__name__} has no batch norm and no Standardizer to fold")
@@ -134,10 +135,6 @@ def fold(model: Model, inputs: Any = None) -> Folding[Model]:
         pairs = zip(before, outputs(new, arguments), strict=True)
         difference = max((float((a.double() - b.double()).abs().max()) for a, b in pairs if a.numel()), default=0.0)
     return Folding(new, folder.folded, left, difference)
-
-
-def _evaluated(model: Model) -> Model:
-    return unfreeze_norm(model.eval()).eval()
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -286,17 +283,13 @@ class _Folder:
 
     def _layer(self, node: fx.Node, where: str, *, flat: bool) -> _Neighbour:
         module = self._module(node)
-        kind = kinds.of(module)
-        if (
-            module is None
-            or kind is None
-            or kind.family is not kinds.Affine
-            or (flat and not isinstance(module, nn.Linear))
-        ):
+        if not isinstance(module, kinds.Affine) or (flat and not isinstance(module, nn.Linear)):
             raise CannotFold(f"no linear or convolution layer stands {where} it")
         name = f"{self.prefix}{node.target}"
         try:
             self._check(name, module, node)
+            if kinds.of(module) is None:
+                raise CannotFold(f"its class {type(module).__name__} has a forward of its own")
         except CannotFold as reason:
             raise CannotFold(f"{name}, {where} it: {reason}") from None
         return _Neighbour(name, module, flat)

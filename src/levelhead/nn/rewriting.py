@@ -237,7 +237,7 @@ class _Rewriter(ast.NodeTransformer):
         site, (activation, function, value) = self._open(first.value, "norm"), self._activation(second.value)
         if site is None or site.added or activation is None or value is None or not _is_name(value, name):
             return False
-        self.found.append(f"{site.label} + {_named(activation, second.value)}")
+        self.found.append(f"{site.label} + {self._named(activation, second.value)}")
         first.value, second.value = site.node, _activated(activation, function, value, second.value)
         third.value = _Finished(name).visit(third.value)  # type: ignore[attr-defined]
         return True
@@ -284,7 +284,7 @@ class _Rewriter(ast.NodeTransformer):
             return False
         self.aheads += 1
         ahead = f"levelhead_ahead_{self.aheads}"
-        self.found.append(f"{site.label} + {ast.unparse(norm.func)}")
+        self.found.append(f"{site.label} + {_text(norm.func, self.first)}")
         call = _helper("Ahead", copy.deepcopy(norm.func), site.node)
         held = ast.NamedExpr(ast.Name(ahead, ast.Store()), call)
         statement.value = ast.fix_missing_locations(ast.copy_location(ast.Attribute(held, "total", ast.Load()), call))
@@ -309,12 +309,12 @@ class _Rewriter(ast.NodeTransformer):
             name, function, value = self._activation(node)
             site = None if value is None else self._open(value, "norm")
             if site is not None and name is not None:
-                label = f"{site.label} + {_named(name, node)}"
+                label = f"{site.label} + {self._named(name, node)}"
                 return _Closed(_activated(name, function, site.node, node), label, site.held)
         if self._is_row_norm(node):
             site = self._open(node.args[0], "dropout")
             if site is not None and site.added:
-                label = f"{site.label} + {ast.unparse(node.func)}"
+                label = f"{site.label} + {_text(node.func, self.first)}"
                 return _Closed(_helper("normalized", node.func, site.node), label, site.held)
         sites = [] if isinstance(node, ast.Name) else [self._open(node, kind) for kind in ("norm", "dropout")]
         site = next((each for each in sites if each is not None and each.added), None)
@@ -380,6 +380,10 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(node.func, ast.Attribute) and not node.args and not node.keywords and known is None:
             return kinds.activation_method(node.func.attr), None, node.func.value
         return None, None, None
+
+    def _named(self, name: str, call: ast.Call) -> str:
+        """An activation's name, of a module as it is written."""
+        return _text(call.func, self.first) if name == _MODULE else name
 
     def _is_row_norm(self, node: ast.AST) -> TypeGuard[ast.Call]:
         return _is_plain(node) and self.roles.get(_text(node.func, self.first)) == "row"
@@ -461,11 +465,6 @@ def _helper(name: str, *arguments: ast.expr) -> ast.Call:
     function = ast.Attribute(ast.Name(HELPERS, ast.Load()), name, ast.Load())
     call = ast.copy_location(ast.Call(function, list(arguments), []), arguments[-1])
     return ast.fix_missing_locations(call)
-
-
-def _named(name: str, call: ast.Call) -> str:
-    """An activation's name, of a module as it is written."""
-    return ast.unparse(call.func) if name == _MODULE else name
 
 
 def _activated(name: str, function: ast.expr | None, value: ast.expr, call: ast.Call) -> ast.Call:
