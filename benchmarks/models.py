@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib
+import itertools
 import statistics
 import time
 from typing import Any
@@ -100,19 +101,19 @@ def check(ours: nn.Module, theirs: nn.Module, given: dict[str, Tensor]) -> None:
 
 def compare(name: str, seconds: float) -> None:
     """Checks and times one model, and prints its line."""
-    theirs, given = made(name)
-    ours = lh.convert(copy.deepcopy(theirs))
+    model, given = made(name)
+    # Copies both: an original can be 1 % faster or slower than its own copy, by where its parameters lie.
+    ours, theirs = lh.convert(copy.deepcopy(model)), copy.deepcopy(model)
     check(ours, theirs, given)
     forms = {"ours": ours, "theirs": theirs, "bare": without(theirs)}
     times: dict[str, list[float]] = {key: [] for key in forms}
+    orders = itertools.cycle(itertools.permutations(forms))  # each form comes behind each other one equally often
     start = time.perf_counter()
     rounds = 0
     while rounds < 5 or time.perf_counter() - start < seconds:
-        order = list(forms)  # each form comes behind each other one equally often
-        for key in order[rounds % 3 :] + order[: rounds % 3]:
-            model = forms[key]
+        for key in next(orders):
             begin = time.perf_counter()
-            step(model, given)
+            step(forms[key], given)
             if rounds:  # the first round fills the allocator
                 times[key].append((time.perf_counter() - begin) * 1e3)
         rounds += 1

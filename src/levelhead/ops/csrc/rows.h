@@ -9,20 +9,36 @@ template <class A, class P> LH_INLINE Vec<A> parameters(const void* values, int6
     return values ? load(static_cast<const A*>(values) + i, part) : splat<A>(otherwise);
 }
 
+// The sums of one row wait for each other, those of several rows do not: short rows are summed before the first of them is
+// normalized, as many as the nearest cache keeps.
+constexpr int64_t ROWS_AT_ONCE = 16, VALUES_AT_ONCE = 2048;
+
+// Calls sums(r, k) and then values(r, k) for some rows at a time, the k-th of them.
+template <class Sums, class Values>
+LH_INLINE void some_rows(int64_t begin, int64_t end, int64_t l, Sums sums, Values values) {
+    const int64_t some = l * ROWS_AT_ONCE <= VALUES_AT_ONCE ? ROWS_AT_ONCE : l < VALUES_AT_ONCE ? VALUES_AT_ONCE / l : 1;
+    for (int64_t first = begin; first < end; first += some) {
+        const int64_t stop = first + some < end ? first + some : end;
+        for (int64_t r = first; r < stop; ++r) sums(r, r - first);
+        for (int64_t r = first; r < stop; ++r) values(r, r - first);
+    }
+}
+
 template <class T, class Act> LH_LOOPS void rows_forward_of(Task t, int64_t begin, int64_t end) {
     using A = Wide<T>;
     const Act act(t.activation);
     const bool streamed = streams(static_cast<const T*>(t.y), t.n * t.l, t.l);
-    for (int64_t r = begin; r < end; ++r) {
+    some_rows(begin, end, t.l, [&](int64_t r, int64_t) LH_ATTRIBUTE {
+        if (t.given) return;
+        const Regions<T> row{static_cast<const T*>(t.x) + r * t.l, 1, t.l, 0};
+        const Moments m = moments<Act::masked>(row, t.center, Act::masked ? t.mask + r * t.l : nullptr, t.count + r);
+        t.mean[r] = m.mean;
+        t.var[r] = m.var;
+    }, [&](int64_t r, int64_t) LH_ATTRIBUTE {
         const T* x = static_cast<const T*>(t.x) + r * t.l;
         const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
         T* y = static_cast<T*>(t.y) + r * t.l;
         const uint8_t* mask = Act::masked ? t.mask + r * t.l : nullptr;
-        if (!t.given) {
-            Moments m = moments<Act::masked>(Regions<T>{x, 1, t.l, 0}, t.center, mask, t.count + r);
-            t.mean[r] = m.mean;
-            t.var[r] = m.var;
-        }
         const Standard<A> standard(t.mean[r], t.var[r], t.eps);
         each_vector<A>(t.l, [&](int64_t i, auto part) LH_ATTRIBUTE {
             Vec<A> u = standard(load(x + i, part));
@@ -31,7 +47,7 @@ template <class T, class Act> LH_LOOPS void rows_forward_of(Task t, int64_t begi
             if (residual) u += load(residual + i, part);
             put(y + i, counting<Act::masked, A>(mask, i, act.template value<A>(u), part), part, streamed);
         });
-    }
+    });
     end_of_stream();
 }
 
@@ -76,11 +92,11 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
                                bool streamed) {
     using A = Wide<T>;
     const Act act(t.activation);
-    for (int64_t r = begin; r < end; ++r) {
+    // What both passes over a row need: f(standard, mask, z, g) with z(i, part) the standardized vector at i, and
+    // g(i, part, z) its gradient behind the activation.
+    auto with_row = [&](int64_t r, auto f) LH_ATTRIBUTE {
         const T *x = static_cast<const T*>(t.x) + r * t.l, *dy = static_cast<const T*>(t.dy) + r * t.l;
         const T* residual = t.residual ? static_cast<const T*>(t.residual) + r * t.l : nullptr;
-        T* dx = static_cast<T*>(t.dx) + r * t.l;
-        T* dresidual = t.dresidual ? static_cast<T*>(t.dresidual) + r * t.l : nullptr;
         const uint8_t* mask = Act::masked ? t.mask + r * t.l : nullptr;
         const Standard<A> standard(t.mean[r], t.var[r], t.eps);
         auto standardized = [&](int64_t i, auto part) LH_ATTRIBUTE {
@@ -95,35 +111,47 @@ LH_LOOPS void rows_backward_of(Task t, int64_t begin, int64_t end, PositionSums<
             }
             return counting<Act::masked, A>(mask, i, act.template gradient<A>(load(dy + i, part), u), part);
         };
-        TwoSums<A> of_row;
-        of_row.add(t.l, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
-            Vec<A> z = standardized(i, part);
-            Vec<A> dz = gradient(i, part, z);
-            if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
-            sum += kept<A>(dz, part);
-            product += kept<A>(dz * z, part);
+        f(standard, mask, standardized, gradient);
+    };
+    A mean_g[ROWS_AT_ONCE], mean_gz[ROWS_AT_ONCE];
+    some_rows(begin, end, t.l, [&](int64_t r, int64_t k) LH_ATTRIBUTE {
+        with_row(r, [&](const auto&, const uint8_t*, auto standardized, auto gradient) LH_ATTRIBUTE {
+            TwoSums<A> of_row;
+            of_row.add(t.l, [&](int64_t i, auto part, auto& sum, auto& product) LH_ATTRIBUTE {
+                Vec<A> z = standardized(i, part);
+                Vec<A> dz = gradient(i, part, z);
+                if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
+                sum += kept<A>(dz, part);
+                product += kept<A>(dz * z, part);
+            });
+            of_row.flush();
+            const double n = Act::masked ? (t.count[r] ? t.count[r] : 1) : double(t.l);
+            mean_g[k] = t.given || !t.center ? A(0) : A(of_row.sum1 / n);
+            mean_gz[k] = t.given ? A(0) : A(of_row.sum2 / n);
         });
-        of_row.flush();
-        const double n = Act::masked ? (t.count[r] ? t.count[r] : 1) : double(t.l);
-        const A mean_g = t.given || !t.center ? A(0) : A(of_row.sum1 / n);
-        const A mean_gz = t.given ? A(0) : A(of_row.sum2 / n);
-        each_vector<A>(t.l, [&](int64_t i, auto part) LH_ATTRIBUTE {
-            Vec<A> z = standardized(i, part);
-            Vec<A> g = gradient(i, part, z), dz = g;
-            if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
-            const Vec<A> d = (dz - z * mean_gz - mean_g) * standard.scale;
-            put(dx + i, counting<Act::masked, A>(mask, i, d, part), part, streamed);
-            if (dresidual) store(dresidual + i, g, part);
-            if (!summed) return;
-            store(sums.block_gz + i, load(sums.block_gz + i, part) + kept<A>(g * z, part), part);
-            store(sums.block_g + i, load(sums.block_g + i, part) + kept<A>(g, part), part);
+    }, [&](int64_t r, int64_t k) LH_ATTRIBUTE {
+        T* dx = static_cast<T*>(t.dx) + r * t.l;
+        T* dresidual = t.dresidual ? static_cast<T*>(t.dresidual) + r * t.l : nullptr;
+        const A of_g = mean_g[k], of_gz = mean_gz[k];
+        with_row(r, [&](const auto& standard, const uint8_t* mask, auto standardized, auto gradient) LH_ATTRIBUTE {
+            each_vector<A>(t.l, [&](int64_t i, auto part) LH_ATTRIBUTE {
+                Vec<A> z = standardized(i, part);
+                Vec<A> g = gradient(i, part, z), dz = g;
+                if (t.weight) dz *= parameters<A>(t.weight, i, part, 1);
+                const Vec<A> d = (dz - z * of_gz - of_g) * standard.scale;
+                put(dx + i, counting<Act::masked, A>(mask, i, d, part), part, streamed);
+                if (dresidual) store(dresidual + i, g, part);
+                if (!summed) return;
+                store(sums.block_gz + i, load(sums.block_gz + i, part) + kept<A>(g * z, part), part);
+                store(sums.block_g + i, load(sums.block_g + i, part) + kept<A>(g, part), part);
+            });
         });
-        if (!summed || (r + 1 < end && (r - begin + 1) % ROWS_A_BLOCK)) continue;
+        if (!summed || (r + 1 < end && (r - begin + 1) % ROWS_A_BLOCK)) return;
         for (int64_t i = 0; i < t.l; ++i) {
             sums.g[i] += double(sums.block_g[i]), sums.gz[i] += double(sums.block_gz[i]);
             sums.block_g[i] = sums.block_gz[i] = 0;
         }
-    }
+    });
     end_of_stream();
 }
 

@@ -234,6 +234,35 @@ template <class A> LH_INLINE double total(Vec<A> v) {
     return even + odd;
 }
 
+#if defined(__AVX__)
+// Sums over a quarter of the lanes each, in double.
+LH_INLINE __m256d quarters(__m256 v) {
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(v)) + _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+}
+LH_INLINE __m256d quarters(__m256d v) { return v; }
+#if defined(__AVX512F__)  // of all lanes by a mask: GCC 12 takes the plain form's undefined lanes for a fault of ours
+LH_INLINE __m256d quarters(__m512d v) {
+    return _mm512_maskz_extractf64x4_pd(0xff, v, 0) + _mm512_maskz_extractf64x4_pd(0xff, v, 1);
+}
+LH_INLINE __m256d quarters(__m512 v) {
+    return quarters(_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, v, 0)) +
+                    _mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, v, 1)));
+}
+#endif
+#endif
+
+// Adds the sums of all lanes of a and of b, both at a time: of a short row they take most of the time (layer norm of rows
+// of 64 values with AVX-512, forward: 48 ns a row one by one, and 36 so).
+template <class A> LH_INLINE void add_totals(Vec<A> a, Vec<A> b, double& sum_a, double& sum_b) {
+#if defined(__AVX__)
+    const __m256d pairs = _mm256_hadd_pd(quarters(a), quarters(b));
+    const __m128d both = _mm256_castpd256_pd128(pairs) + _mm256_extractf128_pd(pairs, 1);
+    sum_a += both[0], sum_b += both[1];
+#else
+    sum_a += total<A>(a), sum_b += total<A>(b);
+#endif
+}
+
 // Two sums of one pass: vectors of at most `block` values in the calculating type, those in double.
 template <class A> struct TwoSums {
     static constexpr int64_t block = 2048;
@@ -266,8 +295,8 @@ template <class A> struct TwoSums {
     }
 
     LH_INLINE void flush() {
-        sum1 += total<A>((first[0] + first[1]) + (first[2] + first[3]));
-        sum2 += total<A>((second[0] + second[1]) + (second[2] + second[3]));
+        add_totals<A>((first[0] + first[1]) + (first[2] + first[3]), (second[0] + second[1]) + (second[2] + second[3]),
+                      sum1, sum2);
         for (int k = 0; k < 4; ++k) first[k] = second[k] = Vec<A>{};
         pending = 0;
     }
