@@ -106,6 +106,46 @@ def test_scripting_says_what_to_do_and_that_works(name):
     assert torch.equal(scripted(x), plain(x))
 
 
+class Sevens(torch.Tensor):
+    """Of a class that says itself what some functions of PyTorch do."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        names = {"layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "dropout", "feature_dropout"}
+        if function.__name__ in names:
+            return torch.full(args[0].shape, 7.0)
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "BatchNorm1d", "GroupNorm", "InstanceNorm1d", "Dropout"])
+def test_a_tensor_that_says_itself_what_functions_do_is_heard(name):
+    arguments = (2, 4) if name == "GroupNorm" else (4,)
+    plain = getattr(torch.nn, name)(*([0.5] if name == "Dropout" else arguments))
+    for module in (plain, lh.convert(copy.deepcopy(plain))):
+        assert torch.equal(module(torch.randn(3, 4, 4).as_subclass(Sevens)), torch.full((3, 4, 4), 7.0))
+
+
+def test_a_tensor_of_another_kind_takes_no_extras_that_pytorch_does_not_know():
+    x = torch.randn(3, 4).as_subclass(Sevens)
+    for extras in ({"unbiased": False}, {"statistics": "population"}):
+        with pytest.raises(NotImplementedError, match="a Sevens takes no mask=, lengths= or policy"):
+            lh.nn.BatchNorm1d(4, **extras)(x)
+        lh.nn.BatchNorm1d(4, **extras).eval()(x)
+    with pytest.raises(NotImplementedError, match="a Sevens takes no mask="):
+        lh.nn.LayerNorm(4)(x, mask=torch.ones(3, 1, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("x", [None, [1.0], 3, "text"], ids=repr)
+@pytest.mark.parametrize("make", [lambda nn: nn.LayerNorm(4), lambda nn: nn.RMSNorm(4), lambda nn: nn.Dropout()])
+def test_what_is_no_tensor_is_refused_as_pytorch_refuses_it(make, x):
+    said = []
+    for nn in (torch.nn, lh.nn):
+        with pytest.raises(TypeError) as error:
+            make(nn)(x)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
 def test_inputs_of_any_size_go_to_our_own_path(monkeypatch):
     calls = []
     original = library.direct

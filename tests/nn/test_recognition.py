@@ -228,6 +228,7 @@ def test_types_that_were_not_tried_take_the_way_of_the_class(calls):
     calls.clear()
     assert half(x.bfloat16()).dtype == torch.bfloat16
     assert calls == ["rms_norm"]
+    assert lh.convert(Llama(6)).to("meta")(x.to("meta")).shape == x.shape  # a device that has no autocast
     traced = torch.fx.symbolic_trace(nn.Sequential(mixed))
     torch.testing.assert_close(traced(x), mixed(x))
 

@@ -236,6 +236,12 @@ class Changes(Base):
         y = self.norm(x)
         return x.mul_(3) + F.silu(y)
 
+    # fmt: off
+    def the_input_on_the_same_line(self, x):
+        x = self.linear(x); y = self.norm(x); x.mul_(3); y = F.silu(y)  # noqa: E702
+        return y  # noqa: RET504
+    # fmt: on
+
     def the_input_on_the_left_of_the_sum(self, x):
         x = x * 1
         y = self.norm(x)
@@ -250,6 +256,27 @@ def test_what_is_changed_in_place_is_taken_as_it_was(method):
     plain, x = Changes().double(), torch.randn(4, 6, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(lh.convert(copy.deepcopy(plain))(x, method), plain(x, method))
+
+
+def test_methods_of_any_length_are_read(tmp_path, monkeypatch):
+    """A jump over more than 255 units is written in two, and how long a call is depends on the file's imports."""
+    loop = """class Loop{0}(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(6)
+    def forward(self, x):
+        for _ in range(2):
+{1}            x = torch.relu(self.norm(x))
+        return x
+"""
+    text = "".join(loop.format(lines, "            x = x.add(1).sub(1)\n" * lines) for lines in range(30))
+    (tmp_path / "loops_of_many_lengths.py").write_text(f"import torch\nfrom torch import nn\n{text}")
+    monkeypatch.syspath_prepend(tmp_path)
+    import loops_of_many_lengths
+
+    for lines in range(30):
+        model = getattr(loops_of_many_lengths, f"Loop{lines}")()
+        assert lh.nn.explain(model).fused == {"": "self.norm + relu"}
 
 
 def test_hooks_and_exchanged_modules_at_an_identity():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from levelhead import ops
 from levelhead.nn import masks
-from levelhead.nn.extras import is_traced, recorded
+from levelhead.nn.extras import is_foreign, recorded
 from levelhead.nn.policy import DEFAULT, Kept, StatePolicy, recomputed
 from levelhead.ops.masked import check_counts
 
@@ -46,7 +46,7 @@ class _Batch(Kept):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         if self.policy is not None or mask is not None or lengths is not None:

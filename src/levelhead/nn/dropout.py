@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from levelhead import ops
-from levelhead.nn.extras import Unscripted, is_traced, recorded
+from levelhead.nn.extras import Unscripted, is_foreign, recorded
 
 
 class Dropout(Unscripted, nn.Dropout):
@@ -13,7 +13,7 @@ class Dropout(Unscripted, nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout(input, p, training)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input)
         return ops.dropout(input, self.p, self.training, self.inplace)
 
@@ -23,7 +23,7 @@ class Dropout1d(Unscripted, nn.Dropout1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout1d(input, p, training)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input)
         return ops.dropout1d(input, self.p, self.training, self.inplace)
 
@@ -33,7 +33,7 @@ class Dropout2d(Unscripted, nn.Dropout2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout2d(input, p, training)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input)
         return ops.dropout2d(input, self.p, self.training, self.inplace)
 
@@ -43,7 +43,7 @@ class Dropout3d(Unscripted, nn.Dropout3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.dropout3d(input, p, training)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input)
         return ops.dropout3d(input, self.p, self.training, self.inplace)
 
@@ -53,7 +53,7 @@ class AlphaDropout(Unscripted, nn.AlphaDropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.alpha_dropout(input, p, training)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input)
         return ops.alpha_dropout(input, self.p, self.training)
 
@@ -63,6 +63,6 @@ class FeatureAlphaDropout(Unscripted, nn.FeatureAlphaDropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """``ops.feature_alpha_dropout(input, p, training)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input)
         return ops.feature_alpha_dropout(input, self.p, self.training)

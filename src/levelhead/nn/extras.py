@@ -15,9 +15,20 @@ from levelhead.nn.freezing import Freezable
 from levelhead.ops import reference
 
 
-def is_traced(x: object) -> bool:
-    """Whether something that is no tensor of this process comes: ``torch.fx``'s stand-in, or a ``DTensor``."""
-    return isinstance(x, Proxy) or type(x).__name__ == "DTensor"
+def is_foreign(x: Any) -> bool:
+    """Whether what comes is no plain tensor.
+
+    It is ``torch.fx``'s stand-in, of a class that says itself what an operator of PyTorch does (``DTensor``,
+    ``MaskedTensor``), or no tensor at all.
+    """
+    kind = type(x)
+    if kind is Tensor or kind is nn.Parameter:
+        return False
+    if not isinstance(x, Tensor) or kind.__module__.startswith(("torch._subclasses", "torch.nested")):
+        return not isinstance(x, Tensor)  # the compiler's own, and those whose values we know
+    function = getattr(kind.__torch_function__, "__func__", None)  # None: switched off
+    inherited = function is None or function is Tensor.__torch_function__.__func__  # type: ignore[attr-defined]
+    return not inherited or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def recorded(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -37,9 +48,13 @@ def _by_namesake(
     mask: Any = None,
     lengths: Any = None,
 ) -> Tensor:
-    """PyTorch's operators know how a ``DTensor`` is sharded, at every size; ours do not."""
-    if mask is not None or lengths is not None:
-        raise NotImplementedError("a DTensor takes no mask= or lengths= here; call .to_local() on both before")
+    """A ``DTensor`` knows of PyTorch's operators how they are sharded, at every size; of ours it does not."""
+    kept = module.training and (getattr(module, "policy", None) is not None or not getattr(module, "unbiased", True))
+    if kept or mask is not None or lengths is not None:
+        raise NotImplementedError(
+            f"a {type(x).__name__} takes no mask=, lengths= or policy of running estimates here; pass plain tensors, as"
+            " .to_local() gives of a DTensor"
+        )
     kind = kinds.intended(module)
     assert kind is not None
     y: Tensor = kind.base.forward(module, x)

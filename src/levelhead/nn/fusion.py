@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from levelhead import kinds
 from levelhead.nn.dropout import Dropout
-from levelhead.nn.extras import is_traced
+from levelhead.nn.extras import is_foreign
 from levelhead.nn.recognition import Formula, Recognised, is_hooked
 from levelhead.ops import dropouts
 
@@ -60,7 +60,7 @@ total = finish  # of a sum
 
 def defer(norm: Any, x: Any) -> Any:
     """``norm(x)``, pending where something can be fused behind it."""
-    if not isinstance(norm, nn.Module) or not isinstance(x, Tensor) or is_hooked(norm):
+    if not isinstance(norm, nn.Module) or is_foreign(x) or is_hooked(norm):
         return norm(x)
     if isinstance(norm, FusedSequential):
         return norm.run(x)
@@ -70,7 +70,7 @@ def defer(norm: Any, x: Any) -> Any:
 
 def drop(dropout: Any, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """``dropout(x)``, of a module or of ``F.dropout``, put off where it can be one with the sum behind it."""
-    known, written = isinstance(x, Tensor) and not is_traced(x), [p, training, inplace]
+    known, written = not is_foreign(x), [p, training, inplace]
     if isinstance(dropout, nn.Module):
         if known and isinstance(dropout, FusedSequential) and not is_hooked(dropout):
             return dropout.run(x)
@@ -104,7 +104,7 @@ def through(module: Any, value: Any) -> Any:
 def _joined(add: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     """The one of the two that is put off, with the other as its residual; the sum where that would not be the same."""
     waiting, other = (left, right) if isinstance(left, Pending | Dropped) else (right, left)
-    if isinstance(waiting, Pending | Dropped) and waiting.residual is None and isinstance(other, Tensor):
+    if isinstance(waiting, Pending | Dropped) and waiting.residual is None and not is_foreign(other):
         x = waiting.x  # a sum that broadcasts, or of two types, is PyTorch's affair
         if other.shape == x.shape and other.dtype == x.dtype and other.device == x.device:
             return waiting._replace(residual=other)

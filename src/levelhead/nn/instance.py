@@ -10,7 +10,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from levelhead import ops
 from levelhead.nn import masks
-from levelhead.nn.extras import Tracked, is_traced, recorded
+from levelhead.nn.extras import Tracked, is_foreign, recorded
 from levelhead.nn.policy import recomputed
 
 
@@ -25,7 +25,7 @@ class _Instance(Tracked, _InstanceNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(instance_norm(input) + residual)``; see the class."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
         single = input.ndim == self._get_no_batch_dim()  # type: ignore[no-untyped-call]  # one example, no batch

@@ -15,7 +15,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from levelhead import kinds, ops
 from levelhead.evaluation import HOOKS, unheard
-from levelhead.nn.extras import is_traced, recorded
+from levelhead.nn.extras import is_foreign, recorded
 from levelhead.ops import spec
 
 
@@ -118,14 +118,16 @@ class Recognised(nn.Module):
             return recorded(self, x)
         return self.seen.calculate(self, x) if self.serves(x) else self.original.forward(self, *args, **kwargs)
 
-    def serves(self, x: object) -> TypeGuard[Tensor]:
+    def serves(self, x: Any) -> TypeGuard[Tensor]:
         """Whether input and parameters are as some that were tried, of one type, and nothing changes it on the way."""
-        if not isinstance(x, Tensor) or is_traced(x) or x.ndim not in self.seen.ndims:
+        if is_foreign(x) or x.ndim not in self.seen.ndims:
             return False
         for parameter in self._parameters.values():
             if parameter is not None and parameter.dtype != x.dtype:
                 return False
-        return x.dtype in self.seen.dtypes and not torch.is_autocast_enabled(x.device.type)
+        device = x.device.type
+        autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        return x.dtype in self.seen.dtypes and not autocast
 
 
 def is_hooked(module: nn.Module) -> bool:

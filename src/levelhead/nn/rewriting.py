@@ -430,7 +430,8 @@ class _Scope:
         uses = [n for n in self._loads if n.id == name]
         if looped:  # a reader above may come after, in the next round
             return len(uses) == 1
-        return all(n.lineno <= (statement.end_lineno or 0) for n in uses)
+        end = (statement.end_lineno or 0, statement.end_col_offset or 0)  # more may stand on its line
+        return all((n.lineno, n.col_offset) < end for n in uses)
 
     def function(self, node: ast.expr) -> Any:
         """What a name of the module's scope stands for, as ``F.relu``; None for anything else."""

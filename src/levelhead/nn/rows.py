@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from levelhead import ops
 from levelhead.nn import masks
-from levelhead.nn.extras import Fused, is_traced, recorded
+from levelhead.nn.extras import Fused, is_foreign, recorded
 
 
 class LayerNorm(Fused, nn.LayerNorm):
@@ -33,7 +33,7 @@ class LayerNorm(Fused, nn.LayerNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(layer_norm(input) + residual)``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         return ops.layer_norm(
             input,
@@ -60,7 +60,7 @@ class RMSNorm(Fused, nn.RMSNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(rms_norm(x) + residual)``."""
-        if is_traced(x):
+        if is_foreign(x):
             return recorded(self, x, residual, activation=activation, mask=mask, lengths=lengths)
         return ops.rms_norm(
             x,
@@ -89,7 +89,7 @@ class GroupNorm(Fused, nn.GroupNorm):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(group_norm(input) + residual)``; see ``ops.group_norm``."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         return ops.group_norm(
             input,

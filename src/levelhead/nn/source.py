@@ -180,7 +180,7 @@ def _steps(code: types.CodeType) -> list[tuple[str, Any]]:
     return [
         (i.opname.replace("METHOD", "ATTR"), None if i.opcode in _JUMPS else str(i.argval).partition(" at 0x")[0])
         for i in dis.get_instructions(code)
-        if i.opname not in {"PUSH_NULL", "CACHE"}
+        if i.opname not in {"PUSH_NULL", "CACHE", "EXTENDED_ARG"}
     ]
 
 

@@ -13,7 +13,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from levelhead import ops
 from levelhead.nn import masks
 from levelhead.nn.batch import _Batch
-from levelhead.nn.extras import is_traced, recorded
+from levelhead.nn.extras import is_foreign, recorded
 
 
 class SyncBatchNorm(_Batch):
@@ -64,7 +64,7 @@ class SyncBatchNorm(_Batch):
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
         """``activation(batch_norm(input) + residual)``; see the class."""
-        if is_traced(input):
+        if is_foreign(input):
             return recorded(self, input, residual, activation=activation, mask=mask, lengths=lengths)
         if not (self.training and self._group()):
             return super().forward(input, residual, activation=activation, mask=mask, lengths=lengths)
