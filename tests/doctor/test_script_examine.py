@@ -7,6 +7,7 @@ import sys
 import textwrap
 from concurrent.futures import Future
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -14,10 +15,10 @@ import torch
 from levelhead.doctor import ProgramError, command, remedies
 from levelhead.doctor.comparison import gain
 from levelhead.doctor.remedies import learning_rate, mismatched, penalty_lightened
-from levelhead.doctor.script import Script
+from levelhead.doctor.script import Script, child
 from levelhead.doctor.script.again import Runs
 from levelhead.doctor.script.child import Ran
-from levelhead.doctor.script.examined import examine_script
+from levelhead.doctor.script.examined import SHARE, _checked, examine_script
 from levelhead.doctor.script.measure import Measure, measure
 from levelhead.doctor.script.patch import patch
 from levelhead.doctor.script.reruns import Reruns
@@ -85,20 +86,24 @@ FACTS = {"alternating": False, "usual": False, "ended": True, "rates": [0.001]}
 
 
 class Made:
-    """Runs that have been made: the unchanged one, and one with a change."""
+    """Runs that have been made: the unchanged one, and one with a change; each takes as long as it says."""
 
-    def __init__(self, plain, changed):
-        self.plain, self.changed = plain, changed
+    def __init__(self, plain, changed, deadline=math.inf):
+        self.plain, self.changed, self.deadline, self.begun = plain, changed, deadline, set()
+
+    def clock(self):
+        return len(self.begun) * self.plain.seconds
 
     def begin(self, changes, seed, steps):
         done = Future()
+        self.begun.add((*(change.words for change in changes), seed))
         done.set_result(self.changed if changes else self.plain)
         return done
 
 
-def searched(plain, changed, measure):
+def searched(plain, changed, measure, deadline=math.inf):
     """The verdicts of a search among rates, and its trials."""
-    again = Reruns(Made(plain, changed), plain, measure)
+    again = Reruns(Made(plain, changed, deadline), plain, measure)
     search = Search(again, again, lambda _: None, rounds=1)
     return search.causes(_rates(plain.facts, again.base, measure.validated)), search.trials
 
@@ -112,6 +117,54 @@ def test_a_lower_rate_under_which_the_training_data_are_fitted_worse_only_overfi
     found, trials = searched(ran(1.0, 2.0), ran(training, 1.0), measure)
     assert [v.suspicion.cause for v in found] == expected
     assert trials[1].gain == 0.5
+
+
+@pytest.mark.parametrize(("deadline", "tried"), [(70.0, 6), (60.0, 5), (40.0, 2), (25.0, 0)])
+def test_no_run_is_begun_that_would_end_after_the_deadline(deadline, tried):
+    def ran(loss):
+        return Ran(10, [[i, loss] for i in range(10)], [], [], "", [], FACTS, [], seconds=10.0)
+
+    _, trials = searched(ran(1.0), ran(0.999), Measure("loss", lambda each: -each.losses[-1][1], -3.0, False), deadline)
+    assert len(trials) - 1 == tried
+
+
+class Clocked:
+    """A sight that sees nothing but how many updates were made."""
+
+    def __init__(self):
+        self.watches, self.history, self.steps = [self], self, 0
+
+
+@pytest.mark.parametrize(
+    ("setup", "pace", "evaluation", "seconds", "updates", "least"),
+    [
+        (0.5, 0.01, 0.0, 5.0, 256, 0),  # a power of two
+        (30.0, 0.01, 0.0, 5.0, 256, 0),  # slow imports or data: fewer runs, of as many updates
+        (50.0, 0.01, 0.0, 5.0, 2, 51),  # slower ones than an examination has time for
+        (0.5, 3.0, 0.0, 5.0, 5, 0),  # slow updates: five say it
+        (0.5, 30.0, 0.0, 5.0, 2, 151),
+        (0.5, 0.01, 0.2, 5.0, 116, 0),  # what comes between updates is slow
+    ],
+)
+def test_a_slow_script_is_cut_off_or_refused(monkeypatch, setup, pace, evaluation, seconds, updates, least):
+    clock = [0.0]
+    monkeypatch.setattr(child, "now", lambda: clock[0])
+    sight, ends = Clocked(), []
+    limit = child._Limit(sight, child.Order(None, [], 0, 2000, seconds, "", "", 1), lambda: ends.append(sight.steps))
+    clock[0] += setup
+    while not ends:
+        clock[0] += pace + (evaluation if sight.steps > 20 else 0.0)
+        sight.steps += 1
+        limit.after()
+    assert ends == [updates]
+    first = Ran(updates, [], [], [], "", [], {}, [], clock[0], limit.paces[0], median(limit.paces[1:]))
+    budget, jobs = seconds * SHARE / 2, 2
+    if least:
+        with pytest.raises(ProgramError, match=rf"needs a budget of {least} s at least; got 40"):
+            _checked(Script("slow.py"), first, budget, jobs)
+    else:
+        _checked(Script("slow.py"), first, budget, jobs)
+        assert 4 * first.seconds / jobs <= 2 * budget
 
 
 @pytest.mark.parametrize(

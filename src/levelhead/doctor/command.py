@@ -117,15 +117,14 @@ def run_script(
 
     if budget is not None and budget <= 0:
         raise ProgramError(f"the budget must be above 0 seconds, got {budget:g}")
+    budget = budget or 120.0
     wanted = chosen(_split(select), _split(ignore))
     with _progress(console) as tell:
-        found = examine_script(
-            script, budget=120.0 if budget is None else budget, steps=steps or STEPS, wanted=wanted, progress=tell
-        )
+        found = examine_script(script, budget=budget, steps=steps or STEPS, wanted=wanted, progress=tell)
         treated = None
         if treat and not found.healthy:
             tell("treating")
-            treated = found.treat()
+            treated = found.treat(budget=2 * budget)
     if patch is not None:
         changes = [f.patch for f in found.findings if f.patch.startswith("--- ")]
         if not changes:

@@ -111,12 +111,10 @@ def _examine(
     verdicts = search.judge([s for s in (*untrained, *trained) if wanted(s.cause)])
     undecided = ""
     if not any(v.severity != "info" for v in verdicts):
-        if search.untried:
-            causes = ", ".join(dict.fromkeys(s.cause for s in search.untried))
-            undecided = f"time ran out before what speaks for {causes} was tried; give a larger budget"
-        elif copies.whole:
+        undecided = search.out_of_time
+        if not undecided and copies.whole:
             verdicts += [Verdict(s, s.severity) for s in suspicions(facts, last=True) if wanted(s.cause)]
-        elif facts.idle(base.score):
+        elif not undecided and facts.idle(base.score):
             undecided = (
                 f"after {base.updates} of {base.planned} updates the program is no better than a constant answer; "
                 "a larger budget judges more of its training"

@@ -119,6 +119,12 @@ class Search:
         won = self.causes(open_)
         return [*found, *won, *(Verdict(s, "info") for s in style if s not in [v.suspicion for v in won])]
 
+    @property
+    def out_of_time(self) -> str:
+        """What was left for lack of time, in words; empty where nothing was."""
+        causes = ", ".join(dict.fromkeys(s.cause for s in self.untried))
+        return f"time ran out before what speaks for {causes} was tried; give a larger budget" if causes else ""
+
     def _certain(self, suspicion: Suspicion) -> Verdict:
         """A fault that was seen; its remedies are tried to know which is best and what is left for others."""
         before = self.current

@@ -65,11 +65,15 @@ def updates_of(program: Program) -> int:
 
 def now() -> float:
     """Seconds on a clock that stands while other processes keep this thread from a processor (where Linux tells)."""
+    return time.perf_counter() - waited("thread-self")
+
+
+def waited(process: int | str) -> float:
+    """Seconds for which other processes have kept a process's first thread from a processor, where Linux tells."""
     try:
-        waited = int(Path("/proc/thread-self/schedstat").read_bytes().split()[1])
+        return int(Path(f"/proc/{process}/schedstat").read_bytes().split()[1]) / 1e9
     except (OSError, IndexError):
-        waited = 0
-    return time.perf_counter() - waited / 1e9
+        return 0.0
 
 
 def endless(loader: Any) -> Iterator[Any]:

@@ -8,7 +8,6 @@ import os
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,8 @@ from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
 from levelhead.doctor.trials import PACED, affordable, now
 
+#: How many times its share of the budget the unchanged run takes at most: four such runs take twice the budget.
+LONGEST = 8
 #: Updates between which nothing is measured in a run whose outcome alone counts.
 NEVER = 2**30
 
@@ -68,7 +69,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Ran:
-    """What one run came to, as a child writes it."""
+    """What one run came to, as a child writes it; seconds in all, up to the first update, and of one update."""
 
     steps: int
     losses: Sequence[Sequence[float]]
@@ -78,7 +79,9 @@ class Ran:
     said: list[str]
     facts: dict[str, Any]
     examinations: list[dict[str, Any]]
-    seconds: float
+    seconds: float = 0.0
+    setup: float = 0.0
+    pace: float = 0.0
 
 
 def main(order: Order, said: str) -> None:
@@ -100,20 +103,20 @@ def main(order: Order, said: str) -> None:
     facts = _Facts(sight, whole)
     for change in order.changes:
         change(sight)
-    limit = _Limit(sight, order, lambda: _end(sight, facts, order, ""))
+    limit = _Limit(sight, order, lambda: _end(sight, facts, limit, ""))
     error = ""
     with sight:
-        limit.start()
+        register_optimizer_step_post_hook(limit.after)
         try:
             status = order.script.run()
             error = "" if not status else f"the script ends with exit status {status}"
         except BaseException as raised:
             error = f"{type(raised).__name__}: {raised}"
         facts.ended = True
-        _end(sight, facts, order, error)
+        _end(sight, facts, limit, error)
 
 
-def _end(sight: Sight, facts: _Facts, order: Order, error: str) -> None:
+def _end(sight: Sight, facts: _Facts, limit: _Limit, error: str) -> None:
     """Write what was seen, and end at once: what the script would still do is not wanted."""
     sight.__exit__()
     main_watch = max(sight.watches, key=lambda each: each.history.steps, default=None)
@@ -127,11 +130,14 @@ def _end(sight: Sight, facts: _Facts, order: Order, error: str) -> None:
         said=sight.said,
         facts=facts.found(),
         examinations=[each.to_dict() for each in seen(sight)] if facts.whole else [],
-        seconds=time.process_time(),
+        seconds=now() - limit.began,
+        setup=limit.paces[0] if limit.paces else 0.0,
+        pace=median(limit.paces[1:] or [0.0]),
     )
-    temporary = Path(order.out + ".part")
+    out = limit.order.out
+    temporary = Path(out + ".part")
     temporary.write_text(json.dumps(vars(result), default=str))
-    temporary.replace(order.out)
+    temporary.replace(out)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -142,18 +148,25 @@ class _Limit:
 
     def __init__(self, sight: Sight, order: Order, end: Callable[[], None]) -> None:
         self.sight, self.order, self.end, self.steps = sight, order, end, order.steps
-        self.paces: list[float] = []
-
-    def start(self) -> None:
-        self.clock = now()
-        register_optimizer_step_post_hook(self.after)
+        self.paces: list[float] = []  # the first of which is the way to the first update
+        self.began = self.clock = now()
+        self.open = order.seconds > 0
 
     def after(self, *_: Any) -> None:
+        """Of slow updates fewer say what one takes; of those that are too slow for an examination, two."""
         if len(self.paces) < 4 * PACED:
             self.paces.append(now() - self.clock)
             self.clock = now()
-            if len(self.paces) == 4 * PACED and self.order.seconds > 0:
-                self.steps = affordable(self.steps, median(self.paces), self.order.seconds, 1.0)
+        if self.open:
+            count, seconds = len(self.paces), self.order.seconds
+            taken = self.clock - self.began - self.paces[0]
+            if count == 4 * PACED or (count >= PACED and taken > seconds):
+                self.open = False
+                self.steps = affordable(self.steps, median(self.paces[1:]), seconds, 1.0)
+            elif count > 1 and self.clock - self.began > LONGEST * seconds:
+                self.steps = 0
+        elif self.order.seconds > 0 and now() - self.began - self.paces[0] > LONGEST / 2 * self.order.seconds:
+            self.steps = 0  # what it does between the updates takes longer than they do
         done = max((each.history.steps for each in self.sight.watches), default=0)
         if done >= self.steps:
             self.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,14 @@ from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.rules import RULES, finding
 from levelhead.doctor.rules.rule import GAIN
 from levelhead.doctor.script.again import Runs
-from levelhead.doctor.script.child import Ran
+from levelhead.doctor.script.child import LONGEST, Ran
 from levelhead.doctor.script.measure import measure
 from levelhead.doctor.script.patch import patch
 from levelhead.doctor.script.reruns import Reruns
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.suspected import factor_of, suspected
 from levelhead.doctor.search import Search, Verdict
+from levelhead.doctor.trials import PACED
 from levelhead.records import environment
 
 #: Updates of one run at most, by default.
@@ -46,20 +48,20 @@ def examine_script(
 
     Args:
         script: what to run.
-        budget: seconds that all runs together are to take, about; it sets how many updates each has.
+        budget: seconds that all runs together are to take, about; it sets how many updates each has. After twice as
+            many none is begun and all are ended, on a clock that stands while others keep the runs from a processor.
         steps: updates of a run at most.
         wanted: whether a cause is looked for.
         progress: called with a few words before each part.
 
     Raises:
-        ProgramError: the script cannot be run, or trains nothing.
+        ProgramError: the script cannot be run, or trains nothing, or needs a larger budget; the message has the least.
     """
     started = time.perf_counter()
-    with Runs(script, deadline=4 * budget) as runs:
+    with Runs(script, deadline=2 * budget) as runs:
         progress("as it is")
         first = runs.begin([], 0, steps, budget * runs.jobs / SHARE).result()
-        if not first.steps:
-            raise ProgramError(_nothing(script, first))
+        _checked(script, first, budget, runs.jobs)
         again = Reruns(runs, first, measure(first))
         seen = [f for e in first.examinations for f in Examination.from_dict(e).findings if wanted(f.cause)]
         search = Search(again, again, progress, rounds=1)  # another cause would take as many runs once more
@@ -68,7 +70,7 @@ def examine_script(
             probes = {"labels-corrupted": remedies.permuted(), "does-not-learn": remedies.one_batch()}
             asked = {cause: remedy for cause, remedy in probes.items() if wanted(cause)}
             again.soon([[remedy] for remedy in asked.values()])
-            for cause, remedy in asked.items():
+            for cause, remedy in asked.items() if again.affords(again.base.cost) else ():
                 search.record(remedy.words, cause, again.run([remedy]), 0.0)
             if again.measure.validated:  # neighbours share labels by chance, and nothing carries over to other rows
                 seen = [replace(f, severity="critical") if f.cause == "labels-corrupted" else f for f in seen]
@@ -82,6 +84,7 @@ def examine_script(
     notes = (
         f"compared by {again.measure.words}; noise between seeds {noise:.3g}",
         f"each run has {first.steps} updates" + (f"; the script itself ends: {first.error}" if first.error else ""),
+        *search.notes,
     )
     seconds = time.perf_counter() - started
     stage = Stage("runs", seconds, f"{len(search.trials)} runs of {first.steps} updates")
@@ -97,7 +100,11 @@ def examine_script(
         environment(),
         seconds,
         metric=f"minus {again.measure.words}" if again.measure.sign < 0 else again.measure.words,
-        undecided=f"does not learn: no run beats a constant answer{_by_heart(search)}" if nothing else "",
+        undecided=f"does not learn: no run beats a constant answer{_by_heart(search)}"
+        if nothing
+        else search.out_of_time
+        if not found
+        else "",
         program=script,
         _treat=partial(_treated, again, chosen, found[0].patch if found else ""),
     )
@@ -125,7 +132,7 @@ def _treated(
     if remedy is None:
         as_it_is = Scores((again.base.score,))
         return Treated(None, False, as_it_is, as_it_is, note="no change that was made from outside wins enough")
-    with Runs(again.runs.script, again.runs.deadline) as runs:
+    with Runs(again.runs.script, 2 * budget) as runs:
         ran = [[runs.begin(changes, seed, again.steps) for seed in range(2, seeds + 2)] for changes in ([], [remedy])]
         scores = [[again.measure.of(each.result(), again.base.updates).score for each in part] for part in ran]
     runs.forget()
@@ -142,10 +149,19 @@ def _treated(
     )
 
 
-def _nothing(script: Script, ran: Ran) -> str:
-    if ran.error:
-        return f"{script.what} fails before its first update: {ran.error}"
-    return f"{script.what} makes no update with an optimizer in its own process; is it the script that trains?"
+def _checked(script: Script, first: Ran, budget: float, jobs: int) -> None:
+    """That the unchanged run has trained, and leaves time for others."""
+    least = (first.setup + (PACED - 1) * first.pace) * SHARE / (LONGEST * jobs)
+    if first.setup and least > budget:
+        raise ProgramError(
+            f"{script.what} takes {first.setup:.2g} s up to its first update, {first.pace:.2g} s for each other one; "
+            f"an examination needs a budget of {math.ceil(least)} s at least; got {budget:g}"
+        )
+    if not first.steps and first.error:
+        raise ProgramError(f"{script.what} fails before its first update: {first.error}")
+    if not first.steps:
+        said = "makes no update with an optimizer in its own process; is it the script that trains?"
+        raise ProgramError(f"{script.what} {said}")
 
 
 def _proven(again: Reruns, verdict: Verdict) -> Finding:

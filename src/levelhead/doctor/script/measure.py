@@ -46,6 +46,7 @@ class Measure:
             ran.steps,
             max(steps, ran.steps),
             ran.seconds,
+            ran.seconds,
             error=ran.error or None,
         )
 

@@ -36,8 +36,8 @@ class Reruns:
         runs.begin([], 1, self.steps)  # how much another seed makes is asked first
 
     def affords(self, cost: float) -> bool:
-        """The budget sets how long a run is, and not how many there are."""
-        return True
+        """Whether it would end before all are ended."""
+        return self.runs.clock() + cost <= self.runs.deadline
 
     def run(self, applied: Sequence[Remedy], seed: int = 0) -> Result:
         """Run the script with these changes."""
