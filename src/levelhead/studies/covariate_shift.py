@@ -50,10 +50,7 @@ def _draw(samples: Samples) -> list[Chart]:
             "Distance from the unit Gaussian by layer",
             "hidden layer",
             "KL divergence of a unit's input, mean over training, nats",
-            {
-                arm: {i: samples.every(arm, "geometric", f"deviation/{i}") for i in range(1, DEPTH + 1)}
-                for arm in samples.arms
-            },
+            {arm: samples.by_layer(arm, "geometric", "deviation", DEPTH) for arm in samples.arms},
             log_y=True,
         ),
     ]

@@ -54,10 +54,7 @@ STUDY = Lecture(
             "Gradients by layer before the first step",
             "layer",
             "gradient norm",
-            {
-                arm: {layer: samples.every(arm, "first", f"gradient/{layer}") for layer in range(1, DEPTH + 2)}
-                for arm in samples.arms
-            },
+            {arm: samples.by_layer(arm, "first", "gradient", DEPTH + 1) for arm in samples.arms},
             log_y=True,
         ),
         drawing.over_training(

@@ -55,10 +55,7 @@ def _draw(samples: Samples) -> list[Chart]:
             "The variance of a layer's sums before training, calibrated",
             "hidden layer",
             "over what the formula says",
-            {
-                label: {i: samples.every(CALIBRATED, "first", f"{name}/{i}") for i in range(1, DEPTH + 1)}
-                for name, label in FORMULAS.items()
-            },
+            {label: samples.by_layer(CALIBRATED, "first", name, DEPTH) for name, label in FORMULAS.items()},
         ),
     ]
 

@@ -113,3 +113,7 @@ class Samples:
             return []
         values = [float(getattr(self, measure)(arm, seed, *more)) for seed in self.seeds]
         return [value for value in values if math.isfinite(value)]
+
+    def by_layer(self, arm: str, measure: str, name: str, layers: int) -> dict[int, list[float]]:
+        """The same of a curve's value in each of so many layers, ``name/1`` the first."""
+        return {layer: self.every(arm, measure, f"{name}/{layer}") for layer in range(1, layers + 1)}
