@@ -133,6 +133,22 @@ def test_the_target_is_that_of_the_sweep_which_it_is_compared_with(tmp_path):
     assert found["one"].target == found["other"].target == pytest.approx(0.98 * 0.8)
 
 
+def test_a_run_of_a_sweep_ends_where_a_target_is_known(tmp_path):
+    one, other = Sweep("one", BASE, (0.1, 0.3), ["he"]), Sweep("other", BASE, (0.1, 0.3), ["he"], like="one")
+    fixed = Sweep("fixed", BASE, (0.1, 0.3), ["he"], target=0.7)
+    ends = {}
+
+    def make(job):
+        ends[job.arm.split("-")[1], job.recipe.seed] = job.recipe.target
+        return run_of(job, 50 if job.recipe.learning_rate == 0.3 else 70, 0.8)
+
+    found = tune([other, one, fixed], Made(make), tmp_path)
+    assert list(found) == ["other", "one", "fixed"]
+    of = {name: {ends[name, seed] for seed in sweep.SEEDS} for name in found}
+    assert of == {"one": {None}, "other": {found["one"].target}, "fixed": {0.7}}
+    assert found["other"].recipe.target is None, "a study's own runs go on"
+
+
 def test_every_arm_has_the_same_grid():
     from levelhead.studies.batch_norm import NORMS, _sweep
     from levelhead.studies.settings import Settings

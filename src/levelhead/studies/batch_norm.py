@@ -20,7 +20,7 @@ from levelhead.studies.frame import decide, plan
 from levelhead.studies.jobs import Job
 from levelhead.studies.outcome import SHARE, chance
 from levelhead.studies.study import Study
-from levelhead.studies.sweep import Sweep, Tuned, told, tune
+from levelhead.studies.sweep import Sweep, Tuned, told, tune, until
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
@@ -170,27 +170,27 @@ def _sweep_chart(tuned: Tuned, baseline: str) -> Chart:
 
 def _depth_chart(by_depth: Mapping[int, Mapping[str, Tuned]], settings: Settings, pool: Pool, folder: Path) -> Chart:
     """Plain against batch norm at each depth, both at their own best of the same grid, with seeds of the study."""
-    recipes = {(depth, norm): tuned.recipe for depth, pair in by_depth.items() for norm, tuned in pair.items()}
+    arms = {
+        f"tuned-{tuned.sweep.name}": (depth, until(tuned.recipe, pair["plain"].target))
+        for depth, pair in by_depth.items()
+        for tuned in pair.values()
+    }
 
     def job(arm: str, seed: int) -> Job:
-        depth, norm = keys[arm]
-        tuned = by_depth[depth][norm]
-        recipe = recipes[depth, norm].replace(seed=seed)
-        return Job.of(f"tuned-{tuned.sweep.name}", recipe, folder, group=f"depth {depth}", probe=False)
+        depth, recipe = arms[arm]
+        return Job.of(arm, recipe.replace(seed=seed), folder, group=f"depth {depth}", probe=False)
 
-    keys = {f"tuned-{by_depth[depth][norm].sweep.name}": (depth, norm) for depth, norm in recipes}
-    arms = {key: arm for arm, key in keys.items()}
     claims = [
         faster(
-            arms[d, "plain"],
-            arms[d, "BN"],
-            by_depth[d]["plain"].target,
+            f"tuned-{pair['plain'].sweep.name}",
+            f"tuned-{pair['BN'].sweep.name}",
+            pair["plain"].target,
             text="Batch norm is faster.",
-            effect=f"depth {d}",
+            effect=f"depth {depth}",
         )
-        for d in by_depth
+        for depth, pair in by_depth.items()
     ]
-    _, verdicts, _ = decide("by depth", list(keys), job, lambda _: claims, plan(settings.seed_count)[:1], pool)
+    _, verdicts, _ = decide("by depth", list(arms), job, lambda _: claims, plan(settings.seed_count)[:1], pool)
     gains = [verdict.interval for verdict in verdicts]
     metric = pool.data.metric
     said = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,8 @@ class Sweep:
         recipe: all that is not swept.
         learning_rates: to try, in any order.
         initializations: to try.
-        target: the score that steps are counted to; None takes 98 % of the best median of the settings
-            that go on to all seeds.
+        target: the score that steps are counted to, at which a run ends; None takes 98 % of the best median of the
+            settings that go on to all seeds.
         like: the name of another sweep whose target counts.
         experiment: as in ``Job``.
     """
@@ -55,9 +55,10 @@ class Sweep:
     def job(self, setting: Setting, seed: int, folder: Path) -> Job:
         """One run."""
         rate, initialization = setting
+        recipe = self.recipe.replace(learning_rate=rate, initialization=initialization, seed=seed)
         return Job.of(
             f"sweep-{self.name}-{initialization}-lr{rate:g}",
-            self.recipe.replace(learning_rate=rate, initialization=initialization, seed=seed),
+            until(recipe, self.target),
             folder,
             group=f"sweep {self.name}",
             probe=False,
@@ -110,6 +111,7 @@ def tune(
     Every setting is run with two seeds, the better half of each grid with all five. Where the best learning rate is at
     an edge, the grid is widened beyond it. Of settings that lost no seed (none diverged, and all reached the target)
     the one with the fewest steps to the target is taken, in the geometric mean; of equal ones the higher score decides.
+    What a run does after it reached a target that is known does not count, and is not run.
 
     Args:
         sweeps: what is tuned.
@@ -121,6 +123,14 @@ def tune(
     Raises:
         StudyError: as ``Pool.run``.
     """
+    first = _tune([sweep for sweep in sweeps if not sweep.like], pool, folder, title, least)
+    others = [replace(sweep, target=first[sweep.like].target) for sweep in sweeps if sweep.like]
+    tuned = first | (_tune(others, pool, folder, title, least) if others else {})
+    return {sweep.name: tuned[sweep.name] for sweep in sweeps}
+
+
+def _tune(sweeps: Sequence[Sweep], pool: Pool, folder: Path, title: str, least: float) -> dict[str, Tuned]:
+    """The same of sweeps that hang on no other."""
     runs: dict[str, dict[Setting, list[Run]]] = {sweep.name: {} for sweep in sweeps}
 
     def make(wanted: list[tuple[Sweep, Setting]], seeds: Sequence[int]) -> None:
@@ -129,40 +139,34 @@ def tune(
         for (sweep, setting, _), run in zip(asked, made, strict=True):
             runs[sweep.name].setdefault(setting, []).append(run)
 
-    def targets() -> dict[str, float]:
-        own = {s.name: s.target if s.target is not None else _goal(runs[s.name], least) for s in sweeps}
-        return {sweep.name: own[sweep.like or sweep.name] for sweep in sweeps}
-
-    def ranked(sweep: Sweep, target: float) -> list[Setting]:
+    def ranked(sweep: Sweep) -> tuple[float, list[Setting]]:
+        """The target, and the settings with the most seeds in their order."""
         kept = runs[sweep.name]
+        target = sweep.target if sweep.target is not None else _goal(kept, least)
         most = max(map(len, kept.values()))
-        return sorted(
-            (s for s in kept if len(kept[s]) == most), key=lambda s: _rank(kept[s], target, sweep.recipe.steps)
-        )
+        whole = [setting for setting in kept if len(kept[setting]) == most]
+        return target, sorted(whole, key=lambda setting: _rank(kept[setting], target, sweep.recipe.steps))
 
-    make(
-        [
-            (sweep, (rate, start))
-            for sweep in sweeps
-            for rate in sorted(sweep.learning_rates)
-            for start in sweep.initializations
-        ],
-        SEEDS[:FIRST],
-    )
-    first = targets()
-    better = {sweep.name: ranked(sweep, first[sweep.name]) for sweep in sweeps}
+    grids = {
+        s.name: [(rate, start) for rate in sorted(s.learning_rates) for start in s.initializations] for s in sweeps
+    }
+    make([(sweep, setting) for sweep in sweeps for setting in grids[sweep.name]], SEEDS[:FIRST])
+    better = {sweep.name: ranked(sweep)[1] for sweep in sweeps}
     make([(s, setting) for s in sweeps for setting in better[s.name][: (len(better[s.name]) + 1) // 2]], SEEDS[FIRST:])
     for _ in range(WIDENED):
-        found = targets()
-        beyond = [(s, wide) for s in sweeps if (wide := _beyond(runs[s.name], ranked(s, found[s.name])[0])) is not None]
+        beyond = [(s, wide) for s in sweeps if (wide := _beyond(runs[s.name], ranked(s)[1][0])) is not None]
         make(beyond, SEEDS)
-    found = targets()
     tuned = {}
     for sweep in sweeps:
-        best = ranked(sweep, found[sweep.name])[0]
+        target, (best, *_) = ranked(sweep)
         edge = _beyond(runs[sweep.name], best) is not None
-        tuned[sweep.name] = Tuned(sweep, best, found[sweep.name], runs[sweep.name], edge)
+        tuned[sweep.name] = Tuned(sweep, best, target, runs[sweep.name], edge)
     return tuned
+
+
+def until(recipe: Recipe, target: float | None) -> Recipe:
+    """The recipe of a run of which only the steps to a target count: it ends there."""
+    return recipe if target is None or math.isinf(target) else recipe.replace(target=target)
 
 
 def told(tuned: Mapping[str, Tuned]) -> list[str]:
