@@ -221,8 +221,88 @@ def test_a_debugger_stops_at_lines_of_that_source():
     ]
 
 
+class Same(nn.Module):
+    def forward(self, x):
+        return x
+
+
 class Changes(Base):
     """What is added, or normalized, is changed in place before the value is made use of."""
+
+    def __init__(self):
+        super().__init__()
+        self.same, self.drop, self.flat, self.relu_ = Same(), nn.Dropout(0.0), nn.Flatten(), nn.ReLU(inplace=True)
+        self.chain, self.thin = nn.Sequential(nn.Identity(), nn.LayerNorm(6)), lh.nn.Dropout(0.5)
+
+    def kept(self, x):
+        self.cache = self.linear(x)
+        return self.cache
+
+    def shift(self):
+        for parameter in self.parameters():
+            parameter.add_(1)
+
+    def the_input_that_an_identity_gave(self, x):
+        y = self.norm(self.gap(x))
+        x.mul_(3)
+        return F.silu(y)
+
+    def the_input_that_a_module_gave_as_it_is(self, x):
+        h = self.same(x)
+        y = self.norm(h)
+        x.mul_(3)
+        return F.silu(y)
+
+    def the_input_that_is_a_view(self, x):
+        y = self.norm(self.flat(x))
+        x.mul_(3)
+        return F.silu(y)
+
+    def the_input_that_dropout_gave_as_it_is(self, x):
+        y = self.norm(self.drop(x))
+        x.mul_(3)
+        return F.silu(y)
+
+    def the_input_that_a_method_keeps(self, x):
+        y = self.norm(self.kept(x))
+        self.cache.mul_(3)
+        return F.silu(y)
+
+    def the_input_of_a_sequence(self, x):
+        y = self.chain(x)
+        x.mul_(3)
+        return F.silu(y)
+
+    def the_input_by_a_module_on_the_right(self, x):
+        return F.silu(self.norm(self.same(x)) + self.relu_(x))
+
+    def the_input_of_a_sequence_by_a_module_on_the_right(self, x):
+        return F.silu(self.chain(x) + self.relu_(x))
+
+    def the_residual_that_an_identity_gave(self, x):
+        y = self.norm(self.linear(x))
+        y = y + self.gap(x)
+        x.mul_(3)
+        return F.silu(y)
+
+    def the_input_of_the_dropout(self, x):
+        y = self.thin(self.gap(x))
+        x.mul_(3)
+        return self.norm(y + x)
+
+    def the_input_of_the_dropout_by_a_module_on_the_right(self, x):
+        return self.norm(self.thin(self.same(x)) + self.relu_(x))
+
+    def the_parameters_by_a_method(self, x):
+        y = self.norm(self.linear(x))
+        self.shift()
+        return F.silu(y)
+
+    def the_parameters_by_a_loop(self, x):
+        y = self.norm(self.linear(x))
+        for parameter in self.parameters():
+            parameter.add_(1)
+        return F.silu(y)
 
     def the_residual_before_the_activation(self, x):
         r = x * 1
@@ -255,7 +335,35 @@ class Changes(Base):
 def test_what_is_changed_in_place_is_taken_as_it_was(method):
     plain, x = Changes().double(), torch.randn(4, 6, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(lh.convert(copy.deepcopy(plain))(x, method), plain(x, method))
+        results = []
+        for model in (lh.convert(copy.deepcopy(plain)), plain):
+            torch.manual_seed(0)
+            results.append(model(x.clone(), method))
+        torch.testing.assert_close(*results)
+
+
+class Shortcut(Base):
+    """Between a norm and its activation, parts run that may be absent, and the norm's input is a convolution's."""
+
+    def __init__(self, *shortcut):
+        super().__init__()
+        if shortcut:
+            (self.shortcut,) = shortcut
+
+    def forward(self, x):
+        y = self.norm(self.linear(x))
+        if hasattr(self, "shortcut") and self.shortcut is not None:
+            x = self.shortcut(x)
+        y += x
+        return self.act(y)
+
+
+@pytest.mark.parametrize("shortcut", [(), (None,), (nn.Linear(6, 6),), (nn.ReLU(inplace=True),)], ids=repr)
+def test_what_stands_between_a_norm_and_its_activation_may_be_absent(shortcut):
+    plain, x = Shortcut(*shortcut), torch.randn(4, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(lh.convert(copy.deepcopy(plain))(x.clone()), plain(x.clone()))
+    assert lh.nn.explain(plain).fused == {"": "self.norm + add + self.act"}
 
 
 def test_methods_of_any_length_are_read(tmp_path, monkeypatch):

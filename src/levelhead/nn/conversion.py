@@ -292,14 +292,24 @@ def _role(target: nn.Module | None, module: nn.Module, places: Counter[int]) -> 
             within = (each for _, each in module.named_modules(remove_duplicate=False))
             if sum(each is last for each in within) > 1:
                 return ""
-        return "chain" if last is not target else "row" if kinds.axes(target) == "row" else "norm"
+        return "chain" if _makes(target) else "row" if kinds.axes(target) == "row" else "norm"
     if isinstance(target, Recognised) and isinstance(target.seen, Formula):
         return "row"
     if isinstance(target, kinds.Activation) and kinds.of(target) is not None:
         return "activation"
     if _ends_in_dropout(target):
         return "dropout"
-    return "nothing" if type(target) is nn.Identity else ""
+    return "nothing" if type(target) is nn.Identity else "maker" if _makes(target) else "part"
+
+
+def _makes(target: nn.Module) -> bool:
+    """Whether what a layer gives, or the norm at the end of a sequence takes, is a tensor that nobody else holds."""
+    if isinstance(target, kinds.Affine):
+        return True
+    if not isinstance(target, nn.Sequential) or _last(target) is target:
+        return False
+    *before, last = [each for each in target if type(each) is not nn.Identity] or [target[0]]
+    return _makes(last) or (_ends_in_norm(last) and bool(before) and _makes(before[-1]))
 
 
 def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Names | None:
@@ -330,11 +340,14 @@ def _names(module: nn.Module, kind: type[nn.Module], places: Counter[int]) -> Na
     for tree in trees.values():
         for text in rewriting.callees(tree):
             roles[text] = roles.get(text) or _role(_resolve(text, module), module, places)
+            name = text.removeprefix("self.")
+            if not roles[text] and vars(module).get(name) is None and not hasattr(kind, name):
+                roles[text] = "part"  # that others of its class have
     dropouts = {text for text, role in roles.items() if role == "dropout"}
     last = {f"self.{n}" for n, tree in trees.items() if n != "forward" and rewriting.ends_in(tree, dropouts)}
     roles.update(dict.fromkeys(last, "method"))
     found = frozenset((text, role) for text, role in roles.items() if role)
-    return Names(found, frozenset(lists)) if found or lists else None
+    return Names(found, frozenset(lists)) if lists or not {role for _, role in found} <= {"part", "maker"} else None
 
 
 def _resolve(callee: str, module: nn.Module) -> nn.Module | None:

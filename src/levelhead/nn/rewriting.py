@@ -58,8 +58,9 @@ class Names(NamedTuple):
     """What a class's methods call, as it is written, and which of its lists hold norms.
 
     Args:
-        roles: ("self.bn1", "norm") and so on: a "norm", a "row" norm, a "chain" of modules that ends in a norm, a
-            "dropout", an "activation", "nothing" (an identity), or a "method" that ends in a dropout.
+        roles: ("self.bn1", "norm") and so on: a "norm", a "row" norm, a "chain" of modules that ends in a norm of what
+            it has made, a "dropout", an "activation", "nothing" (an identity), a "maker" whose result nobody else
+            holds, another "part" of the module, or a "method" that ends in a dropout.
         lists: the attributes in which a local variable may find a norm, as in ``for norm in self.norms``.
     """
 
@@ -188,9 +189,8 @@ class _Rewriter(ast.NodeTransformer):
         for j in range(i + 1, len(statements)):
             statement, self.at = statements[j], (statements, j, looped)
             if not _count(statement, name):
-                if not site.fresh or any(isinstance(n, _ESCAPES) for n in ast.walk(statement)):
-                    break
-                if self._calls(statement, site.callee):
+                escapes = any(isinstance(n, _ESCAPES) for n in ast.walk(statement))
+                if not site.fresh or escapes or not self._is_apart(statement, site.callee):
                     break
                 continue
             if not self._is_only_use(statement, name, looped) or not (site.fresh or _is_calm(statement, name)):
@@ -359,7 +359,7 @@ class _Rewriter(ast.NodeTransformer):
         found = []
         if after is not None:  # it is calculated last in any case
             found.append((after, left, (left, after.node)))
-        if before is not None and (before.held or _may_precede(before.fresh, right)):
+        if before is not None and (before.held or self._may_precede(before, right)):
             found.append((before, right, (before.node, right)))
         for site, other, arguments in sorted(found, key=lambda each: not each[0].held):
             if not site.added and not self._calls(other, site.callee):
@@ -389,7 +389,7 @@ class _Rewriter(ast.NodeTransformer):
         return _is_plain(node) and self.roles.get(_text(node.func, self.first)) == "row"
 
     def _is_fresh(self, node: ast.expr) -> bool:
-        """Whether nobody else holds a value: the result of a module, here or in a variable that is read here alone."""
+        """Whether nobody else holds a value: the result of a maker, here or in a variable that is read here alone."""
         statements, i, looped = self.at
         if self._is_result(node):
             return True
@@ -403,7 +403,27 @@ class _Rewriter(ast.NodeTransformer):
         return isinstance(last, ast.Assign) and _assigned(last) == name and self._is_result(last.value)
 
     def _is_result(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Call) and _text(node.func, self.first).startswith("self.")
+        return isinstance(node, ast.Call) and self.roles.get(_text(node.func, self.first)) == "maker"
+
+    def _is_apart(self, node: ast.AST, callee: str) -> bool:
+        """Whether code neither calls a norm nor can reach into it: of the module, it uses other parts alone."""
+        for each in ast.walk(node):
+            if isinstance(each, ast.Call):
+                text = _text(each.func, self.first)
+                if re.fullmatch(r"self\.\w+", text) and self.roles.get(text, "method") == "method":
+                    return False
+                given = (*each.args, *(keyword.value for keyword in each.keywords))
+                if text not in {"hasattr", "isinstance"} and any(_is_name(value, self.first) for value in given):
+                    return False
+            if isinstance(each, ast.Attribute) and each.attr in self.lists:
+                return False
+        return not self._calls(node, callee)
+
+    def _may_precede(self, site: _Open, other: ast.expr) -> bool:
+        """Whether an expression may be calculated before what is put off."""
+        if any(isinstance(n, ast.NamedExpr) for n in ast.walk(other)):
+            return False
+        return isinstance(other, ast.Name | ast.Attribute) or (site.fresh and self._is_apart(other, site.callee))
 
     def _calls(self, node: ast.AST, callee: str) -> bool:
         return bool(callee) and re.search(rf"(?<!\w){re.escape(callee)}(?!\w)", _text(node, self.first)) is not None
@@ -516,13 +536,6 @@ def _count(node: ast.AST, name: str) -> int:
 def _is_calm(statement: Any, name: str) -> bool:
     """Whether nothing can happen in a statement before ``name`` is made use of: only calls around it."""
     return all(_count(n, name) for n in ast.walk(statement.value) if isinstance(n, ast.Call | ast.NamedExpr))
-
-
-def _may_precede(fresh: bool, other: ast.expr) -> bool:
-    """Whether an expression may be calculated before what stands before it, whose input is ``fresh`` or not."""
-    if any(isinstance(n, ast.NamedExpr) for n in ast.walk(other)):
-        return False
-    return fresh or isinstance(other, ast.Name | ast.Attribute)
 
 
 def _is_plain(node: Any) -> TypeGuard[ast.Call]:
