@@ -94,7 +94,7 @@ def test_the_table_ends_with_chance():
 def test_of_several_arms_those_that_hold_together_are_told():
     noisy = [300.0, 420.0, 390.0, 260.0, 330.0]
     said = answer(TAKEN, [steps / 2 for steps in TAKEN], noisy, TAKEN).sentence
-    assert "Of 3 arms against plain, by Holm's correction: faster: BN;" in said
+    assert "Of 3 arms against plain, judged together (Holm's correction): faster: BN;" in said
 
 
 def verdict(p, ruling="supported"):

@@ -236,7 +236,12 @@ def score(value: float, metric: str) -> str:
     """A score in its metric's unit: accuracy in per cent with one decimal, others with three."""
     if not math.isfinite(value):
         return "–"
-    return f"{100 * value:.1f} %" if metric.endswith("accuracy") else f"{value:.3f}"
+    return f"{100 * value:.1f} %" if in_percent(metric) else f"{value:.3f}"
+
+
+def in_percent(metric: str) -> bool:
+    """Whether scores are told in per cent."""
+    return metric.endswith("accuracy")
 
 
 def named(text: str, metric: str) -> str:
@@ -349,8 +354,8 @@ def multiplicity(verdicts: Sequence[Verdict]) -> str:
     return (
         f"{len(verdicts)} claims, each judged at {_PERCENT}: were none of the effects there, "
         f"{LEVEL * len(verdicts):.1f} false verdicts would be expected. Of {sum(differences)} that are supported or "
-        f"contradicted, {holm} remain by Holm's correction, with which the chance of even one false one is "
-        f"{_PERCENT}, and {bh} by Benjamini and Hochberg's, of which {_PERCENT} may be false."
+        f"contradicted, {holm} remain{'s' if holm == 1 else ''} by Holm's correction, with which the chance of even "
+        f"one false one is {_PERCENT}, and {bh} by Benjamini and Hochberg's, of which {_PERCENT} may be false."
     )
 
 
@@ -387,7 +392,7 @@ def _arms(answer: Answer) -> str:
         kept = opening(verdict).lower() if holm < LEVEL or not difference else "not decided"
         found.setdefault(kept.partition(" (")[0], []).append(row.arm)
     listed = "; ".join(f"{ruling}: {', '.join(names)}" for ruling, names in found.items())
-    return f"{said} Of {len(verdicts)} arms against {answer.baseline}, by Holm's correction: {listed}."
+    return f"{said} Of {len(verdicts)} arms against {answer.baseline}, judged together (Holm's correction): {listed}."
 
 
 def cells(answer: Answer) -> tuple[list[str], list[list[tuple[str, str]]]]:

@@ -18,6 +18,7 @@ from example_study import ARMS, INF, NAN, make_run, make_study
 from levelhead.lessons import Answer, figure
 from levelhead.records import Interval, Run
 from levelhead.report import render, write
+from levelhead.report.page import headline
 from levelhead.report.parts import colours
 
 EVIL = "<script>alert(1)</script>"
@@ -87,11 +88,22 @@ def test_the_table_spells_out_what_was_not_reached(page: Path) -> None:
     assert not re.search(r"\b(nan|inf|infinity)\b", Reader(text).text, re.IGNORECASE)
 
 
+@pytest.mark.parametrize(("ruling", "figured"), [("supported", True), ("not decided", False)])
+def test_the_headline_has_a_figure_where_it_is_decided_and_the_lead_does_not_repeat_it(page, ruling, figured) -> None:
+    answer = Answer.load(page.parent / "answer.json")
+    first = replace(answer.verdicts[0], ruling=ruling, would=54)
+    rows = [replace(row, verdict=first) if row.verdict == answer.verdicts[0] else row for row in answer.rows]
+    title, lead = headline(replace(answer, verdicts=(first, *answer.verdicts[1:]), rows=tuple(rows)))
+    assert title.startswith(("Faster: BN-baseline against plain", "Not decided: BN-baseline against plain"))
+    assert (figure(first) in title) == figured
+    assert lead.startswith("Steps to 93.9 % on mnist5k: " + figure(first))
+
+
 def test_the_page_says_how_it_was_made(page: Path) -> None:
     read = Reader(page.read_text(encoding="utf-8"))
     answer = Answer.load(page.parent / "answer.json")
     said = " ".join(read.text.split())
-    for words in (answer.question, answer.sentence, *answer.notes, answer.environment["command"]):
+    for words in (answer.question, *headline(answer), *answer.notes, answer.environment["command"]):
         assert words in said
     for value in (*answer.environment["versions"].values(), answer.environment["machine"]["processor"]):
         assert str(value) in said

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from levelhead.lessons import Answer, Contours, score
+from levelhead.lessons import Answer, Contours, in_percent, score
 from levelhead.records import Chart, Line, Run
 from levelhead.report import text
 from levelhead.report.parts import Block, Plot, Spec, Toggle, axis, band, line, plain, points
@@ -57,7 +57,7 @@ def _scores(answer: Answer, arms: dict[str, list[Run]], palette: dict[str, str])
     bands = {arm: b for arm, its in arms.items() if (b := over_seeds(its, "validation_score", -math.inf))}
     if not bands:
         return None
-    percent = answer.metric.endswith("accuracy")
+    percent = in_percent(answer.metric)
     unit = 100 if percent else 1
     target = unit * answer.target
     traces = [spec for arm, b in bands.items() for spec in _banded(arm, b.times(unit), palette[arm])]

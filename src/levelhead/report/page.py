@@ -94,12 +94,13 @@ def render(answers: Mapping[str, Answer], runs: Mapping[str, Sequence[Run]]) -> 
     shown = [_study(folder, answer, runs[folder], corrected) for folder, answer in answers.items()]
     one = next(iter(answers.values()))
     single = len(shown) == 1
+    title, lead = headline(one)
     return str(
         template("study.html").render(
-            title=headline(one) if single else "Which claims of the lectures hold?",
+            title=title if single else "Which claims of the lectures hold?",
             eyebrow=f"levelhead study · {one.study}" if single else "levelhead study · all",
             question=one.question if single else "",
-            lead=one.sentence if single else lessons.count(every),
+            lead=lead if single else lessons.count(every),
             multiplicity=lessons.multiplicity(every),
             single=single,
             studies=shown,
@@ -113,12 +114,16 @@ def render(answers: Mapping[str, Answer], runs: Mapping[str, Sequence[Run]]) -> 
     )
 
 
-def headline(answer: Answer) -> str:
-    """The answer in a line."""
+def headline(answer: Answer) -> tuple[str, str]:
+    """The answer in a line, and what is to be said beside it."""
     first = answer.verdicts[0] if answer.rows and answer.verdicts else None
     if first is None or lessons.nobody(answer):
-        return answer.sentence
-    return f"{lessons.opening(first)}: {first.claim.rstrip('.')}, {lessons.figure(first)}"
+        return answer.sentence, answer.sentence
+    opening = lessons.opening(first)
+    title = f"{opening.partition(' (')[0]}: {first.claim}"
+    if first.ruling in ("supported", "contradicted"):
+        title = f"{title.removesuffix('.')}, {lessons.figure(first)}"
+    return title, answer.sentence.removeprefix(f"{opening}: {first.claim} ")
 
 
 def _study(folder: str, answer: Answer, runs: Sequence[Run], corrected: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def setting(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{label(key)} {setting(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(setting(item) for item in value)
+        return ", ".join(setting(item) for item in value) or "none"
     return str(value)
 
 

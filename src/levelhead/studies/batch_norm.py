@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from levelhead.lessons import Answer, figure, score
+from levelhead.lessons import Answer, figure, in_percent, score
 from levelhead.records import Chart, Line
 from levelhead.studies import arms as arm_settings
 from levelhead.studies.claims import Claim, faster, points
@@ -121,7 +121,7 @@ def run(settings: Settings, data: Dataset, pool: Pool, folder: Path) -> Answer:
         f"({best.best[0]:g}) of {baseline}.",
         *told(tuned),
     ]
-    charts = [_sweep_chart(best, baseline)]
+    charts = [_sweep_chart(best, baseline, data.metric)]
     answer = study.within(pool, folder, setting=SETTING, charts=charts, notes=notes, quick=settings.quick)
     by_depth = {depth: {norm: tuned[sweeps[depth, norm].name] for norm in NORMS} for depth, _ in sweeps}
     if not by_depth:
@@ -155,16 +155,17 @@ def _depths(settings: Settings, recipe: Recipe) -> Sequence[int]:
     return DEPTHS if recipe.network == "mlp" else ()
 
 
-def _sweep_chart(tuned: Tuned, baseline: str) -> Chart:
+def _sweep_chart(tuned: Tuned, baseline: str, metric: str) -> Chart:
+    percent = in_percent(metric)
     rate, start = tuned.best
     return Chart(
         title="The sweep that the baseline's learning rate and initialization come from",
         x_label="learning rate",
-        y_label="best validation score",
-        lines=tuple(tuned.lines(baseline)),
+        y_label=f"best validation {metric}{', %' if percent else ''}",
+        lines=tuple(tuned.lines(baseline, 100 if percent else 1)),
         log_x=True,
-        note=f"Best: learning rate {rate:g}, {start} initialization. Median over seeds, bars to the lowest and the "
-        f"highest; the files are runs/sweep-{tuned.sweep.name}-*.json.",
+        note=f"Taken, as the one with the fewest steps to the target: learning rate {rate:g}, {start} initialization. "
+        f"Median over seeds, bars to the lowest and the highest; the files are runs/sweep-{tuned.sweep.name}-*.json.",
     )
 
 

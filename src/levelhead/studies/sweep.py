@@ -88,12 +88,14 @@ class Tuned:
         """The recipe with the best setting, and its own seed."""
         return self.sweep.recipe.replace(learning_rate=self.best[0], initialization=self.best[1])
 
-    def lines(self, label: str) -> list[Line]:
-        """Median best score against learning rate with its range over seeds, a line an initialization."""
+    def lines(self, label: str, scale: float) -> list[Line]:
+        """Median best score, scaled, by learning rate with its range over seeds, a line an initialization."""
         lines = []
         for initialization in self.sweep.initializations:
             kept = {
-                rate: best_scores(self.runs[rate, name]) for rate, name in sorted(self.runs) if name == initialization
+                rate: [scale * score for score in best_scores(self.runs[rate, name])]
+                for rate, name in sorted(self.runs)
+                if name == initialization
             }
             # A run without a score leaves its place open (NaN).
             ends = [(statistics.median(s), min(s), max(s)) if s else (math.nan,) * 3 for s in kept.values()]
