@@ -78,7 +78,7 @@ FOR_SCRIPTS = [
     *(remedies.let_through(), remedies.all_parameters(), remedies.aligned_loss(), remedies.squashed_once()),
     *(remedies.cleared(), remedies.train_mode(), remedies.standard_evaluation(), remedies.batch_statistics()),
     *(remedies.clipped(), remedies.turned_round(), remedies.drawn_anew(), remedies.penalty_lightened()),
-    *(remedies.one_batch(), remedies.permuted()),
+    *(remedies.one_batch(), remedies.permuted(), remedies.without_schedule()),
 ]
 
 

@@ -134,6 +134,13 @@ def watched(first=1.0, last=0.5, ratio=0.01, steps=200, layer=None, channels=Non
     return history
 
 
+def rated(*rates, ended=True):
+    """A script whose largest learning rate goes through these, ten updates apart."""
+    steps = [Measured(10 * i, None, {}, {}, math.nan, rate=rate) for i, rate in enumerate(rates)]
+    optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "initial_lr": 1.0}], lr=0.1)
+    return {"optimizer": optimizer, "history": History(measured=steps), "script": Seen(ended=ended)}
+
+
 def group(decay):
     model = programs.norm_mlp()
     return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay)}
@@ -390,6 +397,9 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
      {"history": watched(last=1.1, ratio=1.1 * optimization.SHAKEN)}),
     (optimization.still, "learning-rate-too-low", {"history": watched(last=0.99, ratio=1e-4)},
      {"history": watched(last=0.99, ratio=1e-5)}),
+    (optimization.scheduled_away, "learning-rate-too-low", rated(1.0, 1.0, 0.1, 0.02, 0.0, 0.0),
+     rated(1.0, 1.0, 0.1, 0.01, 0.0, 0.0)),
+    (optimization.scheduled_away, "learning-rate-too-low", rated(*[0.04] * 6, ended=False), rated(*[0.04] * 6)),
     (optimization.hardly_falls, "does-not-learn", {"history": watched(last=0.85)}, {"history": watched(last=0.95)}),
     (optimization.learns_nothing, "does-not-learn", {"base": trained(0.3)}, {"base": trained(0.25)}),
     (optimization.overfitting, "overfitting",

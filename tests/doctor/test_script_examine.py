@@ -14,7 +14,7 @@ import torch
 
 from levelhead.doctor import ProgramError, command, remedies
 from levelhead.doctor.comparison import gain
-from levelhead.doctor.remedies import learning_rate, mismatched, penalty_lightened
+from levelhead.doctor.remedies import learning_rate, mismatched, penalty_lightened, without_schedule
 from levelhead.doctor.script import Script, child
 from levelhead.doctor.script.again import Runs
 from levelhead.doctor.script.child import Ran
@@ -243,6 +243,8 @@ BACKWARD = "for x in xs:\n    loss = f(x)\n    loss.backward()\n    o.step()\n"
         ("penalty-too-strong", "SGD(p, lr=1, weight_decay=3.0)\n", "SGD(p, lr=1, weight_decay=0.0)\n"),
         ("dropout-too-strong", "d = nn.Dropout(p=0.9)\n", "d = nn.Dropout(p=0.0)\n"),
         ("eval-mode-in-training", "m.eval()\n" + BACKWARD, "m.eval()\nm.train()\n" + BACKWARD),
+        ("schedule", "s = StepLR(o, 1)\n" + BACKWARD + "    s.step()\n", "s = StepLR(o, 1)\n" + BACKWARD),
+        ("schedule", "s = StepLR(o, 1)\nfor x in xs:\n    s.step()\n", None),  # nothing would be left
         ("learning-rate-too-high", "SGD(a, lr=5.0)\nSGD(b, lr=5.0)\n", None),  # which of the two?
         ("inputs-not-normalized", "x = 1\n", None),
     ],
@@ -385,6 +387,28 @@ def test_a_softmax_too_many_is_proven_and_patched(script):
     assert treated.patch == found.findings[0].patch
     assert min(treated.after.values) > max(treated.before.values)
     assert json.loads(json.dumps(found.to_dict(), default=str))["findings"]
+
+
+SCHEDULED = LOOP.replace("for i in range(80):", "rates = torch.optim.lr_scheduler.{}\nfor i in range(80):").replace(
+    "    optimizer.step()\n", "    optimizer.step()\n    rates.step()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kept"),
+    [
+        ("OneCycleLR(optimizer, 0.01, 80, cycle_momentum=False)", False),
+        ("OneCycleLR(optimizer, 0.01, 8000, cycle_momentum=False)", True),  # as one that is stepped an epoch
+        ("LambdaLR(optimizer, lambda i: i / 1000)", True),  # its warm-up outlives the training
+    ],
+)
+def test_a_schedule_that_keeps_the_rate_down_is_left_out(script, schedule, kept):
+    text = script(SCHEDULED.replace("{}", schedule))
+    plain, other = one(text, 1000), one(text, 1000, without_schedule())
+    assert any(f["where"] == "loop" and "schedule" in f["summary"] for f in plain.examinations[0]["findings"]) is kept
+    steady = one(script(LOOP), 1000)
+    assert other.losses == steady.losses
+    assert not kept or plain.losses[-1][1] > 1.5 * other.losses[-1][1]
 
 
 def test_a_healthy_script_has_no_finding(script):

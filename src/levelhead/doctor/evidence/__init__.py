@@ -36,6 +36,7 @@ class Seen:
         dropping: how often dropout as a function dropped values though the models were in eval mode.
         train: rows of the training with what the losses say that they should give.
         val: the same of its evaluations.
+        ended: whether it has run to its end.
     """
 
     mismatch: str = ""
@@ -44,6 +45,7 @@ class Seen:
     dropping: int = 0
     train: Data | None = None
     val: Data | None = None
+    ended: bool = True
 
 
 @dataclass(kw_only=True, eq=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 #: How many points of a curve, and how many measured steps, are kept at most.
 LIMIT = 512
@@ -109,6 +110,7 @@ class Measured:
         weights: the optimizers' parameters by name.
         move: cosine between the parameters' change and their gradient: negative is descent.
         channels: of each batch normalization, values a channel; in training mode only.
+        rate: the largest learning rate.
     """
 
     step: int
@@ -117,6 +119,7 @@ class Measured:
     weights: dict[str, Weights]
     move: float
     channels: dict[str, int] = field(default_factory=dict)
+    rate: float = math.nan
 
 
 @dataclass
@@ -192,6 +195,16 @@ class History:
         if len(self.measured) > LIMIT:  # the newest quarter stays whole
             old = len(self.measured) * 3 // 4
             self.measured = self.measured[:old:2] + self.measured[old:]
+
+
+def rate_of(group: dict[str, Any], first: float) -> float:
+    """The learning rate that a group is meant to have: its schedule's largest, or the one that a schedule starts from.
+
+    Args:
+        group: of an optimizer's parameters.
+        first: its rate at the first update, where its schedule keeps none (``ReduceLROnPlateau``).
+    """
+    return float(group.get("max_lr", group.get("initial_lr", first)))
 
 
 def share_of(steps: list[Measured], name: str, what: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from levelhead.doctor.evidence.evaluation import DROPPING, WithoutDropout
+from levelhead.doctor.evidence.history import rate_of
 from levelhead.doctor.evidence.structure import DROPOUT, loose_parts
 from levelhead.doctor.evidence.weights import frozen_as_drawn
 from levelhead.doctor.program import Program, standard_evaluate, standard_step
@@ -38,8 +38,12 @@ def learning_rate(factor: float, rates: Sequence[float]) -> Remedy:
         f"learning rate x {factor:g}",
         f"lr = {shown}  # instead of {', '.join(f'{r:g}' for r in dict.fromkeys(rates))}",
         change,
-        partial(outside.in_steps, "lr", partial(operator.mul, factor)),
+        partial(outside.in_steps, "lr", partial(_scaled, factor)),
     )
+
+
+def _scaled(factor: float, group: dict[str, Any]) -> Any:
+    return factor * group["lr"]
 
 
 def clipped() -> Remedy:
@@ -76,7 +80,7 @@ def _schedules(program: Program) -> Iterator[Any]:
 
 
 def without_schedule() -> Remedy:
-    """The initial rate throughout."""
+    """The rate that the optimizer is meant to have, throughout."""
 
     def change(program: Program) -> None:
         schedules = list(_schedules(program))
@@ -85,9 +89,14 @@ def without_schedule() -> Remedy:
         if not schedules:  # it is a part of the program's own step
             program.step = standard_step
         for group in program.optimizer.param_groups:
-            group["lr"] = group.get("initial_lr", group["lr"])
+            group["lr"] = rate_of(group, group["lr"])
 
-    return Remedy("the initial learning rate throughout", "# without scheduler.step()", change)
+    return Remedy("one learning rate throughout", "# without scheduler.step()", change, _unscheduled)
+
+
+def _unscheduled(run: Running) -> None:
+    first: dict[int, float] = {}
+    outside.in_steps("lr", lambda group: rate_of(group, first.setdefault(id(group), group["lr"])), run)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
@@ -110,7 +119,7 @@ def set_in_optimizer(name: str, value: Any, words: str) -> Remedy:
     )
 
 
-def _instead(value: Any, _: Any) -> Any:
+def _instead(value: Any, _: dict[str, Any]) -> Any:
     return value
 
 

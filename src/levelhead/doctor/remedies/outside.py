@@ -76,15 +76,15 @@ def after_steps(act: Callable[[torch.optim.Optimizer], object], _: Running) -> N
     register_optimizer_step_post_hook(hook)
 
 
-def in_steps(name: str, change: Callable[[Any], Any], run: Running) -> None:
-    """Change an option of each optimizer's groups for the time of a step; schedules see it as it was."""
+def in_steps(name: str, change: Callable[[dict[str, Any]], Any], run: Running) -> None:
+    """Change an option of each optimizer's groups for the time of a step: a group to its value; schedules see none."""
     kept: list[list[Any]] = []
 
     def before(optimizer: torch.optim.Optimizer) -> None:
         kept.append([group.get(name) for group in optimizer.param_groups])
         for group in optimizer.param_groups:
             if group.get(name) is not None:
-                group[name] = change(group[name])
+                group[name] = change(group)
 
     def after(optimizer: torch.optim.Optimizer) -> None:
         for group, value in zip(optimizer.param_groups, kept.pop(), strict=False):

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
-from levelhead.doctor.evidence.history import SOON, History, place_of, share_of
+from levelhead.doctor.evidence import Evidence, Seen
+from levelhead.doctor.evidence.history import SOON, History, place_of, rate_of, share_of
 from levelhead.doctor.rules.rule import AFTERMATH, GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion
 from levelhead.doctor.trials import Outcome
 
@@ -22,6 +22,8 @@ JUMP, FALL = 100, 0.1
 STUCK = 0.5
 #: The rank of a higher rate where the rate is the usual one: a longer training is tried before it.
 LATER = 7
+#: And that of a schedule that was seen to keep the rate down.
+SCHEDULED = 2
 #: An update that changes the weights by more than this share shakes them; all updates together under that leave them.
 SHAKEN, STILL = 0.1, 0.01
 #: Overfitting: how far the training loss must have fallen, and a watched validation loss have risen from its least.
@@ -103,8 +105,10 @@ LEARNING_RATE_TOO_LOW = Rule(
     Why: The way that the weights can go is bounded by rate x updates. Where a schedule has left a hundredth of the rate
     when half of the updates are still to come (it is stepped at each batch, say), the loop is named, and not the
     optimizer. So it is where a warm-up never reaches half of the rate, and where less than a tenth of each gradient is
-    left for the optimizer (clipped, say). Groups of parameters with rates 100 times apart are tried with one rate.
-    Threshold: a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; one rate for
+    left for the optimizer (clipped, say). Of a script, what such a schedule keeps down is tried without it. Groups of
+    parameters with rates 100 times apart are tried with one rate.
+    Threshold: a rate of ten times or more at the same number of updates, or no schedule: {PAYS_MUCH}; of a script, no
+    schedule where one has kept the rate down so: {PAYS}; one rate for
     groups whose rates are {UNEVEN} times apart: {PAYS}; watched, all updates together under {100 * STILL:g} % of the
     weights, and a loss that has fallen by less than {100 * FALL:.0f} %
     Remedy: a larger learning rate
@@ -144,13 +148,11 @@ def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
         f"in {base.updates} updates"
     )
     cures = tuple(remedies.learning_rate(factor, rates) for factor in (10, 100, 1000))
-    where, halfway = "optimizer", base.rates[len(base.rates) // 2] if base.rates else math.inf
-    most = max(base.rates, default=math.inf)
-    if halfway < FADED * max(rates) or most < max(rates) / 2:
-        # A schedule may end at 0, but not have done so by half of the time; and a warm-up must end before the training.
+    where, kept = "optimizer", _kept_down(facts, base.rates)
+    if kept:
         where = "loop"
-        figures |= {"learning rate halfway": halfway, "largest": most}
-        summary += f"; its schedule brings it to {most:.3g} at most, and to {halfway:.3g} by half of them"
+        figures |= kept
+        summary += "; its schedule brings it to {:.3g} at most, and to {:.3g} by half of them".format(*kept.values())
         cures = (remedies.without_schedule(), *cures)
     elif base.program.step is not None and _cut(facts):
         where = "loop"
@@ -163,6 +165,32 @@ def rate_too_low(facts: Evidence, base: Outcome) -> list[Suspicion]:
             where, summary, figures, remedies=cures, generic=True, gain=LARGE_GAIN, fits=True, rank=rank
         )
     ]
+
+
+def _kept_down(facts: Evidence, rates: Sequence[float], ended: bool = True) -> dict[str, float]:
+    """The largest rate and that at half of the updates, where a schedule holds them down; else nothing.
+
+    A schedule may end at 0, but not have done so by half of the time; and a warm-up must end before the training.
+    """
+    groups = [group for each in facts.optimizers[: 1 if facts.program else None] for group in each.param_groups]
+    meant = max((rate_of(group, rates[0]) for group in groups), default=0.0) if rates else 0.0
+    most, halfway = max(rates, default=math.inf), rates[len(rates) // 2] if rates else math.inf
+    low = halfway < (FADED + 1e-6) * meant or (ended and most < meant / 2)
+    return {"largest learning rate": most, "learning rate halfway": halfway} if low else {}
+
+
+@LEARNING_RATE_TOO_LOW.check("history", "script")
+def scheduled_away(facts: Evidence, history: History, seen: Seen) -> list[Suspicion]:
+    """The schedule of a script that is over by half of the time, or does not get to half of its rate by the end."""
+    steps = [m for m in history.measured if math.isfinite(m.rate)]
+    even = [next(m.rate for m in steps if m.step >= i * steps[-1].step / 16) for i in range(17) if len(steps) > 5]
+    kept = _kept_down(facts, even, seen.ended)
+    if not kept:
+        return []
+    summary = "a schedule brings the learning rate to {:.3g} at most, and to {:.3g} by half of the updates"
+    cure = (remedies.without_schedule(),)
+    figures, words = {**kept}, summary.format(*kept.values())
+    return [LEARNING_RATE_TOO_LOW.suspect("loop", words, figures, remedies=cure, fits=True, rank=SCHEDULED)]
 
 
 def usual(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> bool:

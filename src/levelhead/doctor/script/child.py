@@ -112,7 +112,7 @@ def main(order: Order, said: str) -> None:
             error = "" if not status else f"the script ends with exit status {status}"
         except BaseException as raised:
             error = f"{type(raised).__name__}: {raised}"
-        facts.ended = True
+        sight.ended = True
         _end(sight, facts, limit, error)
 
 
@@ -182,7 +182,7 @@ class _Facts:
         self.named: set[str] = set()
         sight.compared.append(self._compared)
         sight.opened.append(self._opened)
-        self.squashed = self.penalized = self.opposing = self.sampled = self.ended = False
+        self.squashed = self.penalized = self.opposing = self.sampled = sight.ended = False
         self.terms = Opposing(sight)
         self.oversized: list[str] = []
         self.last: tuple[Tensor, Tensor] | None = None
@@ -285,7 +285,7 @@ class _Facts:
             "dropout": [name for _, name in drops],
             "decay": max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
             "rates": rates,
-            "ended": self.ended,
+            "ended": self.sight.ended,
             "usual": any(usual(o, rates) for each in self.sight.watches[:1] for o in each.optimizers[:1]),
             "batch_norm": next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
             "eval_steps": max((h.eval_steps for h in histories), default=0),

@@ -179,7 +179,10 @@ def _patched(runs: Runs, found: Finding, first: Ran, search: Search) -> Finding:
     """With a diff of the script, where the place of the change is certain: a loss's penalty is no weight decay."""
     if (found.cause, found.where) == ("penalty-too-strong", "loss"):
         return found
-    made = patch(runs.path, found.cause, first.facts["rates"], factor_of(found.cause, search.trials))
+    scheduled = (found.cause, found.where) == ("learning-rate-too-low", "loop")
+    made = patch(
+        runs.path, "schedule" if scheduled else found.cause, first.facts["rates"], factor_of(found.cause, search.trials)
+    )
     return replace(found, patch=made or found.patch)
 
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from torch.optim import lr_scheduler
+
 #: A change of the text: from (line, column) to (line, column), what stands there afterwards.
 Edit = tuple[int, int, int, int, str]
 
@@ -17,7 +19,7 @@ def patch(path: Path, cause: str, rates: list[float], factor: float) -> str:
 
     Args:
         path: the script.
-        cause: a rule's.
+        cause: a rule's, or ``schedule``, whose steps are left out.
         rates: the learning rates of its optimizers.
         factor: how many times as high the rate is to be.
     """
@@ -179,9 +181,17 @@ def _training(source: _Source) -> list[Edit]:
     return edits
 
 
+def _schedule(source: _Source) -> list[Edit]:
+    made = source.calls(*(name for name in dir(lr_scheduler) if name.endswith(("LR", "Restarts", "Plateau"))))
+    names = {source.of(t) for c in made for a in [source.parents[c]] if isinstance(a, ast.Assign) for t in a.targets}
+    steps = [c for c in source.calls("step") if isinstance(c.func, ast.Attribute) and source.of(c.func.value) in names]
+    return [(s.lineno, 0, s.end_lineno or s.lineno, 10**6, "") for c in steps for s in [_statement(source, c)]]
+
+
 FINDERS: dict[str, Callable[[_Source], list[Edit]]] = {
     "learning-rate-too-high": _rate,
     "learning-rate-too-low": _rate,
+    "schedule": _schedule,
     "penalty-too-strong": _decay,
     "dropout-too-strong": _dropout,
     "output-mismatch": _squash,

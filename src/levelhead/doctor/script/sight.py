@@ -90,6 +90,7 @@ class Sight:
         self.alternating = False
         self._turns: list[watch] = []
         self._rows = {True: Rows(), False: Rows()}
+        self.ended = True
         self.paused = False  # while a copy of a model is asked, which is none of the script's evaluations
 
     def __enter__(self) -> Self:
@@ -306,7 +307,7 @@ class Sight:
         """What was seen beside the models; rows of a script that trains one model."""
         train, val = (self._rows[grad].data() if len(self.watches) == 1 else None for grad in (True, False))
         dropping = 0 if self._repeated else self.dropping
-        return Seen(self.mismatch, tuple(self.untrained_at_first), self._drawn, dropping, train, val)
+        return Seen(self.mismatch, tuple(self.untrained_at_first), self._drawn, dropping, train, val, self.ended)
 
     def _read(self, original: Callable[..., Any], tensor: Tensor) -> Any:
         value = original(tensor)

@@ -15,7 +15,7 @@ from levelhead.doctor.evidence.weights import LARGE
 from levelhead.doctor.findings import Finding
 from levelhead.doctor.rules import RULES, Suspicion
 from levelhead.doctor.rules.network import BEHIND
-from levelhead.doctor.rules.optimization import still_falls
+from levelhead.doctor.rules.optimization import SCHEDULED, still_falls
 from levelhead.doctor.rules.rule import GAIN, LARGE_GAIN
 from levelhead.doctor.rules.weights import SMALL
 from levelhead.doctor.script.child import Ran
@@ -93,7 +93,14 @@ def suspected(first: Ran, measure: Measure, seen: Sequence[Finding]) -> list[Sus
     if facts["alternating"]:  # losses of networks that play against each other say nothing
         rows = [row for row in rows if row[1] == "parameters-not-trained"]
     found = [RULES[c].suspect(places.get(c, where), r.words, remedies=(r,)) for yes, c, where, r in rows if yes]
-    return found + _rates(facts, base, validated)
+    return found + _schedule(seen) + _rates(facts, base, validated)
+
+
+def _schedule(seen: Sequence[Finding]) -> list[Suspicion]:
+    """A schedule that was seen to keep the rate down, before what else would learn faster."""
+    rule, cures = RULES["learning-rate-too-low"], (remedies.without_schedule(),)
+    kept = [f for f in seen if (f.cause, f.where) == (rule.cause, "loop")]
+    return [rule.suspect("loop", f.summary, remedies=cures, fits=True, rank=SCHEDULED) for f in kept]
 
 
 def _rates(facts: dict[str, Any], base: Result, validated: bool) -> list[Suspicion]:

@@ -288,7 +288,8 @@ class watch:
     def _measured(self, probe: Probe, step: int) -> None:
         if not self.reached:  # of a closure, too, which has its backward pass inside of the step
             self.reached = {name for name, p in self._parameters.items() if p.grad is not None}
-        self.history.add(probe.finish(step))
+        rates = [float(group["lr"]) for each in self.optimizers for group in each.param_groups if "lr" in group]
+        self.history.add(replace(probe.finish(step), rate=max(rates, default=math.nan)))
         for name, mode in probe.modes.items():
             self.modes.setdefault(name, set()).add(mode)
         if self._calls is not None and self._calls.found:
