@@ -389,6 +389,29 @@ def test_a_softmax_too_many_is_proven_and_patched(script):
     assert json.loads(json.dumps(found.to_dict(), default=str))["findings"]
 
 
+ADAPTED = LOOP.replace(
+    "model =",
+    """
+class Adapted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(16, 3).requires_grad_(False)
+        self.a, self.b = nn.Parameter({start}(2, 16)), nn.Parameter(torch.zeros(3, 2))
+
+    def forward(self, x):
+        return self.base(x) + x @ self.a.T @ self.b.T
+
+model =""",
+).replace("nn.Linear(16, 3),", "Adapted(),")
+
+
+@pytest.mark.parametrize(("start", "expected"), [("torch.zeros", ["2"]), ("torch.randn", [])])
+def test_an_adapter_both_of_whose_factors_are_zero_learns_nothing(script, start, expected):
+    (seen,) = one(script(ADAPTED.replace("{start}", start)), 1000).examinations
+    assert [f["where"] for f in seen["findings"] if f["cause"] == "constant-init"] == expected
+    assert not [note for note in seen["notes"] if "error of its own" in note]
+
+
 SCHEDULED = LOOP.replace("for i in range(80):", "rates = torch.optim.lr_scheduler.{}\nfor i in range(80):").replace(
     "    optimizer.step()\n", "    optimizer.step()\n    rates.step()\n"
 )

@@ -149,7 +149,7 @@ def output(node: Any, calls: list[Call]) -> Output:
     makers = [call for call in makers if not isinstance(call.module, nn.Flatten | nn.Identity)] or makers
     inside = bool(makers) and through_views(makers[0].input_node) is not node
     where = makers[0].name if makers else (calls[-1].name if calls else "")
-    simple = inside and not isinstance(makers[0].module, LINEAR) and not any(makers[0].module.parameters())
+    simple = inside and next(makers[0].module.parameters(), None) is None
     return Output(activation, where, bool(activation) and simple, _range(activation, node))
 
 

@@ -72,6 +72,7 @@ GRADIENT_ASCENT = Rule(
     Remedy: minimize: no sign, no maximize=True
     Example: torch.optim.SGD(model.parameters(), lr=0.1)  # no maximize=True""",
     explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-high"),
+    in_company=False,  # a sign that is turned back beside another repair is no repair
 )
 
 

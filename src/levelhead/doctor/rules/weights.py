@@ -128,7 +128,7 @@ def still_same_units(facts: Evidence, history: History) -> list[Suspicion]:
     names = sorted(history.same_units) if history.steps > 10 else []
     if not names:
         return []
-    layers = [name.rpartition(".")[0] or name for name in names]
+    layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     summary = f"all units of {layers[0]} began with equal weights and are still equal after more than ten updates"
     figures, cure = {"layers": layers[:12]}, (remedies.reset(layers),)
     return [CONSTANT_INIT.suspect(layers[0], summary, figures, True, "critical", cure)]
