@@ -43,7 +43,7 @@ def test_the_folder_is_named_after_study_and_data():
 
 
 def test_an_arm_multiplies_the_base_learning_rate_and_keeps_the_rest():
-    base = shared({"learning_rate": 0.3}, RECIPE)
+    base = shared({"learning_rate": 0.3}, RECIPE, 1000)
     arms = build(base, chosen({}, ARMS))
     assert {name: recipe.learning_rate for name, recipe in arms.items()} == {
         "plain": 0.3,

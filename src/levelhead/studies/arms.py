@@ -11,9 +11,6 @@ from levelhead.terminal import closest
 if TYPE_CHECKING:
     from levelhead.training import Recipe
 
-#: How many times a run is evaluated where the settings do not say when.
-EVALUATIONS = 40
-
 
 def chosen(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """The arms that were asked for, those that the study knows filled in; all it knows where none was.
@@ -31,8 +28,10 @@ def chosen(given: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[s
     return {name: {**known.get(name, {}), **fields} for name, fields in (given or known).items()}
 
 
-def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any], rows: int | None = None) -> Recipe:
-    """The recipe that every arm begins with; a batch that nobody asked for has no more than the training rows.
+def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any], rows: int, evaluations: int = 40) -> Recipe:
+    """The recipe that every arm begins with, as often evaluated where the settings do not say when.
+
+    A batch that nobody asked for has no more than the training rows.
 
     Raises:
         RecipeError: a field does not exist, or its value cannot be.
@@ -41,8 +40,8 @@ def shared(settings: Mapping[str, Any], defaults: Mapping[str, Any], rows: int |
 
     fields = {**defaults, **settings}
     if "evaluate_every" not in settings and isinstance(fields.get("steps"), int):
-        fields["evaluate_every"] = max(1, fields["steps"] // EVALUATIONS)
-    if rows is not None and "batch_size" not in settings:
+        fields["evaluate_every"] = max(1, fields["steps"] // evaluations)
+    if "batch_size" not in settings:
         fields["batch_size"] = min(fields.get("batch_size", Recipe.batch_size), rows)
     return Recipe.from_dict(fields)
 

@@ -97,7 +97,7 @@ def over_training(
 def by_setting(
     title: str, x_label: str, y_label: str, groups: Mapping[str, Mapping[float, str]], measure: str, *more: str,
     scale: float = 100.0, **how: Any,
-) -> Draw:  # fmt: skip
+) -> Callable[[Samples], Chart]:  # fmt: skip
     """A figure of ``Samples``, by its method's name, of arms that stand at a number, as ``points`` draws them."""
 
     def draw(samples: Samples) -> Chart:

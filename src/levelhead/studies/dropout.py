@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim, Measure, points, values
 from levelhead.studies.frame import Arm, Lecture
@@ -67,6 +66,7 @@ def _arm(width: int, rate: float) -> str:
     return f"width{width} p{rate:g}"
 
 
+BY_RATE = {f"width {width}": {rate: _arm(width, rate) for rate in RATES} for width in WIDTHS}
 ON, OFF = _arm(WIDE, RATE), _arm(WIDE, 0.0)
 ONCE = f"{ON}, one mask"
 
@@ -103,24 +103,6 @@ def _scaling(other: str) -> Measure:
         100 * samples.last(ON, seed, "validation_score"),
         100 * samples.last(ON, seed, other),
     )
-
-
-def _draw(samples: Samples) -> list[Chart]:
-    def by_rate(curve: str, factor: float) -> dict[str, dict[float, list[float]]]:
-        return {
-            f"width {width}": {
-                rate: [factor * value for value in samples.every(_arm(width, rate), "last", curve)] for rate in RATES
-            }
-            for width in WIDTHS
-        }
-
-    return [
-        drawing.points(
-            "Score by rate", "dropout rate", "last validation {metric}, %", by_rate("validation_score", 100)
-        ),
-        drawing.points("Loss by rate", "dropout rate", "last validation loss", by_rate("validation_loss", 1)),
-        drawing.curves(samples, [OFF, ON, ONCE], "validation_loss", "Validation loss over training", "validation loss"),
-    ]
 
 
 STUDY = Lecture(
@@ -189,7 +171,18 @@ STUDY = Lecture(
             unit="percentage points",
         ),
     ),
-    draw=_draw,
+    draw=drawing.each(
+        *(
+            drawing.by_setting(title, "dropout rate", label, BY_RATE, "last", f"validation_{of}", scale=scale)
+            for title, label, of, scale in (
+                ("Score by rate", "last validation {metric}, %", "score", 100),
+                ("Loss by rate", "last validation loss", "loss", 1),
+            )
+        ),
+        drawing.over_training(
+            OFF, ON, ONCE, name="validation_loss", title="Validation loss over training", label="validation loss"
+        ),
+    ),
     notes=(
         "Changed after a first look: the mean activation was judged at the last hidden layer alone, and is now at the "
         "first too, where the scaling acts on what it is derived for.",

@@ -17,7 +17,6 @@ from levelhead.studies.experiment import Experiment, View
 from levelhead.studies.jobs import ArmFailedError, Job
 from levelhead.studies.outcome import LOOKS
 from levelhead.studies.samples import Samples
-from levelhead.studies.settings import SettingsError
 from levelhead.studies.sweep import Sweep, told, tune
 
 if TYPE_CHECKING:
@@ -153,14 +152,15 @@ class Lecture:
             RecipeError: a recipe's field cannot be.
             StudyError: the runs cannot be made or stored; ``ArmFailedError`` where all of an arm's failed.
         """
-        _refuse(settings)
+        settings.refuse(
+            ("arms", "target_score", "learning_rates", "initializations", "depths"),
+            f"the study {settings.study!r} judges fixed claims and takes no {{}}; leave it out, or use the study "
+            "'compare' for arms of your own",
+        )
         fields = {**self.recipe, **(self.quick if settings.quick else {}), **settings.recipe}
-        if "evaluate_every" not in fields:
-            times = QUICK_EVALUATIONS if settings.quick else EVALUATIONS
-            fields["evaluate_every"] = max(1, fields["steps"] // times)
         fewer = self.quick_arms if settings.quick else ()
         arms = {name: arm for name, arm in self.arms.items() if not fewer or name in fewer}
-        base = shared(fields, {}, len(data.train))
+        base = shared(fields, {}, len(data.train), QUICK_EVALUATIONS if settings.quick else EVALUATIONS)
         recipes = {name: base.replace(**arm.fields) for name, arm in arms.items()}
         sweeps = [
             Sweep(
@@ -209,22 +209,6 @@ class Lecture:
             quick=settings.quick,
             metric=data.metric,
         )
-
-
-def _refuse(settings: Settings) -> None:
-    given = {
-        "arms": settings.arms,
-        "target_score": settings.target_score is not None,
-        "learning_rates": settings.learning_rates,
-        "initializations": settings.initializations,
-        "depths": settings.depths is not None,
-    }
-    for name, value in given.items():
-        if value:
-            raise SettingsError(
-                f"the study {settings.study!r} judges fixed claims and takes no {name}; leave it out, or use the study "
-                "'compare' for arms of your own"
-            )
 
 
 def trained(base: Recipe, arms: Mapping[str, Arm], view: View | None, data: Dataset) -> str:

@@ -79,7 +79,7 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
             panels.append(Panel(kind, grid, grid, tuple(tuple(z[i * n : (i + 1) * n]) for i in range(n))))
     return [
         drawing.curves(samples, [*KINDS, "every layer"], "validation_score", "Training", "validation {metric}, %"),
-        chart(samples, "raw", "standardized", rates=SCALE),
+        chart("raw", "standardized", rates=SCALE)(samples),
         drawing.bars(
             samples,
             list(KINDS),

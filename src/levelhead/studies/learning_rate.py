@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from levelhead.records import Chart
 from levelhead.studies import drawing
 from levelhead.studies.claims import Claim
 from levelhead.studies.frame import Arm, Lecture
@@ -33,17 +32,14 @@ def by_rate(rates: Sequence[float], **kinds: Arm) -> dict[str, Arm]:
     }
 
 
-def chart(samples: Samples, *kinds: str, rates: Sequence[float] = RATES) -> Chart:
+def chart(*kinds: str, rates: Sequence[float] = RATES) -> drawing.Draw:
     """What each kind comes to at each rate."""
-    groups = {
-        kind: {rate: [100 * score for score in samples.every(f"{kind} lr{rate:g}", "best")] for rate in rates}
-        for kind in kinds
-    }
-    return drawing.points(
+    return drawing.by_setting(
         "What each learning rate comes to",
         "learning rate",
         "best validation {metric}, %",
-        groups,
+        {kind: {rate: f"{kind} lr{rate:g}" for rate in rates} for kind in kinds},
+        "best",
         log_x=True,
         note="A run that diverged counts by what it had reached.",
     )
@@ -91,7 +87,7 @@ STUDY = Lecture(
             **IN_DECADES,
         ),
     ),
-    draw=lambda samples: [chart(samples, "plain", "BN")],
+    draw=drawing.each(chart("plain", "BN")),
     notes=(
         "Changed after a first look: the depth was 6, where the plain network came to 90 % of batch norm's best at no "
         "rate within the steps of a quick run, so that there was no range to compare.",

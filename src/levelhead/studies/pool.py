@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -168,7 +167,7 @@ class Pool:
         for index, job in jobs.items():
             key = (job.arm, job.recipe.replace(seed=0), job.probe, repr(job.asked)) if stackable(job.recipe) else index
             alike.setdefault(key, []).append(index)
-        return [tuple(group) for indices in alike.values() for group in _batched(indices, most)]
+        return [tuple(some[i : i + most]) for some in alike.values() for i in range(0, len(some), most)]
 
     def _store(self, made: Mapping[int, Run], jobs: Sequence[Job], found: dict[int, Run]) -> None:
         for index, run in made.items():
@@ -195,10 +194,3 @@ class Pool:
             return [((index,), attempt + 1) for index in indices]
         self._store({index: failed(jobs[index], self._package.described, reason) for index in indices}, jobs, found)
         return []
-
-
-def _batched(values: Sequence[int], most: int) -> Iterator[tuple[int, ...]]:
-    """As ``itertools.batched`` of Python 3.12."""
-    rest = iter(values)
-    while group := tuple(islice(rest, most)):
-        yield group

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -98,6 +98,12 @@ class Settings:
     def seed_count(self) -> int | None:
         """How many seeds each arm is run with; None looks until the claims are decided."""
         return _QUICK_SEEDS if self.seeds is None and self.quick else self.seeds
+
+    def refuse(self, names: Sequence[str], why: str) -> None:
+        """Raise SettingsError where one of these is set; its name stands in the message for ``{}``."""
+        for name in names:
+            if getattr(self, name) not in (None, (), {}):
+                raise SettingsError(why.format(name))
 
     @classmethod
     def given(cls, what: str | None) -> Self:

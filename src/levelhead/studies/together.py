@@ -12,7 +12,7 @@ from levelhead.records import environment, write_json
 from levelhead.studies.jobs import ArmFailedError, StudyError, locked
 from levelhead.studies.pool import Pool, Watcher
 from levelhead.studies.registry import LECTURES, complete, find, run_in
-from levelhead.studies.settings import Settings, SettingsError
+from levelhead.studies.settings import Settings
 from levelhead.studies.workers import Train
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ def complete_all(settings: Settings) -> Settings:
     Raises:
         SettingsError: they ask for what is a single study's own.
     """
-    for name in ("data", "target", "target_score", "arms", "recipe", "depths", "learning_rates", "initializations"):
-        if getattr(settings, name):
-            raise SettingsError(f"--all runs every study on its own terms and takes no {name}; run one by its name")
+    settings.refuse(
+        ("data", "target", "target_score", "arms", "recipe", "depths", "learning_rates", "initializations"),
+        "--all runs every study on its own terms and takes no {}; run one by its name",
+    )
     return settings.changed(out=settings.out or ("reports/all-quick" if settings.quick else "reports/all"))
 
 

@@ -25,6 +25,9 @@ def _arm(penalty: str, strength: float) -> str:
     return f"{penalty} {strength:g}"
 
 
+BY_STRENGTH = {
+    penalty: {strength: _arm(penalty, strength) for strength in strengths} for penalty, strengths in STRENGTHS.items()
+}
 MIDDLE = {penalty: _arm(penalty, strengths[1]) for penalty, strengths in STRENGTHS.items()}
 SHAPES: dict[str, dict[str, Any]] = {
     "shallow": {"depth": 1, "width": 400, "learning_rate": 0.005},
@@ -59,13 +62,10 @@ def _draw(samples: Samples) -> list[Chart]:
         ("weight_norm", "Weights by strength", "norm of all weights", 1.0),
         ("zeros", "Zeros by strength", "weights that are exactly 0, %", 100.0),
     ):
-        groups = {
-            penalty: {s: [factor * v for v in samples.every(_arm(penalty, s), "last", name)] for s in strengths}
-            for penalty, strengths in STRENGTHS.items()
-        }
         without = samples.every("none", "last", name)
         note = f"Without a penalty: {factor * sum(without) / len(without):.3g}." if without else ""
-        charts.append(drawing.points(title, "strength λ", label, groups, log_x=True, note=note))
+        how: dict[str, Any] = {"scale": factor, "log_x": True, "note": note}
+        charts.append(drawing.by_setting(title, "strength λ", label, BY_STRENGTH, "last", name, **how)(samples))
     return charts
 
 
@@ -93,9 +93,9 @@ STUDY = Lecture(
     quick_arms=("none", *MIDDLE.values(), *(_arm("L2", s) for s in (0.001, 0.1)), *SHAPES, *HINGE),
     arms={"none": Arm()}
     | {
-        _arm(penalty, strength): Arm({"penalty": FIELDS[penalty], "penalty_strength": strength})
-        for penalty, strengths in STRENGTHS.items()
-        for strength in strengths
+        name: Arm({"penalty": FIELDS[penalty], "penalty_strength": strength})
+        for penalty, names in BY_STRENGTH.items()
+        for strength, name in names.items()
     }
     | {name: Arm(fields) for name, fields in SHAPES.items()}
     | {name: Arm({"loss": "hinge", **fields}, Rows(100)) for name, fields in HINGE.items()},
