@@ -69,10 +69,28 @@ class Kind:
     functions: tuple[Callable[..., Any], ...] = ()
 
     def computes(self, cls: Any) -> bool:
-        """Whether a class calculates what this kind does: it has its ``forward``, and its parameters as they are."""
-        own = {self.base.forward, *([self.ours.forward] if self.ours else [])}
+        """Whether a class calculates what this kind does.
+
+        It has its ``forward``, what only that calls (``_conv_forward``), and its parameters as they are.
+        """
         made = any(isinstance(getattr(cls, name, None), property) for name in self.roles)  # as parametrizations do
-        return cls.forward in own and cls.__call__ is nn.Module.__call__ and not made
+        if made or cls.__call__ is not nn.Module.__call__:
+            return False
+        ours = set() if self.ours is None else _named(self.ours)
+        called = _named(self.base) - ours
+        same = all(getattr(cls, name, None) is getattr(self.base, name, None) for name in {"forward", *called})
+        return same or (self.ours is not None and cls.forward is self.ours.forward)
+
+
+def _named(cls: type[nn.Module]) -> set[str]:
+    """What the ``forward`` of a class names, and the methods that it calls."""
+    found: set[str] = set()
+    left = {"forward"}
+    while left:
+        code = getattr(inspect.unwrap(getattr(cls, left.pop(), None)), "__code__", None)  # type: ignore[arg-type]
+        new = set(code.co_names) - found if code else set()
+        found, left = found | new, left | new
+    return found
 
 
 _ROWS: dict[type[nn.Module], Kind] = {}

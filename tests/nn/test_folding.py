@@ -306,12 +306,46 @@ def test_a_layer_that_other_code_reads_is_left(kind):
     assert torch.equal(found.model.enc(x), model.enc(x))
 
 
+class Standardized(nn.Conv2d):
+    """Another weight than the one it holds, by a method that ``forward`` calls."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight / weight.std((1, 2, 3), keepdim=True), bias)
+
+
+def test_what_forward_calls_is_part_of_what_a_class_is():
+    model = ready(nn.Sequential(Standardized(3, 4, 3), nn.BatchNorm2d(4)))
+    for found in (lh.fold(model), lh.fold(model, double(2, 3, 5, 5))):
+        assert "0, before it: its class Standardized calculates something of its own" in found.left["1"]
+
+
+class Twofold(nn.InstanceNorm2d):
+    def _apply_instance_norm(self, x):
+        return 2 * super()._apply_instance_norm(x)
+
+
+class Unchecked(nn.BatchNorm1d):
+    def _check_input_dim(self, x):
+        pass
+
+
+@pytest.mark.parametrize(("plain", "replaced"), [(Twofold(4), False), (Unchecked(4), True)])
+def test_what_forward_calls_is_called_or_the_class_is_left(plain, replaced):
+    model, x = lh.convert(copy.deepcopy(plain)), torch.randn(3, 4, 5, 5)
+    torch.testing.assert_close(model(x), plain(x))
+    assert (type(model) is not type(plain)) == replaced
+
+
+class Stem(nn.Conv2d):
+    """A class of any name."""
+
+
 class Opaque(nn.Module):
     """Cannot be traced, and reads the weight of a part by a way that its code does not name."""
 
     def __init__(self):
         super().__init__()
-        self.part, self.other = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)) for _ in range(2))
+        self.part, self.other = (nn.Sequential(Stem(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(2))
 
     def forward(self, x):
         y = self.other(self.part(x))
@@ -319,7 +353,7 @@ class Opaque(nn.Module):
 
 
 def test_it_verifies_itself():
-    model, x = ready(Opaque()), double(3, 3)
+    model, x = ready(Opaque()), double(3, 3, 2, 2)
     for found in (lh.fold(model, x), lh.fold(model)):
         assert found.folded == {"other.1": "other.0"}
         assert "folded, it would change an output by" in found.left["part.1"]

@@ -289,7 +289,7 @@ class _Folder:
         try:
             self._check(name, module, node)
             if kinds.of(module) is None:
-                raise CannotFold(f"its class {type(module).__name__} has a forward of its own")
+                raise CannotFold(f"its class {type(module).__name__} calculates something of its own")
         except CannotFold as reason:
             raise CannotFold(f"{name}, {where} it: {reason}") from None
         return _Neighbour(name, module, flat)

@@ -32,7 +32,8 @@ def examples(model: nn.Module) -> Iterator[Arguments]:
     """Random inputs that a model might take, told from its first layer; the caller sees whether it does."""
     layer: Any = next((m for m in model.modules() if isinstance(m, kinds.Norm | kinds.Affine)), None)
     channels = next((getattr(layer, n) for n in ("in_features", "in_channels", "num_features") if hasattr(layer, n)), 0)
-    digits = next((int(end) for end in reversed(type(layer).__name__.removesuffix("d")[-1:]) if end.isdigit()), 0)
+    kind = kinds.intended(layer)
+    digits = next((int(each) for each in (kind.base.__name__ if kind else "") if each.isdigit()), 0)
     generator = torch.Generator().manual_seed(0)
     if channels:
         for size in (16, 32, 64, 224) if digits else (1,):
