@@ -9,7 +9,7 @@ from levelhead.lessons import figure
 from levelhead.lessons import rule as rule_in_words
 from levelhead.records import Curve, Interval, Run
 from levelhead.studies.claims import Claim, faster, rule
-from levelhead.studies.outcome import mean
+from levelhead.studies.outcome import Effects
 from levelhead.studies.samples import Samples
 
 INF, NAN = math.inf, math.nan
@@ -69,7 +69,7 @@ def test_the_rule(low, high, side, threshold, ruling):
 
 def test_the_interval_of_three_is_students():
     # Of 1, 2, 3: mean 2, s = 1, t(0.975, 2) = 4.302653 from any table.
-    got = mean([1.0, 2.0, 3.0])
+    got = Effects([1.0, 2.0, 3.0]).interval()
     assert (got.value, got.high - got.value) == pytest.approx((2, 4.302653 / math.sqrt(3)), rel=1e-6)
     assert got.high - got.value == pytest.approx(got.value - got.low)
 
@@ -78,19 +78,19 @@ def test_the_interval_of_three_is_students():
 def test_the_interval_covers_as_often_as_it_says(n):
     # 2,000 trials: standard error 0.005 at 0.95; 4 of them.
     trials = np.random.default_rng(n).normal(1, 2, size=(2000, n))
-    covered = np.mean([got.low <= 1 <= got.high for got in (mean(list(trial)) for trial in trials)])
+    covered = np.mean([got.low <= 1 <= got.high for got in (Effects(list(trial)).interval() for trial in trials)])
     assert abs(covered - 0.95) < 4 * 0.005
 
 
 def test_a_ratio_has_a_geometric_mean_and_reads_the_same_both_ways():
-    got, inverse = mean([2.0, 8.0], ratio=True), mean([0.5, 0.125], ratio=True)
+    got, inverse = (Effects(of, ratio=True).interval() for of in ([2.0, 8.0], [0.5, 0.125]))
     assert got.value == pytest.approx(4)
     assert (got.low, got.high) == pytest.approx((1 / inverse.high, 1 / inverse.low))
 
 
 @pytest.mark.parametrize("values", [[], [1.0, NAN], [1.0, INF]])
 def test_what_has_no_mean_has_no_interval(values):
-    assert math.isnan(mean(values).low)
+    assert math.isnan(Effects(values).interval().low)
 
 
 def test_a_claim_is_judged_by_pairs_of_the_same_seed():

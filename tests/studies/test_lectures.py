@@ -68,8 +68,8 @@ class Scored:
 
     def run(self, title, jobs):
         for job in jobs:
-            view, seed, steps = job.experiment and job.experiment.view, job.recipe.seed, job.recipe.steps
-            metric = (view(self.data, seed) if view else self.data).metric
+            seed, steps = job.recipe.seed, job.recipe.steps
+            metric = job.experiment.seen(self.data, seed).metric
             curves = {f"{part}_score": Curve((0, steps), (0.5, 0.9)) for part in ("train", "validation")}
             fields = (metric, job.recipe.to_dict(), described(self.data), curves, 0.9)
             Run(job.arm, seed, "finished", steps, 1.0, *fields).save(job.path)

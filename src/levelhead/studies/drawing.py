@@ -9,7 +9,7 @@ from typing import Any
 
 from levelhead.lessons import Contours
 from levelhead.records import Chart, Line
-from levelhead.studies.outcome import mean
+from levelhead.studies.outcome import Effects
 from levelhead.studies.samples import Samples
 
 #: What the areas and the bars of charts are.
@@ -45,7 +45,7 @@ def curves(
 
 def point_line(name: str, places: Sequence[float], values: Sequence[Sequence[float]], *, ratio: bool = False) -> Line:
     """Means over seeds with their intervals, one a place; a place without any value is left open."""
-    intervals = [mean(list(some), ratio=ratio) for some in values]
+    intervals = [Effects(some, ratio).interval() for some in values]
     return Line(
         name,
         tuple(map(float, places)),

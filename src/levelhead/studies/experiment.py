@@ -28,6 +28,10 @@ class Experiment:
     view: View | None = None
     observe: Observer | None = None
 
+    def seen(self, data: Dataset, seed: int) -> Dataset:
+        """What a run with this seed trains on."""
+        return data if self.view is None else self.view(data, seed)
+
     @property
     def asked(self) -> dict[str, str]:
         """View and observer in words with their source, for the record: a run of others is made again."""
@@ -37,3 +41,7 @@ class Experiment:
         if self.observe is not None:
             asked["observe"] = references.described(self.observe)
         return asked
+
+
+#: A run of the data as they are, with nothing inside the network.
+PLAIN = Experiment()

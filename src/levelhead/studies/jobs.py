@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from levelhead import references
 from levelhead.records import Run, environment, read_json
+from levelhead.studies.experiment import PLAIN, Experiment
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
-    from levelhead.studies.experiment import Experiment
     from levelhead.training import Recipe
 
 
@@ -41,7 +41,7 @@ class Job:
     path: Path
     group: str
     probe: bool = True
-    experiment: Experiment | None = None
+    experiment: Experiment = PLAIN
 
     @classmethod
     def of(
@@ -52,7 +52,7 @@ class Job:
         group: str = "",
         *,
         probe: bool = True,
-        experiment: Experiment | None = None,
+        experiment: Experiment = PLAIN,
     ) -> Job:
         """The job whose file is ``<folder>/runs/<arm>-<seed>.json``."""
         path = folder / "runs" / f"{file_name(arm)}-{recipe.seed}.json"
@@ -61,9 +61,8 @@ class Job:
     @property
     def asked(self) -> dict[str, str]:
         """What is asked for beside the recipe, with a checksum of the code that it is: what changed is run again."""
-        asked = {} if self.experiment is None else self.experiment.asked
         network, _, _ = self.recipe.network.rpartition(":")
-        return asked | {"network": references.source(network)} if network else asked
+        return self.experiment.asked | ({"network": references.source(network)} if network else {})
 
 
 def file_name(arm: str) -> str:

@@ -243,11 +243,6 @@ def of_steps(slow: Sequence[float], fast: Sequence[float], budget: float, every:
     return Effects([above / below for above, below in pairs], True, math.sqrt(statistics.fmean(errors)))
 
 
-def mean(values: Sequence[float], *, ratio: bool = False, floor: float = 0.0) -> Interval:
-    """The mean of effects with its 95 % interval: see ``Effects``."""
-    return Effects(values, ratio, floor).interval()
-
-
 def speedup(baseline: Sequence[float], arm: Sequence[float], budget: float, every: float = 0.0) -> Interval:
     """How many times fewer steps the arm needs than the baseline: see ``of_steps``.
 

@@ -48,9 +48,8 @@ def preflight(jobs: Sequence[Job], data: Dataset) -> None:
     from levelhead.training.networks import build
 
     for job in {job.arm: job for job in jobs}.values():
-        view = job.experiment.view if job.experiment else None
         try:
-            seen = data if view is None else view(data, job.recipe.seed)
+            seen = job.experiment.seen(data, job.recipe.seed)
             Batches(seen.train.inputs, seen.train.targets, job.recipe.batch_size, job.recipe.seed)
             build(job.recipe, seen)
         except Exception as error:  # a user's network may raise anything

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from levelhead.records import Line, Run
-from levelhead.studies.experiment import Experiment
+from levelhead.studies.experiment import PLAIN, Experiment
 from levelhead.studies.jobs import Job
 from levelhead.studies.outcome import best_scores, goal, steps_to
 
@@ -50,7 +50,7 @@ class Sweep:
     initializations: Sequence[str]
     target: float | None = None
     like: str = ""
-    experiment: Experiment | None = None
+    experiment: Experiment = PLAIN
 
     def job(self, setting: Setting, seed: int, folder: Path) -> Job:
         """One run."""

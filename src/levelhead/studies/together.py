@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from levelhead import report
 from levelhead.lessons import Answer
@@ -17,13 +17,6 @@ from levelhead.studies.workers import Train
 
 if TYPE_CHECKING:
     from levelhead.data import Dataset
-
-
-class Load(Protocol):
-    """Loads a data set by name."""
-
-    def __call__(self, data: str, /, *, standardize: bool) -> Dataset:
-        """The data set."""
 
 
 def complete_all(settings: Settings) -> Settings:
@@ -42,7 +35,7 @@ def complete_all(settings: Settings) -> Settings:
 def run_all(
     settings: Settings,
     *,
-    load: Load,
+    load: Callable[..., Dataset],
     watcher: Watcher,
     names: Sequence[str] = (),
     train: Train | None = None,
@@ -53,7 +46,7 @@ def run_all(
 
     Args:
         settings: of which ``quick``, ``seeds``, where the runs are made, ``accelerator`` and ``out`` hold for all.
-        load: loads the data sets that the studies name.
+        load: gives a data set by name, with or without ``standardize``.
         watcher: is told of the progress.
         names: which studies; all of them where empty.
         train: as in ``Pool``.

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from levelhead import references
 from levelhead.allocator import tune_allocator
 from levelhead.records import Run
-from levelhead.studies.experiment import Experiment
 from levelhead.studies.jobs import Job, failed
 
 if TYPE_CHECKING:
@@ -60,13 +59,11 @@ class Package:
     def make(self, jobs: Sequence[Job], report: Callable[[int, int], None]) -> list[Run]:
         """The runs of jobs that differ in their seeds alone; whatever one raises is that run's result."""
         first = jobs[0]
-        experiment = first.experiment or Experiment()
         options = dict(self.options, arm=first.arm, progress=report, probe=first.probe)
-        if experiment.observe is not None:
-            options["observe"] = experiment.observe
+        if first.experiment.observe is not None:
+            options["observe"] = first.experiment.observe
         try:
-            seeds = [job.recipe.seed for job in jobs]
-            data = [self.data if experiment.view is None else experiment.view(self.data, seed) for seed in seeds]
+            data = [job.experiment.seen(self.data, job.recipe.seed) for job in jobs]
             if self.train is None:
                 from levelhead.training import train_seeds
 
