@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.metrics import recall_score
+from sklearn.metrics import r2_score, recall_score
 from torch import nn
 from training_samples import STATEFUL, classes, images, numbers, small
 
@@ -84,6 +84,17 @@ def test_regression_is_scored_by_r2(loss):
     assert run.metric == "r2"
     assert run.score.values[-1] > 0.9
     assert run.test_score > 0.9
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+def test_r2_is_right_at_any_mean(mean):
+    """Sums of float32 squares give 0.98 at 1e4 (``findings/torchmetrics-r2-offset.sh``)."""
+    targets, off = torch.randn(2, 20_000, 1)
+    targets += mean
+    outputs = targets + off / 2
+    losses = row_losses(small(loss="mse"), numbers())
+    ((_, score),) = evaluate(lambda x: x.transpose(1, 2), outputs[None], targets[None], losses, metric="r2")
+    assert score == pytest.approx(r2_score(targets.double(), outputs.double()), abs=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
