@@ -132,8 +132,7 @@ def unconvert(model: Model) -> Model:
     new: list[tuple[nn.Module, type[nn.Module]]] = []
     for name, module in model.named_modules():
         cls, kind = type(module), kinds.of(module)
-        tool = _tool(module)
-        if tool and _is_converted(module):
+        if (tool := _tool(module)) and _is_converted(module):
             raise ValueError(f"{name or 'the model'}: {tool} has made its class; unconvert the model before it")
         if kind is not None and cls is kind.ours:
             extras = [k for k, v in vars(module).items() if k != "forward" and getattr(cls, k, v) != v]
@@ -178,8 +177,10 @@ def _changes(model: nn.Module) -> list[tuple[str, nn.Module, _Change]]:
 def _possible(module: nn.Module, change: _Change) -> _Change:
     """The change, but of a class that another tool derived and expects to find."""
     tool = _tool(module)
-    if not tool or _is_converted(module):
-        return change._replace(kind=None) if tool else change
+    if not tool:
+        return change
+    if _is_converted(module):
+        return change._replace(kind=None)
     held = change.text or any(isinstance(child, kinds.Norm) for child in module.children())
     return _Change(None, f"{tool} has made its class; convert the model before it" if held else "", "left")
 
@@ -194,9 +195,8 @@ def _tool(module: nn.Module) -> str:
 def _is_converted(module: nn.Module) -> bool:
     """Whether a module has a class of ours, or one that was derived from it."""
     kind = kinds.intended(module)
-    return _original(type(module)) is not type(module) or (
-        kind is not None and kind.ours is not None and isinstance(module, kind.ours)
-    )
+    ours = None if kind is None else kind.ours
+    return hasattr(module, _ORIGIN) or (ours is not None and isinstance(module, ours))
 
 
 def _change(module: nn.Module, places: Counter[int], known: dict[Any, Any]) -> _Change:
@@ -223,7 +223,7 @@ def _replacement(module: Any) -> Any:
         return cls
     if kinds.of(module) is None:
         return None
-    return kind.ours if cls is kind.base else _merged(cls, kind.ours)
+    return kind.ours if cls is kind.base else _fused_class(cls, kind.ours)[0]
 
 
 def _fused(module: nn.Module, places: Counter[int]) -> _Change:
@@ -364,13 +364,13 @@ def _resolve(callee: str, module: nn.Module) -> nn.Module | None:
 
 
 def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
-    """The subclass with the fused methods (names None: of a sequence), and what they fuse.
+    """The subclass with the fused methods (names None: of a sequence; a class of ours: one of both), what they fuse.
 
     Raises:
         Unreadable: no subclass can be made.
     """
     if isinstance(names, type):
-        return _merged(kind, names), []
+        return _subclass(kind, names, (names, kind), ()), []
     if isinstance(names, Formula | Parts):
         ours = (names.ours,) if isinstance(names, Parts) else ()
         return _subclass(kind, names, (Recognised, *ours, kind), (("seen", names), ("original", kind))), []
@@ -400,11 +400,6 @@ def _fused_class(kind: Any, names: _How) -> tuple[type[nn.Module], list[str]]:
     return (_subclass(kind, names, (kind,), tuple(members)), found) if found else (kind, [])
 
 
-def _merged(kind: Any, ours: Any) -> type[nn.Module]:
-    """A class that is a user's, which has no ``forward`` of its own, and runs ours."""
-    return _subclass(kind, ours, (ours, kind), ())
-
-
 @cache
 def _subclass(kind: Any, names: Any, bases: Any, members: Any) -> type[nn.Module]:
     """One class for all modules of a kind, as PyTorch's compiler wants it."""
@@ -421,8 +416,7 @@ _ORIGIN = "_levelhead_origin"
 
 def _original(kind: type[nn.Module]) -> type[nn.Module]:
     """The class that a fused one, or one that was derived from it since, was made from."""
-    original: type[nn.Module] = getattr(kind, _ORIGIN, (kind,))[0]
-    return original
+    return getattr(kind, _ORIGIN, (kind,))[0]
 
 
 def _reduce(self: nn.Module, protocol: Any) -> Any:

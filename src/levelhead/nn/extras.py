@@ -40,17 +40,11 @@ def recorded(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
 
 
 def _by_namesake(
-    module: Any,
-    x: Tensor,
-    residual: Tensor | None = None,
-    *,
-    activation: str | None = None,
-    mask: Any = None,
-    lengths: Any = None,
+    module: Any, x: Tensor, residual: Tensor | None = None, *, activation: str | None = None, **counted: Any
 ) -> Tensor:
     """A ``DTensor`` knows of PyTorch's operators how they are sharded, at every size; of ours it does not."""
     kept = module.training and (getattr(module, "policy", None) is not None or not getattr(module, "unbiased", True))
-    if kept or mask is not None or lengths is not None:
+    if kept or any(value is not None for value in counted.values()):
         raise NotImplementedError(
             f"a {type(x).__name__} takes no mask=, lengths= or policy of running estimates here; pass plain tensors, as"
             " .to_local() gives of a DTensor"

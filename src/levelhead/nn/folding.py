@@ -251,7 +251,10 @@ class _Folder:
             CannotFold: there is none.
         """
         while True:
-            node = _input(node)
+            given = node.args[0] if node.args else node.kwargs.get("input")
+            if not isinstance(given, fx.Node):
+                raise CannotFold("its input is a constant")
+            node = given
             if len(node.users) > 1:
                 raise CannotFold("what it normalizes is used elsewhere, too")
             if not self._does_nothing(node):
@@ -350,10 +353,3 @@ def _parts_behind(norm: nn.Module) -> list[nn.Module]:
     parts = [norm.get_submodule(name) for name in found.names]
     named = next((kind.base() for kind in kinds.every(kinds.Activation) if kind.op == found.activation), None)
     return [part for part in parts if type(part) is not nn.Identity] + ([named] if named is not None else [])
-
-
-def _input(node: fx.Node) -> fx.Node:
-    at = node.args[0] if node.args else node.kwargs.get("input")
-    if not isinstance(at, fx.Node):
-        raise CannotFold("its input is a constant")
-    return at

@@ -55,9 +55,6 @@ def finish(value: Any) -> Any:
     return value.finished() if isinstance(value, Pending | Dropped) else value
 
 
-total = finish  # of a sum
-
-
 def defer(norm: Any, x: Any) -> Any:
     """``norm(x)``, pending where something can be fused behind it."""
     if not isinstance(norm, nn.Module) or is_foreign(x) or is_hooked(norm):
@@ -192,13 +189,11 @@ class FusedSequential(nn.Sequential):
     def run(self, value: Any) -> Any:
         """As ``forward``, but put off where the last entry is a normalization or a dropout."""
         for module in self:
-            if isinstance(value, Pending):
-                if type(module) is nn.Identity:
-                    value = through(module, value)
-                    continue
-                if activation_of(module) is not None:
-                    value = activate(None, module, value)
-                    continue
-            value = finish(value)
-            value = drop(module, value) if isinstance(module, Dropout) else defer(module, value)
+            if isinstance(value, Pending) and type(module) is nn.Identity:
+                value = through(module, value)
+            elif isinstance(value, Pending) and activation_of(module) is not None:
+                value = activate(None, module, value)
+            else:
+                value = finish(value)
+                value = drop(module, value) if isinstance(module, Dropout) else defer(module, value)
         return value

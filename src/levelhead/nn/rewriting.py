@@ -16,7 +16,7 @@ two patterns, ``activation(norm(x) + residual)`` and ``norm(residual + dropout(x
         x = self.bn(x)                              x = defer(self.bn, x)
     if self.act is not None:                    if self.act is not None:
         x = self.act(x)                             x = activate(None, self.act, x)
-    return x                                    return total(x)
+    return x                                    return finish(x)
 
     x = x + self.dropout(self.attend(x))        x = (ahead := Ahead(self.norm, add(x, drop(...)))).total
     y = self.linear(self.norm(x))               y = self.linear(ahead.normalized(self.norm, x))
@@ -214,7 +214,7 @@ class _Rewriter(ast.NodeTransformer):
         self._write(statements, links)
         ahead = kind == "dropout" and place + 1 < len(statements)
         if not (ahead and self._calculated_ahead(statements, place, name, site)):
-            statements[place].value = _helper("total", site.node)  # type: ignore[attr-defined]
+            statements[place].value = _helper("finish", site.node)  # type: ignore[attr-defined]
             self.found.append(site.label)
         return True
 
@@ -318,7 +318,7 @@ class _Rewriter(ast.NodeTransformer):
                 return _Closed(_helper("normalized", node.func, site.node), label, site.held)
         sites = [] if isinstance(node, ast.Name) else [self._open(node, kind) for kind in ("norm", "dropout")]
         site = next((each for each in sites if each is not None and each.added), None)
-        return None if site is None else _Closed(_helper("total", site.node), site.label, site.held)
+        return None if site is None else _Closed(_helper("finish", site.node), site.label, site.held)
 
     def _open(self, node: ast.AST, kind: str) -> _Open | None:
         """What can be put off: a variable that is, the call of a norm or a dropout, or a sum with one."""
@@ -514,7 +514,7 @@ class _Finished(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         """A variable."""
-        return _helper("total", node) if node.id == self.name else node
+        return _helper("finish", node) if node.id == self.name else node
 
 
 def _assigned(statement: ast.stmt) -> str | None:

@@ -252,11 +252,8 @@ class Standardizer(Transformer):
         return seen
 
     def _set(self, seen: Moments | Comoments) -> None:
-        count, m2 = (
-            (seen.count, seen.comoment)
-            if isinstance(seen, Comoments)
-            else (seen.count.expand(seen.mean.shape), seen.m2)
-        )
+        m2 = seen.comoment if isinstance(seen, Comoments) else seen.m2
+        count = seen.count if self.whiten else seen.count.expand(seen.mean.shape)
         self.n_samples_seen_, self.mean_, self.m2_ = count.clone(), seen.mean.clone(), m2.clone()
         self.n_features_in_ = len(seen.mean)
         self._outdated()
@@ -329,11 +326,8 @@ class Standardizer(Transformer):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in _STATE:  # of the shape that was saved: before fitting there is none
             saved, own = state_dict.get(prefix + name), getattr(self, name)
-            setattr(
-                self,
-                name,
-                None if saved is None else torch.empty_like(saved, device=None if own is None else own.device),
-            )
+            device = None if own is None else own.device
+            setattr(self, name, None if saved is None else torch.empty_like(saved, device=device))
         self._outdated()
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.__dict__.pop("n_features_in_", None)

@@ -13,6 +13,7 @@ from levelhead import records
 
 _KIND, _VERSION = "levelhead.Standardizer", 1
 SUFFIXES = (".json", ".safetensors")
+_TYPES = {"n_samples_seen_": torch.long, "mean_": torch.float64, "m2_": torch.float64}
 
 
 def check_suffix(path: Path) -> None:
@@ -46,12 +47,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], list[str] | Non
     """
     check_suffix(path)
     if path.suffix.lower() == ".json":
-        raw = records.read_json(path)
-        about, state = raw, {}
+        about = records.read_json(path)
         try:
-            state["n_samples_seen_"] = torch.tensor(raw["n_samples_seen_"], dtype=torch.long)
-            state["mean_"] = torch.tensor(_numbers(raw["mean_"]), dtype=torch.float64)
-            state["m2_"] = torch.tensor(_numbers(raw["m2_"]), dtype=torch.float64)
+            state = {name: torch.tensor(_numbers(about[name]), dtype=dtype) for name, dtype in _TYPES.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold a Standardizer ({error})") from error
     else:
@@ -61,7 +59,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], list[str] | Non
     if about.get("version") != _VERSION:
         raise ValueError(f"{path} is of version {about.get('version')!r}; this levelhead reads version {_VERSION}")
     settings = about["settings"]
-    if set(settings) != {"dim", "whiten"} or state.keys() != {"n_samples_seen_", "mean_", "m2_"}:
+    if set(settings) != {"dim", "whiten"} or state.keys() != _TYPES.keys():
         raise ValueError(f"{path} does not hold a Standardizer of this version (settings {settings})")
     features = state["mean_"].shape
     if state["m2_"].shape != (features * 2 if settings["whiten"] else features):
@@ -83,4 +81,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _numbers(value: Any) -> Any:
     """Lists of numbers as ``records`` writes them, "nan" included."""
-    return [_numbers(item) for item in value] if isinstance(value, list) else float(value)
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return value if isinstance(value, int) else float(value)
