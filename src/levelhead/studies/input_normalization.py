@@ -102,9 +102,9 @@ def _draw(samples: Samples) -> list[Chart | Contours]:
 STUDY = Lecture(
     name="input-normalization",
     QUESTION="Does normalizing the inputs make the loss rounder and training faster?",
-    setting="Pixels lie between 0 and 1, each arm has the best learning rate of a sweep; steps are counted to 90 % "
-    "{metric}. A learning rate is good where the best {metric} is 90 % of the best of all rates. "
-    "The condition number is that of a linear softmax model on the same inputs, where it is exact. Pixels "
+    setting="Pixels of the digits lie between 0 and 1; each arm has the best learning rate of a sweep; steps are "
+    "counted to 90 % {metric}. A learning rate is good where the best {metric} is 90 % of the best of all rates. "
+    "The condition number is that of a linear softmax model on the same inputs, where it is exact. Features "
     "that never vary are left out of all arms.",
     DATA="digits",
     STANDARDIZE=False,

@@ -39,8 +39,8 @@ def _explicit(samples: Samples, seed: int) -> tuple[float, float]:
 STUDY = Lecture(
     name="overparameterization",
     QUESTION="Can a network with more parameters than examples fit anything, and what keeps it from doing so?",
-    setting="256 units a layer (85,002 parameters): on 300 rows with labels drawn at random, on 300 with their own "
-    "(few), and on all 1,079 (true). The narrow one has 12 units a layer: 1,066 parameters, fewer than rows.",
+    setting="256 units a layer (of the digits, 85,002 parameters): on 300 rows with labels drawn at random, on 300 "
+    "with their own (few), and on all (true). The narrow one has 12 units a layer (1,066 parameters for 1,079 digits).",
     DATA="digits",
     recipe={"depth": 2, "width": 256, "steps": 800, "initialization": "he"},
     quick={"steps": 400},

@@ -74,8 +74,8 @@ STUDY = Lecture(
     QUESTION="What do L1, L2 and elastic-net penalties do to weights, fit and response?",
     setting="20 points of a sine with noise of deviation 0.4, all of them in each step; penalties decoupled from "
     "the loss (a shrinking factor for L2, a proximal step for L1). The claims are judged at the middle of three "
-    "strengths. Shallow and deep have as many parameters: 1 layer of 400 units, 4 of 19. The hinge is that of 100 of "
-    "the digits.",
+    "strengths. Shallow and deep have as many parameters: 1 layer of 400 units, 4 of 19. The hinge is that of 100 "
+    "rows of the data.",
     DATA="digits",
     view=Wave(20, 0.4),
     observe=observers.size,
