@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -13,7 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from levelhead.doctor.evidence import Seen
+from levelhead.doctor.comparison import Result
+from levelhead.doctor.evidence import Seen, Unchanged
 from levelhead.doctor.evidence import loop as loops
 from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.data import Columns, Data
@@ -56,6 +58,7 @@ class Known:
     evaluation: Evaluation = field(default_factory=Evaluation)
     base: Outcome | None = None
     history: History | None = None
+    unchanged: Unchanged | None = None
     updates: int = 100
     floor: float = 0.25
     targets: Any = None
@@ -451,6 +454,38 @@ TABLE: list[tuple[Callable, str, dict, dict]] = [
     (optimization.rate_too_low, "learning-rate-too-low", {"base": trained(losses=[1.0, math.nan])},
      {"base": trained()}),
 ]  # fmt: skip
+
+
+#: Of scripts: what the unchanged run shows, without and with a reason to try a change.
+UNCHANGED = [
+    (data.unlike_standardized, {"inputs": ((0.2, 1.2), None)}, {"inputs": ((0.6, 1.0), None)}),
+    (data.units_of_targets, {"losses": ["cross_entropy"]}, {"losses": ["l1_loss"]}),
+    (preparation.evaluated_apart, {"inputs": ((0.0, 1.0), None)}, {"inputs": ((0.0, 1.0), (0.0, 2.0))}),
+    (loop.worsening, {"base": Result(losses=[1.0])}, {"base": Result(losses=[-1.0])}),
+    (loop.worsening, {"opposing": False}, {"opposing": True}),
+    (loop.sampled, {}, {"sampled": True}),
+    (loop.updated_in_eval_mode, {}, {"eval_steps": 1}),
+    (evaluation.evaluated_in_training_mode, {}, {"dropping": True}),
+    (normalization.statistics_of_evaluations, {"batch_norm": "1", "places": {"batch-too-small": "1"}},
+     {"batch_norm": "1"}),
+    (output.squashed_again, {}, {"twice": True}),
+    (network.drops, {}, {"dropout": ["1"]}),
+    (optimization.penalized, {}, {"decay": 0.1}),
+    (optimization.penalized, {"penalized": True}, {"penalized": True, "spread": 0.01}),
+    (optimization.lower_rates, {"alternating": True}, {"alternating": True, "base": Result(1.0)}),
+    (optimization.higher_rates, {"base": Result()}, {"base": Result(1.0)}),
+    (weights.drawn_badly, {"layers": [("0", 1.0), ("1", 1e-9)]}, {"layers": [("0", 1e-9), ("1", 1.0)]}),
+    (weights.drawn_badly, {"dead": "1", "untrained": ["0.weight"]}, {"dead": "1"}),
+    (loss.compared_otherwise, {"losses": ["l1_loss"]}, {"losses": ["l1_loss"], "places": {"loss-mismatch": "loss"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "within", "beyond"), UNCHANGED)
+def test_a_change_of_a_script_is_tried_for_a_reason(check, within, beyond):
+    assert check(Known(unchanged=Unchanged(validated=True, **within))) == []
+    for raised in check(Known(unchanged=Unchanged(validated=True, **beyond))):
+        assert callable(pickle.loads(pickle.dumps(raised)).remedies[0].outside)
+    assert check(Known(unchanged=Unchanged(validated=True, **beyond)))
 
 
 @pytest.mark.parametrize(("check", "cause", "within", "beyond"), TABLE, ids=lambda v: v if isinstance(v, str) else "")

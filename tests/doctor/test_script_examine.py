@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -14,15 +15,15 @@ import torch
 
 from levelhead.doctor import ProgramError, command, remedies
 from levelhead.doctor.comparison import gain
+from levelhead.doctor.evidence import Unchanged
 from levelhead.doctor.remedies import learning_rate, mismatched, penalty_lightened, without_schedule
+from levelhead.doctor.rules.optimization import CONSTANT, higher_rates, lower_rates
 from levelhead.doctor.script import Script, child
 from levelhead.doctor.script.again import Runs
-from levelhead.doctor.script.child import Ran
 from levelhead.doctor.script.examined import SHARE, _checked, examine_script
-from levelhead.doctor.script.measure import Measure, measure
+from levelhead.doctor.script.measure import Measure, Ran, measure
 from levelhead.doctor.script.patch import patch
 from levelhead.doctor.script.reruns import Reruns
-from levelhead.doctor.script.suspected import CONSTANT, _rates
 from levelhead.doctor.search import Search
 
 LOOP = """
@@ -82,7 +83,7 @@ def test_gain(before, after, floor, expected):
     assert gain(before, after, floor) == expected
 
 
-FACTS = {"alternating": False, "usual": False, "ended": True, "rates": [0.001]}
+FACTS = Unchanged(ended=True, rates=[0.001])
 
 
 class Made:
@@ -105,7 +106,12 @@ def searched(plain, changed, measure, deadline=math.inf):
     """The verdicts of a search among rates, and its trials."""
     again = Reruns(Made(plain, changed, deadline), plain, measure)
     search = Search(again, again, lambda _: None, rounds=1)
-    return search.causes(_rates(plain.facts, again.base, measure.validated)), search.trials
+    return search.causes(rates(replace(plain.facts, base=again.base, validated=measure.validated))), search.trials
+
+
+def rates(run):
+    """What is suspected of the rate of an unchanged run."""
+    return [*lower_rates.judge(None, run), *higher_rates.judge(None, run)]
 
 
 @pytest.mark.parametrize(("training", "expected"), [(0.5, ["learning-rate-too-high"]), (1.5, [])])
@@ -157,7 +163,7 @@ def test_a_slow_script_is_cut_off_or_refused(monkeypatch, setup, pace, evaluatio
         sight.steps += 1
         limit.after()
     assert ends == [updates]
-    first = Ran(updates, [], [], [], "", [], {}, [], clock[0], limit.paces[0], median(limit.paces[1:]))
+    first = Ran(updates, [], [], [], "", [], Unchanged(), [], clock[0], limit.paces[0], median(limit.paces[1:]))
     budget, jobs = seconds * SHARE / 2, 2
     if least:
         with pytest.raises(ProgramError, match=rf"needs a budget of {least} s at least; got 40"):
@@ -194,11 +200,11 @@ def test_a_change_wins_only_what_is_learnt(loss, score, expected):
     ],
 )
 def test_a_training_that_is_given_up_while_its_loss_falls(usual, ended, last, cause):
-    facts = FACTS | {"usual": usual, "ended": ended}
+    facts = replace(FACTS, usual=usual, ended=ended)
     losses = [[i, max(3.0 - 2 * i / 60, last)] for i in range(60)]
     measure = Measure("loss", lambda each: -each.losses[-1][1], -3.0, False)
     base = measure.of(Ran(60, losses, [], [], "", [], facts, [], 0.0))
-    _, higher = _rates(facts, base, False)
+    _, higher = rates(replace(facts, base=base))
     assert higher.cause == cause
     assert ("epochs" in higher.remedies[0].patch) is (cause == "too-few-updates")
 
@@ -331,7 +337,7 @@ def test_what_the_unchanged_run_is_asked(script, old, new, cause):
     """A fault, and the same script without it."""
     for text, expected in ((LOOP.replace(old, new).replace("+ (x[:, 2] > 1).long()", ""), True), (LOOP, False)):
         done = one(script(text), 200)
-        causes = [f["cause"] for each in done.examinations for f in each["findings"]]
+        causes = [f.cause for each in done.examinations for f in each.findings]
         assert (cause in causes) is expected, done.error
         assert len(done.validation) == 4  # what the model was asked is none of the script's evaluations
 
@@ -366,8 +372,8 @@ for i in range(150):
 def test_a_penalty_that_outweighs_the_comparison_is_lightened(script):
     text = script(VARIATIONAL)
     plain, lighter = one(text, 1000), one(text, 1000, penalty_lightened())
-    assert plain.facts["penalized"]
-    assert plain.facts["spread"] < CONSTANT
+    assert plain.facts.penalized
+    assert plain.facts.spread < CONSTANT
     (line,) = plain.readings  # handed back by a function, and read with gradients on
     assert "value.item()" in line[2]
     (other,) = lighter.readings
@@ -386,7 +392,7 @@ def test_a_softmax_too_many_is_proven_and_patched(script):
     assert treated.accepted
     assert treated.patch == found.findings[0].patch
     assert min(treated.after.values) > max(treated.before.values)
-    assert json.loads(json.dumps(found.to_dict(), default=str))["findings"]
+    assert json.loads(json.dumps(found.to_dict()))["findings"]
 
 
 ADAPTED = LOOP.replace(
@@ -408,8 +414,8 @@ model =""",
 @pytest.mark.parametrize(("start", "expected"), [("torch.zeros", ["2"]), ("torch.randn", [])])
 def test_an_adapter_both_of_whose_factors_are_zero_learns_nothing(script, start, expected):
     (seen,) = one(script(ADAPTED.replace("{start}", start)), 1000).examinations
-    assert [f["where"] for f in seen["findings"] if f["cause"] == "constant-init"] == expected
-    assert not [note for note in seen["notes"] if "error of its own" in note]
+    assert [f.where for f in seen.findings if f.cause == "constant-init"] == expected
+    assert not [note for note in seen.notes if "error of its own" in note]
 
 
 SCHEDULED = LOOP.replace("for i in range(80):", "rates = torch.optim.lr_scheduler.{}\nfor i in range(80):").replace(
@@ -428,7 +434,7 @@ SCHEDULED = LOOP.replace("for i in range(80):", "rates = torch.optim.lr_schedule
 def test_a_schedule_that_keeps_the_rate_down_is_left_out(script, schedule, kept):
     text = script(SCHEDULED.replace("{}", schedule))
     plain, other = one(text, 1000), one(text, 1000, without_schedule())
-    assert any(f["where"] == "loop" and "schedule" in f["summary"] for f in plain.examinations[0]["findings"]) is kept
+    assert any(f.where == "loop" and "schedule" in f.summary for f in plain.examinations[0].findings) is kept
     steady = one(script(LOOP), 1000)
     assert other.losses == steady.losses
     assert not kept or plain.losses[-1][1] > 1.5 * other.losses[-1][1]
@@ -517,9 +523,9 @@ def test_what_only_the_last_evaluation_shows(script, text, fact, remedy):
     with Runs(script(text), deadline=120) as runs:
         plain = runs.begin([], 0, 1000, 0.0).result()
         mended = runs.begin([remedy], 0, plain.steps + 1).result()
-    assert plain.facts["ended"]
-    assert not fact or plain.facts[fact]
+    assert plain.facts.ended
+    assert not fact or getattr(plain.facts, fact)
     before, after = (measure(plain).of(each).score for each in (plain, mended))
     assert after > before + 0.02, (before, after, mended.error)
     for other in ("opposing", "sampled", "dropping", "oversized"):
-        assert bool(plain.facts[other]) is (other == fact)
+        assert bool(getattr(plain.facts, other)) is (other == fact)

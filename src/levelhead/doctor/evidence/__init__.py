@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelhead.doctor.comparison import gain
+from levelhead.doctor.comparison import Result, gain
 from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.data import Data
 from levelhead.doctor.evidence.evaluation import Evaluation
@@ -48,6 +48,61 @@ class Seen:
     ended: bool = True
 
 
+@dataclass(frozen=True)
+class Unchanged:
+    """What the unchanged run of a script that is examined shows: by it, changes are chosen that other runs may prove.
+
+    Args:
+        base: how it did.
+        validated: whether what it is judged by is computed in evaluations; ``worsened``, whether that became worse.
+        places: of the causes that its watch found.
+        rates: the learning rates; ``usual`` where they are at or above the optimizer's default.
+        ended: whether it has run to its end.
+        alternating: whether networks play against each other, whose losses say nothing.
+        inputs: mean and deviation in training and in evaluations.
+        losses: PyTorch's loss functions that it calls; ``floor`` the loss of the best constant answer of one.
+        commonest: the share of the commonest class.
+        spread: the variance of its last outputs by that of their targets.
+        penalized: whether its loss has a term that compares with no target; ``opposing``, one that pulls the other way.
+        twice: whether what is squashed is squashed again; ``sampled``, whether gradients end at a sample.
+        mismatch: as ``Seen`` has it; ``untrained`` likewise.
+        dropping: whether dropout drops in evaluations; ``dropout`` the dropouts, the strongest first.
+        eval_steps: updates in eval mode; ``training_evaluations``, evaluations in training mode.
+        batch_norm: the first of them; ``dead`` the first layer half of whose units are off.
+        layers: with the deviation of what each gives at first; ``oversized``, matrices that are too large.
+        decay: the largest weight decay.
+    """
+
+    base: Result = field(default_factory=Result)
+    validated: bool = False
+    worsened: bool = False
+    places: dict[str, str] = field(default_factory=dict)
+    rates: Sequence[float] = ()
+    usual: bool = False
+    ended: bool = False
+    alternating: bool = False
+    inputs: tuple[tuple[float, float] | None, ...] = (None, None)
+    losses: Sequence[str] = ()
+    floor: float | None = None
+    commonest: float | None = None
+    spread: float = 1.0
+    penalized: bool = False
+    opposing: bool = False
+    twice: bool = False
+    sampled: bool = False
+    mismatch: str = ""
+    untrained: Sequence[str] = ()
+    dropping: bool = False
+    dropout: Sequence[str] = ()
+    eval_steps: int = 0
+    training_evaluations: int = 0
+    batch_norm: str = ""
+    dead: str = ""
+    layers: Sequence[tuple[str, float]] = ()
+    oversized: Sequence[str] = ()
+    decay: float = 0.0
+
+
 @dataclass(kw_only=True, eq=False)
 class Evidence:
     """What rules judge. What is not known is as it stands here; a check says which of these it cannot do without.
@@ -78,6 +133,8 @@ class Evidence:
     history: History | None = None
     #: What was seen of a script beside its model.
     script: Seen | None = None
+    #: And what its unchanged run shows to an examination.
+    unchanged: Unchanged | None = None
     #: The ids of the parameters that a watched model had at first.
     known: frozenset[int] | None = None
     #: What was tried on copies so far, the program as it is first; and the score of the best constant answer.

@@ -32,6 +32,10 @@ class Remedy:
     change: Change = _only_outside
     outside: Outside | None = None
 
+    def __reduce__(self) -> Any:
+        """To another process goes what is done to a script."""
+        return Remedy, (self.words, self.patch, _only_outside, self.outside)
+
     def __call__(self, program: Program) -> None:
         """Change a copy of the program; one that is built anew later is changed likewise."""
         self.change(program)

@@ -7,7 +7,7 @@ import math
 import torch
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Unchanged
 from levelhead.doctor.evidence.data import Columns, ordered
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.tables import agreement
@@ -153,6 +153,15 @@ def _by_column(x: Columns) -> bool:
     return len(x.shape) == 1 and x.columns.mean.numel() == x.shape[0]
 
 
+@INPUTS_NOT_NORMALIZED.check("unchanged")
+def unlike_standardized(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Inputs of a script that are not near mean 0 and deviation 1."""
+    mean, std = run.inputs[0] or (0.0, 1.0)
+    if abs(mean) + abs(std - 1) <= 0.5:
+        return []
+    return [INPUTS_NOT_NORMALIZED.tried_with("data", remedies.inputs_standardized())]
+
+
 TARGETS_NOT_NORMALIZED = Rule(
     f"""LH102 targets-not-normalized: regression targets whose scale or offset the output layer cannot reach in the time
     given
@@ -168,6 +177,14 @@ TARGETS_NOT_NORMALIZED = Rule(
     rank=3,
     joint=True,
 )
+
+
+@TARGETS_NOT_NORMALIZED.check("unchanged")
+def units_of_targets(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """A script's loss of quantities."""
+    if not set(run.losses) & set(remedies.QUANTITIES):
+        return []
+    return [TARGETS_NOT_NORMALIZED.tried_with("data", remedies.targets_standardized())]
 
 
 @TARGETS_NOT_NORMALIZED.check()

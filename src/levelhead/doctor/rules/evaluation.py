@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence, Seen
+from levelhead.doctor.evidence import Evidence, Seen, Unchanged
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.isolation import clone
@@ -25,6 +25,13 @@ TRAIN_MODE_IN_EVAL = Rule(
     with torch.no_grad():
         outputs = model(inputs)"""
 )
+
+
+@TRAIN_MODE_IN_EVAL.check("unchanged")
+def evaluated_in_training_mode(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Evaluations of a script in training mode, or with dropout."""
+    seen = run.validated and (run.training_evaluations or run.dropping)
+    return [TRAIN_MODE_IN_EVAL.tried_with("loop", remedies.standard_evaluation())] if seen else []
 
 
 @TRAIN_MODE_IN_EVAL.check("program")

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence, Seen
+from levelhead.doctor.evidence import Evidence, Seen, Unchanged
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.loop import piled
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, NORM, loose_parameters, variables
@@ -76,6 +76,15 @@ GRADIENT_ASCENT = Rule(
 )
 
 
+@GRADIENT_ASCENT.check("unchanged")
+def worsening(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """A script whose evaluations become worse, or whose loss falls under 0; or a term that pulls the other way."""
+    climbs = GRADIENT_ASCENT.cause in run.places or run.worsened or (run.validated and run.base.train_loss < 0)
+    found = [GRADIENT_ASCENT.tried_with("loop", remedies.turned_round())] if climbs else []
+    term = run.validated and run.opposing
+    return found + ([GRADIENT_ASCENT.tried_with("loss", remedies.term_turned())] if term else [])
+
+
 @GRADIENT_ASCENT.check()
 def ascending(facts: Evidence) -> list[Suspicion]:
     """Of a loss that rewards errors, a gradient that is the opposite, and an optimizer that climbs: one, or all."""
@@ -117,6 +126,7 @@ PARAMETERS_NOT_TRAINED = Rule(
     are gone when the optimizer steps; or the optimizer has no parameter of the model
     Remedy: give the optimizer all of model.parameters()
     Example: optimizer = torch.optim.SGD(model.parameters(), lr=0.1)""",
+    in_games=True,
     explains=("does-not-learn", "learning-rate-too-low"),
 )
 
@@ -147,6 +157,13 @@ LOSS_DETACHED = Rule(
     Example: loss = criterion(model(x), y)  # no detach(), item() or no_grad() between""",
     explains=("does-not-learn", "learning-rate-too-low", "parameters-not-trained"),
 )
+
+
+@LOSS_DETACHED.check("unchanged")
+def sampled(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """A sample of a script through which no gradient passes."""
+    seen = run.sampled or LOSS_DETACHED.cause in run.places
+    return [LOSS_DETACHED.tried_with("loss", remedies.let_through())] if seen else []
 
 
 @LOSS_DETACHED.check()
@@ -248,6 +265,12 @@ EVAL_MODE_IN_TRAINING = Rule(
     Example: model.train()  # before each update""",
     explains=("stale-running-statistics",),
 )
+
+
+@EVAL_MODE_IN_TRAINING.check("unchanged")
+def updated_in_eval_mode(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Updates of a script in eval mode."""
+    return [EVAL_MODE_IN_TRAINING.tried_with("loop", remedies.train_mode())] if run.eval_steps else []
 
 
 @EVAL_MODE_IN_TRAINING.check()

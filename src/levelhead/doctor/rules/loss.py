@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence, Seen
+from levelhead.doctor.evidence import Evidence, Seen, Unchanged
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.isolation import clone
 from levelhead.doctor.program import Program, hits
@@ -66,6 +66,18 @@ LOSS_MISMATCH = Rule(
     Remedy: cross-entropy for classes, squared error for a quantity
     Example: nn.CrossEntropyLoss()  # of classes"""
 )
+
+
+@LOSS_MISMATCH.check("unchanged")
+def compared_otherwise(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """A script's loss of quantities that does not suit its targets: cross-entropy, and a squared error."""
+    quantities = set(run.losses) & set(remedies.QUANTITIES)
+    if LOSS_MISMATCH.cause not in run.places or run.mismatch or not quantities:
+        return []
+    classes = remedies.other_loss(remedies.cross_entropy, "cross-entropy", "criterion = nn.CrossEntropyLoss()")
+    squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")
+    cures = [classes, *([squared] if quantities - {"mse_loss"} else [])]
+    return [LOSS_MISMATCH.tried_with("loss", cure) for cure in cures]
 
 
 @LOSS_MISMATCH.check()

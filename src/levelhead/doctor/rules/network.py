@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Unchanged
 from levelhead.doctor.evidence.evaluation import ROUNDING
 from levelhead.doctor.evidence.history import History, place_of, share_of
 from levelhead.doctor.evidence.structure import (
@@ -207,6 +207,13 @@ DROPOUT_TOO_STRONG = Rule(
     Remedy: a smaller dropout rate
     Example: nn.Dropout(0.1)"""
 )
+
+
+@DROPOUT_TOO_STRONG.check("unchanged")
+def drops(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Dropout in a script."""
+    names = run.dropout
+    return [DROPOUT_TOO_STRONG.tried_with(names[0], remedies.dropout(names, 0.0))] if names else []
 
 
 @DROPOUT_TOO_STRONG.check("program")

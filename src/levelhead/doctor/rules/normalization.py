@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Unchanged
 from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.history import SOON, History
 from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT, LINEAR, ancestors, pairs
@@ -236,6 +236,14 @@ STALE_RUNNING_STATISTICS = Rule(
     Remedy: momentum=0.1, or recalibrate with population statistics before evaluation
     Example: lh.recalibrate(model, batches)  # before evaluation"""
 )
+
+
+@STALE_RUNNING_STATISTICS.check("unchanged")
+def statistics_of_evaluations(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Running statistics of a script, where small batches do not explain them."""
+    if not run.validated or not run.batch_norm or BATCH_TOO_SMALL.cause in run.places:
+        return []
+    return [STALE_RUNNING_STATISTICS.tried_with(run.batch_norm, remedies.batch_statistics())]
 
 
 @STALE_RUNNING_STATISTICS.check("history")

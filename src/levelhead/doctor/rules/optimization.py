@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import torch
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence, Seen
+from levelhead.doctor.evidence import Evidence, Seen, Unchanged
 from levelhead.doctor.evidence.history import SOON, History, place_of, rate_of, share_of
 from levelhead.doctor.rules.rule import AFTERMATH, GAIN, LARGE_GAIN, PAYS, PAYS_MUCH, Rule, Suspicion
 from levelhead.doctor.trials import Outcome
@@ -38,6 +39,10 @@ UNEVEN = 100
 FEW_BATCHES = 8
 #: The part of the way that a loss goes in its last third, from the first one, where it is far from its end.
 STEADY = 0.25
+#: How many times a script's rate is tried, one after another while it wins.
+LOWER_RATES, HIGHER_RATES = (0.1, 0.01, 0.001), (10.0, 100.0, 1000.0)
+#: Answers that vary by less than this share of the targets' variance are as good as constant.
+CONSTANT = 0.05
 #: Updates that are tried at most where a program plans few.
 LONG = 2000
 
@@ -62,8 +67,26 @@ LEARNING_RATE_TOO_HIGH = Rule(
     rank=2,
     early=True,
     in_company=False,
+    in_games=True,
     explains=(*AFTERMATH, "does-not-learn", "learning-rate-too-low"),
 )
+
+
+@LEARNING_RATE_TOO_HIGH.check("unchanged")
+def lower_rates(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Lower rates are to be tried; of networks that play against each other, if the script measures itself."""
+    cures, lost = _at_rates(run, LOWER_RATES), not math.isfinite(run.base.score)
+    if run.alternating and (lost or not run.validated):
+        return []
+    words = f"at a learning rate of {max(run.rates, default=math.nan):g}"
+    if lost:
+        cures = (remedies.clipped(), *cures)
+    gain = GAIN if lost else LARGE_GAIN
+    return [LEARNING_RATE_TOO_HIGH.suspect("optimizer", words, remedies=cures, generic=not lost, gain=gain, fits=True)]
+
+
+def _at_rates(run: Unchanged, factors: Sequence[float]) -> tuple[remedies.Remedy, ...]:
+    return tuple(remedies.learning_rate(factor, run.rates) for factor in factors)
 
 
 @LEARNING_RATE_TOO_HIGH.check("base")
@@ -231,6 +254,19 @@ TOO_FEW_UPDATES = Rule(
 )
 
 
+@TOO_FEW_UPDATES.check("unchanged")
+def higher_rates(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Higher rates are to be tried of a script; where the rate is the usual one, they stand for a longer training."""
+    if run.alternating or not math.isfinite(run.base.score):
+        return []
+    rule, where, cures = LEARNING_RATE_TOO_LOW, "optimizer", _at_rates(run, HIGHER_RATES)
+    if run.ended and run.usual and still_falls(run.base.losses):
+        rule, where = TOO_FEW_UPDATES, "loop"
+        cures = tuple(replace(remedy, patch=rule.example) for remedy in cures)
+    words = f"at a learning rate of {max(run.rates, default=math.nan):g}"
+    return [rule.suspect(where, words, remedies=cures, generic=True, gain=LARGE_GAIN, fits=True)]
+
+
 @TOO_FEW_UPDATES.check("base")
 def too_short(facts: Evidence, base: Outcome) -> list[Suspicion]:
     """More epochs are to be tried, or smaller batches where an epoch has few."""
@@ -264,6 +300,16 @@ PENALTY_TOO_STRONG = Rule(
     Remedy: a smaller weight_decay, or a smaller factor of the penalty
     Example: torch.optim.AdamW(model.parameters(), weight_decay=0.0)"""
 )
+
+
+@PENALTY_TOO_STRONG.check("unchanged")
+def penalized(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Weight decay of a script; and a term of its loss that compares with no target, where answers are constant."""
+    cure = remedies.set_in_optimizer("weight_decay", 0.0, "without weight decay")
+    found = [PENALTY_TOO_STRONG.tried_with("optimizer", cure)] if run.decay > 0 else []
+    if run.validated and run.penalized and run.spread < CONSTANT:
+        found.append(PENALTY_TOO_STRONG.tried_with("loss", remedies.penalty_lightened()))
+    return found
 
 
 @PENALTY_TOO_STRONG.check("base")

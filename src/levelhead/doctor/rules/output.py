@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Unchanged
 from levelhead.doctor.evidence.history import History
 from levelhead.doctor.evidence.structure import RANGES
 from levelhead.doctor.remedies import Remedy
@@ -57,6 +57,13 @@ OUTPUT_MISMATCH = Rule(
     Example: nn.CrossEntropyLoss()(model(x), y)  # a model without a softmax of its own""",
     explains=("does-not-learn",),
 )
+
+
+@OUTPUT_MISMATCH.check("unchanged")
+def squashed_again(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """What a script squashes, and then its loss."""
+    where = run.layers[-1][0] if run.layers else "loss"
+    return [OUTPUT_MISMATCH.tried_with(where, remedies.squashed_once())] if run.twice else []
 
 
 @OUTPUT_MISMATCH.check()

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Unchanged
 from levelhead.doctor.evidence.data import Columns
 from levelhead.doctor.evidence.tables import difference, relation
 from levelhead.doctor.isolation import Change, clone
@@ -41,6 +41,17 @@ TRAIN_VAL_MISMATCH = Rule(
     Remedy: prepare both with the same function, fitted on the training data alone
     Example: x_val = (x_val - mean) / std  # mean and std of x_train"""
 )
+
+
+@TRAIN_VAL_MISMATCH.check("unchanged")
+def evaluated_apart(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Inputs of a script's evaluations that lie elsewhere than those of its training, or are spread otherwise."""
+    train, val = run.inputs
+    if not run.validated or train is None or val is None:
+        return []
+    if abs(train[0] - val[0]) <= 0.5 * train[1] and 0.5 < val[1] / train[1] < 2:
+        return []
+    return [TRAIN_VAL_MISMATCH.tried_with("data", remedies.validation_like_training(*train, *val))]
 
 
 @TRAIN_VAL_MISMATCH.check()

@@ -93,6 +93,7 @@ class Rule:
         joint: whether its repair is tried together with others of this kind where none of them pays alone.
         in_company: whether it is among those tried together in a program that learns nothing.
         early: whether it shows in the first updates of a long training.
+        in_games: whether it can be proven of networks that play against each other, whose losses say nothing.
         slowness: whether it is learning that is too slow for its time: one such cause is enough.
         tried: whether the repair of what is only style is tried all the same.
         last: whether it is asked only where nothing else was found.
@@ -107,6 +108,7 @@ class Rule:
         joint: bool = False,
         in_company: bool = True,
         early: bool = False,
+        in_games: bool = False,
         slowness: bool = False,
         tried: bool = False,
         last: bool = False,
@@ -119,7 +121,7 @@ class Rule:
         self.why, self.threshold, self.remedy = whole["Why"], whole["Threshold"], whole["Remedy"]
         self.source, self.example = whole.get("Source", ""), texts["Example"]
         self.explains, self.rank, self.joint, self.in_company = explains, rank, joint, in_company
-        self.early, self.slowness, self.tried, self.last = early, slowness, tried, last
+        self.in_games, self.early, self.slowness, self.tried, self.last = in_games, early, slowness, tried, last
         self.checks: list[Check] = []
 
     def check(self, *needs: str) -> Callable[[Judge], Check]:
@@ -134,6 +136,10 @@ class Rule:
     def suspect(self, where: str, summary: str, *args: Any, **kwargs: Any) -> Suspicion:
         """A suspicion of this cause; arguments as for ``Suspicion``."""
         return Suspicion(self.cause, where, summary, *args, **kwargs)
+
+    def tried_with(self, where: str, remedy: Remedy) -> Suspicion:
+        """A suspicion of which the outcome of this remedy says more than what was seen."""
+        return self.suspect(where, remedy.words, remedies=(remedy,))
 
     @property
     def group(self) -> Group:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence
+from levelhead.doctor.evidence import Evidence, Unchanged
 from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.history import History, place_of
 from levelhead.doctor.evidence.structure import dead_units, drift, equal_rows
@@ -154,6 +154,26 @@ INIT_TOO_SMALL = Rule(
     Remedy: draw the weights at the scale that keeps the signal's variance
     Example: lh.init.calibrate_(model, batch)"""
 )
+
+
+@INIT_TOO_SMALL.check("unchanged")
+def drawn_badly(_: Evidence, run: Unchanged) -> list[Suspicion]:
+    """Weights of a script that are equal, large or small, or turn units off: all are drawn anew.
+
+    Small outputs of the last layer are those of a new network. Beside a part that is not trained other random weights
+    of it may win by chance.
+    """
+    last = run.layers[-1][0] if run.layers else ""
+    sizes = [(n, size) for n, size in run.layers if size >= LARGE or (size <= SMALL and n != last)]
+    found = [
+        (CONSTANT_INIT.cause, run.places.get(CONSTANT_INIT.cause, "")),
+        ("dead-units", run.dead),
+        *((INIT_TOO_LARGE.cause, name) for name in run.oversized),
+        *(((INIT_TOO_SMALL if size <= SMALL else INIT_TOO_LARGE).cause, name) for name, size in sizes),
+    ]
+    cure = remedies.drawn_anew()
+    seen = [Suspicion(cause, where, cure.words, remedies=(cure,)) for cause, where in found if where]
+    return [] if run.untrained else seen[:1]
 
 
 @INIT_TOO_SMALL.check("program")

@@ -6,9 +6,9 @@ import ast
 import contextlib
 import hashlib
 import importlib.util
-import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import tempfile
@@ -19,14 +19,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 
+from levelhead.doctor.evidence import Unchanged
 from levelhead.doctor.program import ProgramError
 from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.remedies.outside import Outside
-from levelhead.doctor.script.child import Order, Ran, main
+from levelhead.doctor.script.child import Order, main
+from levelhead.doctor.script.measure import Ran
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.trials import waited
 
@@ -87,7 +89,7 @@ class Runs:
         return self._begun[key]
 
     def _one(self, key: str, changes: list[Outside], seed: int, steps: int, seconds: float) -> Ran:
-        out = self.kept / f"{key}.json"
+        out = self.kept / f"{key}.pickle"
         if not out.exists():
             self.kept.mkdir(parents=True, exist_ok=True)
             threads = max(1, (os.cpu_count() or 1) // self.jobs)
@@ -97,8 +99,8 @@ class Runs:
                     Order(script, changes, seed, steps, seconds, str(folder), str(out), threads), str(folder.parent)
                 )
             if not out.exists():
-                return Ran(0, [], [], [], said or "it ended without a word", [], {}, [], 0.0)
-        return Ran(**json.loads(out.read_text()))
+                return Ran(0, [], [], [], said or "it ended without a word", [], Unchanged(), [])
+        return cast(Ran, pickle.loads(out.read_bytes()))
 
     def forget(self) -> None:
         """All is done: nothing need be kept."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
+import pickle
 import random
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from levelhead.doctor.evidence import Unchanged
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.evaluation import mixing_module
 from levelhead.doctor.evidence.history import place_of
@@ -32,10 +33,12 @@ from levelhead.doctor.remedies import Opposing, squashed
 from levelhead.doctor.remedies.outside import Outside, wrap
 from levelhead.doctor.rules.optimization import usual
 from levelhead.doctor.rules.weights import DEAD
+from levelhead.doctor.script.measure import Ran, measure, worsens
 from levelhead.doctor.script.run import Script
 from levelhead.doctor.script.sight import Sight
 from levelhead.doctor.script.watched import seen
 from levelhead.doctor.trials import PACED, affordable, now
+from levelhead.doctor.watching import watch
 
 #: How many times its share of the budget the unchanged run takes at most: four such runs take twice the budget.
 LONGEST = 8
@@ -65,23 +68,6 @@ class Order:
     folder: str
     out: str
     threads: int
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one run came to, as a child writes it; seconds in all, up to the first update, and of one update."""
-
-    steps: int
-    losses: Sequence[Sequence[float]]
-    validation: Sequence[Sequence[float]]
-    readings: list[Any]
-    error: str
-    said: list[str]
-    facts: dict[str, Any]
-    examinations: list[dict[str, Any]]
-    seconds: float = 0.0
-    setup: float = 0.0
-    pace: float = 0.0
 
 
 def main(order: Order, said: str) -> None:
@@ -129,18 +115,34 @@ def _end(sight: Sight, facts: _Facts, limit: _Limit, error: str) -> None:
         error=error,
         said=sight.said,
         facts=facts.found(),
-        examinations=[each.to_dict() for each in seen(sight)] if facts.whole else [],
+        examinations=seen(sight) if facts.whole else [],
         seconds=now() - limit.began,
         setup=limit.paces[0] if limit.paces else 0.0,
         pace=median(limit.paces[1:] or [0.0]),
     )
     out = limit.order.out
     temporary = Path(out + ".part")
-    temporary.write_text(json.dumps(vars(result), default=str))
+    temporary.write_bytes(
+        pickle.dumps(_judged(result, main_watch) if main_watch is not None and facts.whole else result)
+    )
     temporary.replace(out)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _judged(ran: Ran, watched: watch) -> Ran:
+    """With what the rules suspect of the unchanged run, and a change of a script may prove."""
+    judge = measure(ran)
+    found = [f for each in reversed(ran.examinations) for f in reversed(each.findings)]
+    watched.unchanged = replace(
+        ran.facts,
+        base=judge.of(ran),
+        validated=judge.validated,
+        worsened=worsens(ran),
+        places={f.cause: f.where for f in found},
+    )
+    return replace(ran, facts=watched.unchanged, raised=watched.raised())
 
 
 class _Limit:
@@ -262,39 +264,39 @@ class _Facts:
         ours, theirs = (float(each.double().var(0).mean()) for each in self.last)
         return ours / theirs if theirs else 1.0
 
-    def found(self) -> dict[str, Any]:
+    def found(self) -> Unchanged:
         """All of them as plain data."""
         groups = [g for each in self.sight.watches for o in each.optimizers for g in o.param_groups]
         rates = [float(g["lr"]) for g in groups if "lr" in g]
         named = [(n, m) for each in self.sight.watches for n, m in each.model.named_modules()]
         drops = sorted(((m.p, n) for n, m in named if isinstance(m, DROPOUT) and m.p), reverse=True)
         histories = [each.history for each in self.sight.watches]
-        return {
-            "mismatch": self.sight.mismatch,
-            "inputs": [_middle(self.inputs[grad]) for grad in (True, False)],
-            "floor": self.floor,
-            "commonest": self.commonest,
-            "penalized": self.penalized,
-            "opposing": self.opposing,
-            "sampled": self.sampled,
-            "oversized": self.oversized,
-            "dropping": self.sight.dropping > 0,
-            "spread": self.spread,
-            "losses": sorted(self.named),
-            "untrained": self.sight.untrained_at_first,
-            "dropout": [name for _, name in drops],
-            "decay": max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
-            "rates": rates,
-            "ended": self.sight.ended,
-            "usual": any(usual(o, rates) for each in self.sight.watches[:1] for o in each.optimizers[:1]),
-            "batch_norm": next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
-            "eval_steps": max((h.eval_steps for h in histories), default=0),
-            "training_evaluations": max((h.training_evaluations for h in histories), default=0),
-            "alternating": self.sight.alternating,
-            "twice": self.squashed or any(h.twice for h in histories),
-            "layers": _sizes(self.sight),
-            "dead": _dead(self.sight),
-        }
+        return Unchanged(
+            mismatch=self.sight.mismatch,
+            inputs=tuple(_middle(self.inputs[grad]) for grad in (True, False)),
+            floor=self.floor,
+            commonest=self.commonest,
+            penalized=self.penalized,
+            opposing=self.opposing,
+            sampled=self.sampled,
+            oversized=self.oversized,
+            dropping=self.sight.dropping > 0,
+            spread=self.spread,
+            losses=sorted(self.named),
+            untrained=self.sight.untrained_at_first,
+            dropout=[name for _, name in drops],
+            decay=max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
+            rates=rates,
+            ended=self.sight.ended,
+            usual=any(usual(o, rates) for each in self.sight.watches[:1] for o in each.optimizers[:1]),
+            batch_norm=next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
+            eval_steps=max((h.eval_steps for h in histories), default=0),
+            training_evaluations=max((h.training_evaluations for h in histories), default=0),
+            alternating=self.sight.alternating,
+            twice=self.squashed or any(h.twice for h in histories),
+            layers=_sizes(self.sight),
+            dead=_dead(self.sight),
+        )
 
 
 def _mixing(model: nn.Module, args: Any) -> str | None:
@@ -318,8 +320,9 @@ def _dead(sight: Sight) -> str:
     return next((place_of(n) for m in measured for n, layer in m.layers.items() if layer.idle >= DEAD), "")
 
 
-def _middle(pairs: list[tuple[float, float]]) -> list[float] | None:
-    return [sum(p[i] for p in pairs) / len(pairs) for i in (0, 1)] if pairs else None
+def _middle(pairs: list[tuple[float, float]]) -> tuple[float, float] | None:
+    mean, std = (sum(p[i] for p in pairs) / max(1, len(pairs)) for i in (0, 1))
+    return (mean, max(std, 1e-12)) if pairs else None
 
 
 def _before(owner: Any, name: str, look: Callable[..., None]) -> None:

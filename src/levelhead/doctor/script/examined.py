@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 
 from levelhead.doctor import remedies
 from levelhead.doctor.comparison import clear, gain
-from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Stage, Treated
+from levelhead.doctor.findings import SEVERITIES, Examination, Finding, Scores, Stage, Treated, Trial
 from levelhead.doctor.program import ProgramError
 from levelhead.doctor.remedies import Remedy
-from levelhead.doctor.rules import RULES, finding
+from levelhead.doctor.rules import RULES, Suspicion, finding
+from levelhead.doctor.rules.optimization import HIGHER_RATES, LOWER_RATES
 from levelhead.doctor.rules.rule import GAIN
 from levelhead.doctor.script.again import Runs
-from levelhead.doctor.script.child import LONGEST, Ran
-from levelhead.doctor.script.measure import measure
+from levelhead.doctor.script.child import LONGEST
+from levelhead.doctor.script.measure import Ran, measure
 from levelhead.doctor.script.patch import patch
 from levelhead.doctor.script.reruns import Reruns
 from levelhead.doctor.script.run import Script
-from levelhead.doctor.script.suspected import factor_of, suspected
 from levelhead.doctor.search import Search, Verdict
 from levelhead.doctor.trials import PACED
 from levelhead.records import environment
@@ -63,9 +63,9 @@ def examine_script(
         first = runs.begin([], 0, steps, budget * runs.jobs / SHARE).result()
         _checked(script, first, budget, runs.jobs)
         again = Reruns(runs, first, measure(first))
-        seen = [f for e in first.examinations for f in Examination.from_dict(e).findings if wanted(f.cause)]
+        seen = [f for e in first.examinations for f in e.findings if wanted(f.cause)]
         search = Search(again, again, progress, rounds=1)  # another cause would take as many runs once more
-        won = search.causes([s for s in suspected(first, again.measure, seen) if wanted(s.cause)])
+        won = search.causes([s for s in _suspected(first) if wanted(s.cause)])
         if not won and not any(f.severity == "critical" for f in seen) and _learns_nothing(search):
             probes = {"labels-corrupted": remedies.permuted(), "does-not-learn": remedies.one_batch()}
             asked = {cause: remedy for cause, remedy in probes.items() if wanted(cause)}
@@ -88,14 +88,14 @@ def examine_script(
     )
     seconds = time.perf_counter() - started
     stage = Stage("runs", seconds, f"{len(search.trials)} runs of {first.steps} updates")
-    charts = Examination.from_dict(first.examinations[0]).charts if first.examinations else ()
+    charts = first.examinations[0].charts if first.examinations else ()
     nothing = not found and _learns_nothing(search)
     return Examination(
         tuple(found),
         (stage,),
         tuple(search.trials),
         charts,
-        {"facts": first.facts},
+        {"facts": asdict(first.facts)},
         notes,
         environment(),
         seconds,
@@ -108,6 +108,23 @@ def examine_script(
         program=script,
         _treat=partial(_treated, again, chosen, found[0].patch if found else ""),
     )
+
+
+def _suspected(first: Ran) -> list[Suspicion]:
+    """What the rules suspect of the unchanged run, each change once, at the place that its watch has found."""
+    found: dict[tuple[str, str], Suspicion] = {}
+    for s in first.raised:
+        if RULES[s.cause].in_games or not first.facts.alternating:
+            place = first.facts.places.get(s.cause, s.where)
+            found.setdefault((s.cause, s.remedies[0].words), replace(s, where=place))
+    return list(found.values())
+
+
+def _factor(cause: str, trials: Sequence[Trial]) -> float:
+    """How many times as high a rate won most against a cause; a tenth, or ten times, where none did."""
+    factors = {remedies.learning_rate(factor, []).words: factor for factor in (*LOWER_RATES, *HIGHER_RATES)}
+    won = {trial.gain: factors[trial.change] for trial in trials if trial.cause == cause and trial.change in factors}
+    return won[max(won)] if any(won) else 10.0 if "low" in cause else 0.1
 
 
 def _learns_nothing(search: Search) -> bool:
@@ -181,7 +198,7 @@ def _patched(runs: Runs, found: Finding, first: Ran, search: Search) -> Finding:
         return found
     scheduled = (found.cause, found.where) == ("learning-rate-too-low", "loop")
     made = patch(
-        runs.path, "schedule" if scheduled else found.cause, first.facts["rates"], factor_of(found.cause, search.trials)
+        runs.path, "schedule" if scheduled else found.cause, first.facts.rates, _factor(found.cause, search.trials)
     )
     return replace(found, patch=made or found.patch)
 

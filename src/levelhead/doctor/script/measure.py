@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean, median
+from typing import Any
 
 from levelhead.doctor.comparison import Result, number
-from levelhead.doctor.script.child import Ran
+from levelhead.doctor.evidence import Unchanged
+from levelhead.doctor.findings import Examination
+from levelhead.doctor.rules import Suspicion
 
 #: What is read in evaluations, is not called a loss, and is so many times the training's or its part, is another kind.
 APART = 10
@@ -17,6 +20,24 @@ LOWER = re.compile(r"loss|nll|mse|mae|rmse|perplexity|err(?!or=)|bce|elbo", re.I
 HIGHER = re.compile(
     r"argmax.*==|==.*argmax|acc|dice|iou|f1|auc|score|r2|correct|right|hits|reward|return_", re.IGNORECASE
 )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run came to, as a child writes it; seconds in all, up to the first update, and of one update."""
+
+    steps: int
+    losses: Sequence[Sequence[float]]
+    validation: Sequence[Sequence[float]]
+    readings: list[Any]
+    error: str
+    said: list[str]
+    facts: Unchanged
+    examinations: list[Examination]
+    seconds: float = 0.0
+    setup: float = 0.0
+    pace: float = 0.0
+    raised: list[Suspicion] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ class Measure:
 def measure(first: Ran) -> Measure:
     """The script's own validation loss where it computes one; its training loss elsewhere."""
     finite = [loss for _, loss in first.losses[:5] if math.isfinite(loss)]
-    floor = first.facts.get("floor")
+    floor = first.facts.floor
     floor = -(floor if floor is not None else median(finite) if finite else math.inf)
     if len(first.validation) > 0:
         return Measure("the script's validation loss", lambda ran: -_last(ran.validation), floor, True)
@@ -70,7 +91,7 @@ def measure(first: Ran) -> Measure:
 
         words = f"what line {line} reads ({text[:60]})"
         worst = min((sign * v for _, v in values if math.isfinite(v)), default=-math.inf)
-        share = first.facts.get("commonest")
+        share = first.facts.commonest
         if share is not None and "acc" in text.lower() and all(0 <= v <= 1 for _, v in values):
             return Measure(words, of, share, True, sign)
         alike = "loss" in text.lower() or (floor != 0 and 1 / APART < abs(worst / floor) < APART)
@@ -80,6 +101,17 @@ def measure(first: Ran) -> Measure:
         return -Result(losses=[loss for _, loss in ran.losses]).train_loss
 
     return Measure("the training loss at the end", end, floor, False)
+
+
+def worsens(first: Ran) -> bool:
+    """Whether the validation loss, or what the script reads of its evaluations, became worse on the way."""
+    series = [(first.validation, True)]
+    for _, _, text, values in first.readings:
+        lower, higher = bool(LOWER.search(text)), bool(HIGHER.search(text))
+        if lower is not higher and len(values) > 2:
+            series.append((values, lower))
+            break
+    return any(len(values) > 2 and (values[-1][1] > values[0][1]) is lower for values, lower in series)
 
 
 def _last(series: Sequence[Sequence[float]]) -> float:

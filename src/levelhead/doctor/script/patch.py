@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from torch.optim import lr_scheduler
@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 Edit = tuple[int, int, int, int, str]
 
 
-def patch(path: Path, cause: str, rates: list[float], factor: float) -> str:
+def patch(path: Path, cause: str, rates: Sequence[float], factor: float) -> str:
     """A unified diff of the script that removes a cause; empty where its place is not certain.
 
     Args:
@@ -42,7 +42,7 @@ def patch(path: Path, cause: str, rates: list[float], factor: float) -> str:
 class _Source:
     """A script's text and tree."""
 
-    def __init__(self, text: str, rates: list[float], factor: float) -> None:
+    def __init__(self, text: str, rates: Sequence[float], factor: float) -> None:
         self.text, self.rates, self.factor = text, rates, factor
         self.lines = text.splitlines(keepends=True)
         self.tree = ast.parse(text)

@@ -10,8 +10,7 @@ from levelhead.doctor.comparison import UPSTREAM, Result, gain
 from levelhead.doctor.remedies import Remedy
 from levelhead.doctor.rules.rule import GAIN
 from levelhead.doctor.script.again import Runs
-from levelhead.doctor.script.child import Ran
-from levelhead.doctor.script.measure import Measure
+from levelhead.doctor.script.measure import Measure, Ran
 
 
 class Reruns:
@@ -28,9 +27,7 @@ class Reruns:
 
     def __init__(self, runs: Runs, first: Ran, measure: Measure) -> None:
         self.runs, self.measure = runs, measure
-        self.steps = first.steps + bool(
-            first.facts.get("ended")
-        )  # one that ends by itself may judge after its last update
+        self.steps = first.steps + first.facts.ended  # one that ends by itself may judge after its last update
         self.base, self.floor = measure.of(first), measure.floor
         self._wishes: list[Future[Ran]] = []
         runs.begin([], 1, self.steps)  # how much another seed makes is asked first

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from levelhead.doctor.charts import of_history
-from levelhead.doctor.evidence import Seen
+from levelhead.doctor.evidence import Seen, Unchanged
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.calls import Call, Calls
 from levelhead.doctor.evidence.history import History
@@ -23,7 +23,7 @@ from levelhead.doctor.evidence.structure import equal_rows
 from levelhead.doctor.evidence.watched import Compared, Watched
 from levelhead.doctor.findings import Examination, Finding, Stage
 from levelhead.doctor.program import ProgramError, first_tensor
-from levelhead.doctor.rules import Suspicion, suspicions
+from levelhead.doctor.rules import RULES, Suspicion, suspicions
 from levelhead.doctor.watching.clearing import Clearing
 from levelhead.doctor.watching.judging import judge
 from levelhead.doctor.watching.losses import Losses
@@ -94,6 +94,7 @@ class watch:
         self.entries: list[nn.Module] = [model]
         self.mixing: str | None = None
         self.script: Seen | None = None
+        self.unchanged: Unchanged | None = None
         self.compared: list[Compared] = []
         self._task = ""
         self._on_cpu = all(p.is_cpu for p in model.parameters())
@@ -122,12 +123,20 @@ class watch:
         self._losses.read()
         return judge(self._evidence([]), self.structure or [])
 
+    def raised(self) -> list[Suspicion]:
+        """What the steps so far speak for, and a change of a script may prove."""
+        seen = self._evidence([])
+        found = [s for rule in RULES.values() for check in rule.checks if not rule.last for s in check(seen)]
+        found += self.structure or []
+        cures = [(s, tuple(r for r in s.remedies if r.outside is not None)) for s in found]
+        return [replace(s, remedies=cure, certain=False) for s, cure in cures if cure]
+
     def _evidence(self, calls: list[Call]) -> Watched:
         known = frozenset(map(id, self._first))
         seen = Watched.of(self.model, self.optimizers, self.history, calls, self.modes, self.reached, known)
         seen.mixed = self.mixing
         seen.loss = LossKind("", self._task, False)
-        seen.script = self.script
+        seen.script, seen.unchanged = self.script, self.unchanged
         if self.script is not None and self.script.train is not None:
             seen.train, seen.val = replace(self.script.train, inputs=seen.train.inputs), self.script.val
         return seen
