@@ -193,7 +193,7 @@ class _Rewriter(ast.NodeTransformer):
                 if not site.fresh or escapes or not self._is_apart(statement, site.callee):
                     break
                 continue
-            if not self._is_only_use(statement, name, looped) or not (site.fresh or _is_calm(statement, name)):
+            if not (self._is_only_use(statement, name, looped) and self._is_calm(statement, name, site)):
                 break
             self.held = {(name, kind): site._replace(node=ast.Name(name, ast.Load()), held=True)}
             target, grown = self._grown(statement, kind)
@@ -232,7 +232,7 @@ class _Rewriter(ast.NodeTransformer):
             return False
         if _count(statements[i + 1], name) != 2 or isinstance(third, ast.AugAssign):
             return False
-        if not (self._is_only_use(third, name, looped) and _is_calm(third, name)):
+        if not (self._is_only_use(third, name, looped) and self._is_calm(third, name)):
             return False
         site, (activation, function, value) = self._open(first.value, "norm"), self._activation(second.value)
         if site is None or site.added or activation is None or value is None or not _is_name(value, name):
@@ -419,6 +419,13 @@ class _Rewriter(ast.NodeTransformer):
                 return False
         return not self._calls(node, callee)
 
+    def _is_calm(self, statement: Any, name: str, site: _Open | None = None) -> bool:
+        """Whether nothing that matters can happen in a statement before ``name`` is made use of."""
+        before = [
+            n for n in ast.walk(statement.value) if isinstance(n, ast.Call | ast.NamedExpr) and not _count(n, name)
+        ]
+        return not before or (site is not None and site.fresh and all(self._is_apart(n, site.callee) for n in before))
+
     def _may_precede(self, site: _Open, other: ast.expr) -> bool:
         """Whether an expression may be calculated before what is put off."""
         if any(isinstance(n, ast.NamedExpr) for n in ast.walk(other)):
@@ -531,11 +538,6 @@ def _assigned(statement: ast.stmt) -> str | None:
 def _count(node: ast.AST, name: str) -> int:
     """How often a variable occurs in something."""
     return sum(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node))
-
-
-def _is_calm(statement: Any, name: str) -> bool:
-    """Whether nothing can happen in a statement before ``name`` is made use of: only calls around it."""
-    return all(_count(n, name) for n in ast.walk(statement.value) if isinstance(n, ast.Call | ast.NamedExpr))
 
 
 def _is_plain(node: Any) -> TypeGuard[ast.Call]:
