@@ -121,7 +121,6 @@ def moments(
     """Mean and M2 of each chunk of each cell, as (outer, channels, chunks) in float64."""
     channels, positions, inner = sizes(channels, positions, inner, LAST, UNIT)
     outer, c, chunk = place(channels, chunks, LARGE, BLOCK_C)
-    count = double(0)
     mean = tl.zeros([BLOCK_C], tl.float64)
     m2 = tl.zeros([BLOCK_C], tl.float64)
     begin = chunk * steps * BLOCK_K
@@ -132,7 +131,7 @@ def moments(
         v = wide(tl.load(x + at, mask=inside, other=0.0))
         more = double(tl.minimum(positions - start, BLOCK_K))
         mean_more, m2_more = tile_moments(v, inside, more, CENTER)
-        count, mean, m2 = merged(count, mean, m2, more, mean_more, m2_more)
+        mean, m2 = merged(double(start - begin), mean, m2, more, mean_more, m2_more)
     at = (outer * channels + c) * chunks + chunk
     tl.store(means + at, mean, mask=c < channels)
     tl.store(m2s + at, m2, mask=c < channels)

@@ -181,7 +181,6 @@ def tile_moments(x, inside, count, CENTER: tl.constexpr):
 @triton.jit
 def merged(count, mean, m2, more, mean_more, m2_more):
     """The moments of both: Chan, Golub & LeVeque 1983, eq. 2.1; ``more`` is not 0."""
-    total = count + more
     delta = mean_more - mean
-    share = more / total
-    return total, mean + delta * share, m2 + m2_more + delta * delta * (count * share)
+    share = more / (count + more)
+    return mean + delta * share, m2 + m2_more + delta * delta * (count * share)
