@@ -1,6 +1,7 @@
 """Moments against float64 NumPy: any split, any order, hard inputs, bad input."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -172,8 +173,23 @@ def test_integers_beyond_float64_keep_their_differences():
     mask[::2] = False
     half = [np.array([int(v) - int(c[0]) for v in c[1::2]], dtype=np.float64).std() for c in columns.T]
     np.testing.assert_allclose(Moments.of(columns, 0, mask).std(), half, rtol=1e-14)
+    far = columns.clone()  # what is behind the mask decides nothing, the number that is taken off included
+    far[::2] = -(2**63)
+    np.testing.assert_allclose(Moments.of(far, 0, mask).std(), half, rtol=1e-14)
+    assert Moments.of(far, 0, torch.zeros_like(mask)).mean.isnan().all()
     ends = torch.tensor([-(2**62) - 2**62, 2**62, 2**63 - 1])
     assert float(Moments.of(ends).mean) == pytest.approx(float(ends.double().mean()), rel=1e-15)
+
+
+def test_unsigned_integers_of_64_bits():
+    rows = [[1, 2**63 - 1, 2**64 - 4, 0], [2, 2**63, 2**64 - 2, 2**64 - 1], [6, 2**63 + 4, 2**64 - 3, 2**63]]
+    x, mask = torch.tensor(rows, dtype=torch.uint64), torch.ones(3, 4, dtype=torch.bool)
+    for found in (Moments.of(x, 0), Moments.of(x, 0, mask), Comoments.of(x).moments):
+        columns = [[Fraction(v) for v in column] for column in zip(*rows, strict=True)]
+        means = [sum(column) / 3 for column in columns]
+        m2s = [sum((v - mean) ** 2 for v in column) for column, mean in zip(columns, means, strict=True)]
+        np.testing.assert_allclose(found.mean, list(map(float, means)), rtol=1e-15)
+        np.testing.assert_allclose(found.m2, list(map(float, m2s)), rtol=1e-14)
 
 
 def test_empty_and_one_value():
@@ -231,6 +247,15 @@ def test_bad_input_is_named():
     x = torch.zeros(4, 3)
     with pytest.raises(TypeError, match=r"real numbers, got torch.complex64; take x.real"):
         Moments.of(x.to(torch.complex64))
+    for call in (Moments.of, Comoments.of):
+        with pytest.raises(TypeError, match=r"of a tensor, got list; try torch.as_tensor"):
+            call(x.tolist())
+        with pytest.raises(TypeError, match=r"dense tensor, got a torch.sparse_coo one; take x.to_dense\(\)"):
+            call(x.to_sparse())
+        with pytest.raises(TypeError, match=r"dense tensor, got a nested one; take x.values\(\)"):
+            call(torch.nested.nested_tensor([x], layout=torch.jagged))
+        with pytest.raises(TypeError, match=r"boolean tensor, got list; try torch.as_tensor"):
+            call(x, 0, [True] * 4)
     with pytest.raises(TypeError, match=r"boolean.*got torch.float32; try mask.bool\(\)"):
         Moments.of(x, 0, torch.ones(4, 3))
     with pytest.raises(ValueError, match=r"mask of shape \(4,\) cannot be broadcast to x of shape \(4, 3\)"):

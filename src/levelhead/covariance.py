@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from levelhead.moments import Moments, exact_origin, statistics_dtype
+from levelhead.moments import Moments, check_mask, check_values, from_origin, statistics_dtype
 
 #: Values a block, on the CPU: the wide copy stays in the cache, and the product is large enough to be worth its call;
 #: and on other devices, as for ``Moments``.
@@ -53,34 +53,26 @@ class Comoments:
                 behind it, NaN included, has no influence.
 
         Raises:
-            TypeError: ``x`` is complex, or the mask is not boolean.
+            TypeError: ``x`` is no dense tensor of real numbers, or the mask is not boolean.
             ValueError: the mask cannot be broadcast.
             IndexError: ``dim`` is out of range.
         """
-        if x.is_complex():
-            raise TypeError(f"Comoments are of real numbers, got {x.dtype}; take x.real and x.imag apart")
+        check_values(x, "Comoments")
         if not -x.ndim <= dim < x.ndim:
             raise IndexError(f"dimension {dim} is out of range for x of shape {tuple(x.shape)}")
         rows = x.movedim(dim, -1)
         if mask is not None:
-            if mask.dtype != torch.bool:
-                raise TypeError(f"the mask must be boolean, True where a vector counts, got {mask.dtype}")
             shape = tuple(1 if d == dim % x.ndim else n for d, n in enumerate(x.shape))
-            try:
-                mask = mask.expand(shape).movedim(dim, -1).squeeze(-1)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"the mask of shape {tuple(mask.shape)} cannot be broadcast to {shape}, one a vector"
-                ) from error
+            mask = check_mask(mask, shape, f"{shape}, one a vector").movedim(dim, -1).squeeze(-1)
             rows = rows[mask]
         if not rows.numel():
             return cls.empty(x.shape[dim], x.device)
         if rows.ndim == 1:
             rows = rows.unsqueeze(0)
         axes = tuple(range(rows.ndim - 1))
-        if x.dtype == torch.int64 and bool((origin := exact_origin(rows, axes)).any()):
-            near = cls.of(rows - origin, -1)
-            return cls(near.count, near.mean + origin.squeeze(axes), near.comoment)
+        if (counted := from_origin(rows, axes)) is not None:
+            near = cls.of(counted[0], -1)
+            return cls(near.count, near.mean + counted[1].squeeze(axes), near.comoment)
         length = max(1, (_BLOCK if x.device.type == "cpu" else _ELSEWHERE) * len(rows) // rows.numel())
         return reduce(cls.merge, (cls._of_block(block) for block in torch.split(rows, length)))
 

@@ -71,7 +71,7 @@ class Moments:
         """The moments of ``x`` over the dimensions ``dim``.
 
         The arithmetic is float64 where the device has it (float32 otherwise), whatever the type of ``x``. Integers
-        beyond 2⁵³ are counted from one among them, which costs no digits.
+        beyond 2⁵³ are counted from one among those that count, which costs no digits.
 
         Args:
             x: values of any shape; integers and booleans count as numbers.
@@ -84,22 +84,21 @@ class Moments:
             Moments of the shape of ``x`` without ``dim``.
 
         Raises:
-            TypeError: ``x`` is complex, or the mask is not boolean.
+            TypeError: ``x`` is no dense tensor of real numbers, or the mask is not boolean.
             ValueError: the mask cannot be broadcast to ``x``.
             IndexError: a dimension is out of range.
         """
-        if x.is_complex():
-            raise TypeError(f"Moments are of real numbers, got {x.dtype}; take x.real and x.imag apart")
+        check_values(x, "Moments")
         dims = tuple(range(x.ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-        mask = None if mask is None else _check_mask(mask, x)
+        mask = None if mask is None else check_mask(mask, x.shape)
         for d in dims:
             if not -x.ndim <= d < x.ndim:
                 raise IndexError(f"dimension {d} is out of range for x of shape {tuple(x.shape)}")
         dims = tuple({d % x.ndim: None for d in dims})
         ignore_nan = ignore_nan and x.is_floating_point()
-        if x.dtype == torch.int64 and x.numel() and dims and bool((origin := exact_origin(x, dims)).any()):
-            near = cls.of(x - origin, dims, mask)
-            return cls(near.count, near.mean + origin.squeeze(dims), near.m2)
+        if dims and (counted := from_origin(x, dims, mask)) is not None:
+            near, origin = cls.of(counted[0], dims, mask), counted[1].squeeze(dims)
+            return cls(near.count, near.mean + origin, near.m2)
         if mask is None and dims:
             for function in _fast:
                 if (found := function(x, dims, ignore_nan)) is not None:
@@ -237,18 +236,41 @@ def statistics_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def exact_origin(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """What is to be taken off integers that float64 does not hold; 0 where it does, or where nothing would help."""
-    low, high = x.amin(dims, keepdim=True), x.amax(dims, keepdim=True)
-    return low.where(((low < -(2**53)) | (high > 2**53)) & (high - low >= 0), 0)  # below 0 where it does not fit
+def from_origin(x: Tensor, dims: tuple[int, ...], mask: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+    """Integers that float64 does not hold, less one among those that count, and that one; None where it holds all."""
+    if x.dtype not in (torch.int64, torch.uint64) or not x.numel():
+        return None
+    least, most = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
+    zero = least if x.dtype == torch.uint64 else 0  # a uint64 is kept less 2**63, which int64 holds
+    values = x.view(torch.int64) ^ zero if zero else x
+    low, high = (values, values) if mask is None else (values.where(mask, most), values.where(mask, least))
+    low, high = low.amin(dims, keepdim=True), high.amax(dims, keepdim=True)
+    beyond = (high > zero + 2**53) | ((low < -(2**53)) & (zero == 0))
+    origin = low.where(high - low >= 0, 0).where(beyond, zero)  # below 0 where the difference does not fit
+    if zero == 0 and not bool(origin.any()):
+        return None
+    return values - origin, (origin ^ zero).view(x.dtype).to(statistics_dtype(x.device))
 
 
-def _check_mask(mask: Tensor, x: Tensor) -> Tensor:
+def check_values(x: object, name: str) -> None:
+    """Raise TypeError where ``x`` is no dense tensor of real numbers."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} are of a tensor, got {type(x).__name__}; try torch.as_tensor")
+    if x.is_complex():
+        raise TypeError(f"{name} are of real numbers, got {x.dtype}; take x.real and x.imag apart")
+    if x.is_nested or x.layout != torch.strided:
+        kind, way = ("nested", "x.values()") if x.is_nested else (str(x.layout), "x.to_dense()")
+        raise TypeError(f"{name} are of a dense tensor, got a {kind} one; take {way}")
+
+
+def check_mask(mask: Tensor, shape: Sequence[int], what: str = "") -> Tensor:
+    """The mask in a shape, which a message calls ``what``."""
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"the mask must be a boolean tensor, got {type(mask).__name__}; try torch.as_tensor")
     if mask.dtype != torch.bool:
         raise TypeError(f"the mask must be boolean, True where a value counts, got {mask.dtype}; try mask.bool()")
     try:
-        return mask.expand(x.shape)
+        return mask.expand(*shape)
     except RuntimeError as error:
-        raise ValueError(
-            f"the mask of shape {tuple(mask.shape)} cannot be broadcast to x of shape {tuple(x.shape)}"
-        ) from error
+        what = what or f"x of shape {tuple(shape)}"
+        raise ValueError(f"the mask of shape {tuple(mask.shape)} cannot be broadcast to {what}") from error

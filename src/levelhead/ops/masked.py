@@ -30,7 +30,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import distributed_c10d
 
-from levelhead.moments import Moments, _check_mask
+from levelhead.moments import Moments, check_mask
 from levelhead.ops import library, reference, spec
 from levelhead.ops.reference import clean
 from levelhead.ops.spec import Norm
@@ -58,7 +58,7 @@ def check(mask: Tensor, x: Tensor) -> Tensor:
         ValueError: it cannot be broadcast to ``x``.
     """
     try:
-        return _check_mask(mask, x)
+        return check_mask(mask, x.shape)
     except ValueError as error:
         if mask.ndim >= x.ndim or mask.shape != x.shape[: mask.ndim]:
             raise
