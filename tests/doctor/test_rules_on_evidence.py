@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from typing import Any
 
@@ -464,28 +464,35 @@ UNCHANGED = [
     (loop.worsening, {"base": Result(losses=[1.0])}, {"base": Result(losses=[-1.0])}),
     (loop.worsening, {"opposing": False}, {"opposing": True}),
     (loop.sampled, {}, {"sampled": True}),
-    (loop.updated_in_eval_mode, {}, {"eval_steps": 1}),
-    (evaluation.evaluated_in_training_mode, {}, {"dropping": True}),
-    (normalization.statistics_of_evaluations, {"batch_norm": "1", "places": {"batch-too-small": "1"}},
-     {"batch_norm": "1"}),
+    (loop.updated_in_eval_mode, {"history": History(steps=1)}, {"history": History(eval_steps=1)}),
+    (evaluation.evaluated_in_training_mode, {"history": History()}, {"history": History(training_evaluations=1)}),
+    (normalization.statistics_of_evaluations, {"model": programs.norm_mlp(), "places": {"batch-too-small": "1"}},
+     {"model": programs.norm_mlp()}),
     (output.squashed_again, {}, {"twice": True}),
-    (network.drops, {}, {"dropout": ["1"]}),
-    (optimization.penalized, {}, {"decay": 0.1}),
+    (network.drops, {"model": nn.Dropout(0.0)}, {"model": nn.Dropout(0.5)}),
+    (optimization.penalized, group(0.0), group(0.1)),
     (optimization.penalized, {"penalized": True}, {"penalized": True, "spread": 0.01}),
     (optimization.lower_rates, {"alternating": True}, {"alternating": True, "base": Result(1.0)}),
     (optimization.higher_rates, {"base": Result()}, {"base": Result(1.0)}),
     (weights.drawn_badly, {"layers": [("0", 1.0), ("1", 1e-9)]}, {"layers": [("0", 1e-9), ("1", 1.0)]}),
-    (weights.drawn_badly, {"dead": "1", "untrained": ["0.weight"]}, {"dead": "1"}),
+    (weights.drawn_badly, {"dead": "1", "script": Seen(untrained=("0.weight",))}, {"dead": "1"}),
     (loss.compared_otherwise, {"losses": ["l1_loss"]}, {"losses": ["l1_loss"], "places": {"loss-mismatch": "loss"}}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("check", "within", "beyond"), UNCHANGED)
 def test_a_change_of_a_script_is_tried_for_a_reason(check, within, beyond):
-    assert check(Known(unchanged=Unchanged(validated=True, **within))) == []
-    for raised in check(Known(unchanged=Unchanged(validated=True, **beyond))):
-        assert callable(pickle.loads(pickle.dumps(raised)).remedies[0].outside)
-    assert check(Known(unchanged=Unchanged(validated=True, **beyond)))
+    shown = {each.name for each in fields(Unchanged)}
+
+    def raised(given):
+        run = Unchanged(validated=True, **{name: value for name, value in given.items() if name in shown})
+        return check(
+            Known(**{"script": Seen(), **{n: v for n, v in given.items() if n not in shown}, "unchanged": run})
+        )
+
+    assert raised(within) == []
+    suspicion, *_ = raised(beyond)
+    assert callable(pickle.loads(pickle.dumps(suspicion)).remedies[0].outside)
 
 
 @pytest.mark.parametrize(("check", "cause", "within", "beyond"), TABLE, ids=lambda v: v if isinstance(v, str) else "")

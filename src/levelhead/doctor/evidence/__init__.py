@@ -65,12 +65,8 @@ class Unchanged:
         spread: the variance of its last outputs by that of their targets.
         penalized: whether its loss has a term that compares with no target; ``opposing``, one that pulls the other way.
         twice: whether what is squashed is squashed again; ``sampled``, whether gradients end at a sample.
-        mismatch: as ``Seen`` has it; ``untrained`` likewise.
-        dropping: whether dropout drops in evaluations; ``dropout`` the dropouts, the strongest first.
-        eval_steps: updates in eval mode; ``training_evaluations``, evaluations in training mode.
-        batch_norm: the first of them; ``dead`` the first layer half of whose units are off.
+        dropping: whether dropout drops in evaluations; ``dead``, the first layer half of whose units are off.
         layers: with the deviation of what each gives at first; ``oversized``, matrices that are too large.
-        decay: the largest weight decay.
     """
 
     base: Result = field(default_factory=Result)
@@ -90,17 +86,10 @@ class Unchanged:
     opposing: bool = False
     twice: bool = False
     sampled: bool = False
-    mismatch: str = ""
-    untrained: Sequence[str] = ()
     dropping: bool = False
-    dropout: Sequence[str] = ()
-    eval_steps: int = 0
-    training_evaluations: int = 0
-    batch_norm: str = ""
     dead: str = ""
     layers: Sequence[tuple[str, float]] = ()
     oversized: Sequence[str] = ()
-    decay: float = 0.0
 
 
 @dataclass(kw_only=True, eq=False)

@@ -27,10 +27,10 @@ TRAIN_MODE_IN_EVAL = Rule(
 )
 
 
-@TRAIN_MODE_IN_EVAL.check("unchanged")
-def evaluated_in_training_mode(_: Evidence, run: Unchanged) -> list[Suspicion]:
+@TRAIN_MODE_IN_EVAL.check("unchanged", "history")
+def evaluated_in_training_mode(_: Evidence, run: Unchanged, history: History) -> list[Suspicion]:
     """Evaluations of a script in training mode, or with dropout."""
-    seen = run.validated and (run.training_evaluations or run.dropping)
+    seen = run.validated and (history.training_evaluations or run.dropping)
     return [TRAIN_MODE_IN_EVAL.tried_with("loop", remedies.standard_evaluation())] if seen else []
 
 

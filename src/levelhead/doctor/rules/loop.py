@@ -267,10 +267,10 @@ EVAL_MODE_IN_TRAINING = Rule(
 )
 
 
-@EVAL_MODE_IN_TRAINING.check("unchanged")
-def updated_in_eval_mode(_: Evidence, run: Unchanged) -> list[Suspicion]:
+@EVAL_MODE_IN_TRAINING.check("unchanged", "history")
+def updated_in_eval_mode(_: Evidence, run: Unchanged, history: History) -> list[Suspicion]:
     """Updates of a script in eval mode."""
-    return [EVAL_MODE_IN_TRAINING.tried_with("loop", remedies.train_mode())] if run.eval_steps else []
+    return [EVAL_MODE_IN_TRAINING.tried_with("loop", remedies.train_mode())] if history.eval_steps else []
 
 
 @EVAL_MODE_IN_TRAINING.check()

@@ -68,11 +68,11 @@ LOSS_MISMATCH = Rule(
 )
 
 
-@LOSS_MISMATCH.check("unchanged")
-def compared_otherwise(_: Evidence, run: Unchanged) -> list[Suspicion]:
+@LOSS_MISMATCH.check("unchanged", "script")
+def compared_otherwise(_: Evidence, run: Unchanged, script: Seen) -> list[Suspicion]:
     """A script's loss of quantities that does not suit its targets: cross-entropy, and a squared error."""
     quantities = set(run.losses) & set(remedies.QUANTITIES)
-    if LOSS_MISMATCH.cause not in run.places or run.mismatch or not quantities:
+    if LOSS_MISMATCH.cause not in run.places or script.mismatch or not quantities:
         return []
     classes = remedies.other_loss(remedies.cross_entropy, "cross-entropy", "criterion = nn.CrossEntropyLoss()")
     squared = remedies.other_loss(F.mse_loss, "squared error", "criterion = nn.MSELoss()")

@@ -210,9 +210,10 @@ DROPOUT_TOO_STRONG = Rule(
 
 
 @DROPOUT_TOO_STRONG.check("unchanged")
-def drops(_: Evidence, run: Unchanged) -> list[Suspicion]:
+def drops(facts: Evidence, _: Unchanged) -> list[Suspicion]:
     """Dropout in a script."""
-    names = run.dropout
+    rates = [(m.p, name) for name, m in facts.model.named_modules() if isinstance(m, DROPOUT) and m.p]
+    names = [name for _, name in sorted(rates, reverse=True)]
     return [DROPOUT_TOO_STRONG.tried_with(names[0], remedies.dropout(names, 0.0))] if names else []
 
 

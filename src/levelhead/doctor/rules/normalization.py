@@ -239,11 +239,12 @@ STALE_RUNNING_STATISTICS = Rule(
 
 
 @STALE_RUNNING_STATISTICS.check("unchanged")
-def statistics_of_evaluations(_: Evidence, run: Unchanged) -> list[Suspicion]:
+def statistics_of_evaluations(facts: Evidence, run: Unchanged) -> list[Suspicion]:
     """Running statistics of a script, where small batches do not explain them."""
-    if not run.validated or not run.batch_norm or BATCH_TOO_SMALL.cause in run.places:
+    norm = next((name for name, module in facts.model.named_modules() if isinstance(module, BATCH_NORM)), None)
+    if not run.validated or norm is None or BATCH_TOO_SMALL.cause in run.places:
         return []
-    return [STALE_RUNNING_STATISTICS.tried_with(run.batch_norm, remedies.batch_statistics())]
+    return [STALE_RUNNING_STATISTICS.tried_with(norm, remedies.batch_statistics())]
 
 
 @STALE_RUNNING_STATISTICS.check("history")

@@ -303,10 +303,11 @@ PENALTY_TOO_STRONG = Rule(
 
 
 @PENALTY_TOO_STRONG.check("unchanged")
-def penalized(_: Evidence, run: Unchanged) -> list[Suspicion]:
+def penalized(facts: Evidence, run: Unchanged) -> list[Suspicion]:
     """Weight decay of a script; and a term of its loss that compares with no target, where answers are constant."""
     cure = remedies.set_in_optimizer("weight_decay", 0.0, "without weight decay")
-    found = [PENALTY_TOO_STRONG.tried_with("optimizer", cure)] if run.decay > 0 else []
+    decay = any(group.get("weight_decay") for each in facts.optimizers for group in each.param_groups)
+    found = [PENALTY_TOO_STRONG.tried_with("optimizer", cure)] if decay else []
     if run.validated and run.penalized and run.spread < CONSTANT:
         found.append(PENALTY_TOO_STRONG.tried_with("loss", remedies.penalty_lightened()))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from levelhead.doctor import remedies
-from levelhead.doctor.evidence import Evidence, Unchanged
+from levelhead.doctor.evidence import Evidence, Seen, Unchanged
 from levelhead.doctor.evidence.calls import Call
 from levelhead.doctor.evidence.history import History, place_of
 from levelhead.doctor.evidence.structure import dead_units, drift, equal_rows
@@ -156,8 +156,8 @@ INIT_TOO_SMALL = Rule(
 )
 
 
-@INIT_TOO_SMALL.check("unchanged")
-def drawn_badly(_: Evidence, run: Unchanged) -> list[Suspicion]:
+@INIT_TOO_SMALL.check("unchanged", "script")
+def drawn_badly(_: Evidence, run: Unchanged, script: Seen) -> list[Suspicion]:
     """Weights of a script that are equal, large or small, or turn units off: all are drawn anew.
 
     Small outputs of the last layer are those of a new network. Beside a part that is not trained other random weights
@@ -173,7 +173,7 @@ def drawn_badly(_: Evidence, run: Unchanged) -> list[Suspicion]:
     ]
     cure = remedies.drawn_anew()
     seen = [Suspicion(cause, where, cure.words, remedies=(cure,)) for cause, where in found if where]
-    return [] if run.untrained else seen[:1]
+    return [] if script.untrained else seen[:1]
 
 
 @INIT_TOO_SMALL.check("program")

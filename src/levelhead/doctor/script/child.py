@@ -24,7 +24,6 @@ from levelhead.doctor.evidence import Unchanged
 from levelhead.doctor.evidence.backward import listen
 from levelhead.doctor.evidence.evaluation import mixing_module
 from levelhead.doctor.evidence.history import place_of
-from levelhead.doctor.evidence.structure import BATCH_NORM, DROPOUT
 from levelhead.doctor.evidence.terms import penalties
 from levelhead.doctor.evidence.weights import oversized
 from levelhead.doctor.isolation import random_state_kept
@@ -268,11 +267,7 @@ class _Facts:
         """All of them as plain data."""
         groups = [g for each in self.sight.watches for o in each.optimizers for g in o.param_groups]
         rates = [float(g["lr"]) for g in groups if "lr" in g]
-        named = [(n, m) for each in self.sight.watches for n, m in each.model.named_modules()]
-        drops = sorted(((m.p, n) for n, m in named if isinstance(m, DROPOUT) and m.p), reverse=True)
-        histories = [each.history for each in self.sight.watches]
         return Unchanged(
-            mismatch=self.sight.mismatch,
             inputs=tuple(_middle(self.inputs[grad]) for grad in (True, False)),
             floor=self.floor,
             commonest=self.commonest,
@@ -283,17 +278,11 @@ class _Facts:
             dropping=self.sight.dropping > 0,
             spread=self.spread,
             losses=sorted(self.named),
-            untrained=self.sight.untrained_at_first,
-            dropout=[name for _, name in drops],
-            decay=max((float(g.get("weight_decay") or 0) for g in groups), default=0.0),
             rates=rates,
             ended=self.sight.ended,
             usual=any(usual(o, rates) for each in self.sight.watches[:1] for o in each.optimizers[:1]),
-            batch_norm=next((n for n, m in named if isinstance(m, BATCH_NORM)), ""),
-            eval_steps=max((h.eval_steps for h in histories), default=0),
-            training_evaluations=max((h.training_evaluations for h in histories), default=0),
             alternating=self.sight.alternating,
-            twice=self.squashed or any(h.twice for h in histories),
+            twice=self.squashed or any(each.history.twice for each in self.sight.watches),
             layers=_sizes(self.sight),
             dead=_dead(self.sight),
         )
