@@ -5,8 +5,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check albumentations==2.0.8 albucore==0.0.24 \
-  opencv-python-headless==5.0.0.93 numpy==2.4.6
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check albumentations==2.0.8 albucore==0.0.24 opencv-python-headless==5.0.0.93 numpy==2.4.6
 cat >"$folder/program.py" <<'PROGRAM'
 from importlib.metadata import version
 
