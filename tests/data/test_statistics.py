@@ -182,9 +182,10 @@ def test_to_dict_is_json_with_the_project_s_writer(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
 @pytest.mark.parametrize("suffix", [".csv", ".npy"])
 def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
-    """A file four times as large, 120 MB of numbers, may cost 25 MB more: allocators are not exact, a copy would show.
+    """A file four times as large, 120 MB of numbers more, costs less than half a copy of them.
 
-    The smaller one, 40 MB of them, fills the blocks that are parsed at once already.
+    Parsers' threads and allocators are not exact: mostly it is -2 to 11 MB, and 25 was seen. The smaller file, 40 MB of
+    numbers, fills the blocks that are parsed at once already.
     """
     peaks = []
     for n in (100_000, 400_000):
@@ -200,7 +201,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
         )
         command = [sys.executable, "-c", code, str(path)]
         peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1024)
-    assert peaks[1] - peaks[0] < 25, peaks
+    assert peaks[1] - peaks[0] < 60, peaks
 
 
 def test_a_table_is_printed_without_torch(tmp_path):
