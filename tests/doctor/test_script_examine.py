@@ -446,6 +446,11 @@ def test_a_healthy_script_has_no_finding(script):
     assert {t.change for t in found.trials} >= {"as it is", "other seeds", "learning rate x 0.1"}
 
 
+def test_a_script_that_fails_in_the_middle_is_not_healthy(script):
+    found = examine_script(script(LOOP + "raise SystemExit(3)\n"), budget=30)
+    assert found.verdict == "undecided: after 80 updates the script ends with exit status 3"
+
+
 def test_a_script_of_tensors_alone_can_be_run(script):
     text = (
         LOOP.replace("model(x[:200])", "x[:200] @ w")

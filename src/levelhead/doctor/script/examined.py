@@ -89,7 +89,11 @@ def examine_script(
     seconds = time.perf_counter() - started
     stage = Stage("runs", seconds, f"{len(search.trials)} runs of {first.steps} updates")
     charts = first.examinations[0].charts if first.examinations else ()
-    nothing = not found and _learns_nothing(search)
+    undecided = search.out_of_time
+    if first.error:
+        undecided = f"after {first.steps} updates {first.error}"
+    elif _learns_nothing(search):
+        undecided = f"does not learn: no run beats a constant answer{_by_heart(search)}"
     return Examination(
         tuple(found),
         (stage,),
@@ -100,11 +104,7 @@ def examine_script(
         environment(),
         seconds,
         metric=f"minus {again.measure.words}" if again.measure.sign < 0 else again.measure.words,
-        undecided=f"does not learn: no run beats a constant answer{_by_heart(search)}"
-        if nothing
-        else search.out_of_time
-        if not found
-        else "",
+        undecided="" if found else undecided,
         program=script,
         _treat=partial(_treated, again, chosen, found[0].patch if found else ""),
     )
